@@ -1,0 +1,3 @@
+//! Tradewind.
+
+fn main() {}

@@ -1,0 +1,3 @@
+//! Digits.
+
+fn main() {}
