@@ -1,1 +1,19 @@
-//! The rules of the market.
+//! The rules of the market: what a job, an offer, a lease, a voucher and a workload are, and what each party may do next.
+//!
+//! Nothing here performs I/O, reads a clock or draws randomness. State machines take `now`, an input and a seed, and return
+//! actions; the shells (`tradewind-chain`, `-mesh`, `-provider`, `-buyer`) execute them, and the simulator drives the same code.
+//!
+//! ```
+//! use tradewind_proto::units::{Money, RatePerSecond, Seconds};
+//!
+//! let price = RatePerSecond::per_hour(Money::parse("0.36", 6)?);
+//! assert_eq!(price.over(Seconds::new(60)).display(6), "0.006");
+//! # Ok::<(), tradewind_proto::units::UnitError>(())
+//! ```
+
+pub mod ids;
+pub mod signature;
+pub mod terms;
+pub mod units;
+pub mod voucher;
+pub mod workload;

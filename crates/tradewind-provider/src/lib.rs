@@ -1,1 +1,3 @@
-//! The provider.
+//! The provider: inventory, runtimes, owner policy, metering, and one worker per lease.
+
+pub mod runtime;

@@ -1,0 +1,136 @@
+//! The runtime trait: what starts, watches and ends workloads.
+//!
+//! A runtime owns everything it starts and survives the agent's death: after a restart the agent asks [`Runtime::list`] and
+//! [`Runtime::status`] and adopts what it finds. Every call is idempotent and keyed by the lease.
+//!
+//! Rules for an implementation:
+//! - `start` of a lease that already runs with the same spec succeeds and starts nothing; with another spec it is
+//!   [`RuntimeError::Conflict`]. It returns once the workload's first process was executed, or the failure is known.
+//! - An error says nothing about the workload. Only [`WorkloadStatus::Absent`] and [`WorkloadStatus::Lost`] mean "not there".
+//! - `remove` leaves nothing behind: no process, no mount, no container, no network, no file. It is refused while it runs.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+
+use async_trait::async_trait;
+use tradewind_proto::ids::LeaseId;
+use tradewind_proto::units::Seconds;
+use tradewind_proto::workload::{LogChunk, LogCursor, Secrets, Usage, WorkloadSpec, WorkloadStatus};
+
+/// The host's side of a workload: directories that the agent prepared.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Volumes {
+    /// Becomes `/work`, the current directory, writable; inputs lie in it, outputs are left in it.
+    pub work: PathBuf,
+}
+
+/// Whether and how well a runtime works on this machine.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Readiness {
+    /// It can start workloads now.
+    pub ready: bool,
+    /// What is missing or degraded, each with its fix.
+    pub findings: Vec<Finding>,
+}
+
+/// One thing an operator should know.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Finding {
+    /// What was found.
+    pub problem: String,
+    /// What to do about it.
+    pub fix: String,
+}
+
+/// Why a runtime could not do what it was asked.
+#[derive(Debug, thiserror::Error)]
+pub enum RuntimeError {
+    /// The lease is known here with another spec.
+    #[error("lease {0} already has another workload here")]
+    Conflict(LeaseId),
+    /// There is no such workload.
+    #[error("lease {0} has no workload here")]
+    Absent(LeaseId),
+    /// It still runs.
+    #[error("lease {0} still runs; stop it first")]
+    StillRunning(LeaseId),
+    /// The spec asks for something that this runtime cannot give.
+    #[error("the {runtime} runtime cannot do this: {what}")]
+    Unsupported {
+        /// Which runtime.
+        runtime: &'static str,
+        /// What was asked.
+        what: String,
+    },
+    /// The workload could not be started, and it is the job's fault: no such program, no such image.
+    #[error("the workload did not start: {0}")]
+    Start(String),
+    /// The engine did not answer in time or is down. The workload's state is unknown.
+    #[error("the engine is unavailable: {0}")]
+    Unavailable(String),
+    /// The host failed.
+    #[error("{doing}")]
+    Io {
+        /// What was being done.
+        doing: String,
+        /// The failure.
+        #[source]
+        source: std::io::Error,
+    },
+}
+
+impl RuntimeError {
+    /// An I/O failure while `doing` something.
+    pub fn io(doing: impl Into<String>) -> impl FnOnce(std::io::Error) -> Self {
+        let doing = doing.into();
+        move |source| Self::Io { doing, source }
+    }
+}
+
+/// Starts, watches and ends workloads.
+#[async_trait]
+pub trait Runtime: Send + Sync {
+    /// The name used in offers and configuration: `process`, `docker`, `slurm`.
+    fn name(&self) -> &'static str;
+
+    /// Whether it works on this machine.
+    async fn readiness(&self) -> Readiness;
+
+    /// Starts the workload, once.
+    async fn start(
+        &self,
+        spec: &WorkloadSpec,
+        secrets: &Secrets,
+        volumes: &Volumes,
+    ) -> Result<(), RuntimeError>;
+
+    /// What became of it.
+    async fn status(&self, lease: LeaseId) -> Result<WorkloadStatus, RuntimeError>;
+
+    /// Every lease with anything left here, running or not.
+    async fn list(&self) -> Result<Vec<LeaseId>, RuntimeError>;
+
+    /// Up to `limit` bytes of log from `from` on; returns at once, with an empty chunk when there is nothing new.
+    async fn logs(&self, lease: LeaseId, from: LogCursor, limit: usize) -> Result<LogChunk, RuntimeError>;
+
+    /// Its consumption so far.
+    async fn usage(&self, lease: LeaseId) -> Result<Usage, RuntimeError>;
+
+    /// Freezes it; freezing twice is no error.
+    async fn pause(&self, lease: LeaseId) -> Result<(), RuntimeError>;
+
+    /// Thaws it.
+    async fn resume(&self, lease: LeaseId) -> Result<(), RuntimeError>;
+
+    /// Sends a signal to the job (for a checkpoint).
+    async fn signal(&self, lease: LeaseId, signal: u8) -> Result<(), RuntimeError>;
+
+    /// Sends the spec's stop signal, waits up to `grace`, kills what is left. Returns when nothing of it runs.
+    async fn stop(&self, lease: LeaseId, grace: Seconds) -> Result<(), RuntimeError>;
+
+    /// Where a tunnel reaches one of the spec's ports.
+    async fn address(&self, lease: LeaseId, port: u16) -> Result<SocketAddr, RuntimeError>;
+
+    /// Deletes everything of an ended workload, except the volumes, which are the agent's.
+    async fn remove(&self, lease: LeaseId) -> Result<(), RuntimeError>;
+}
