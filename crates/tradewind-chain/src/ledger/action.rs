@@ -1,0 +1,332 @@
+//! What the parties ask of the chain, and what becomes of it.
+
+use std::fmt;
+
+use alloy::primitives::{Address, B256};
+use serde::{Deserialize, Serialize};
+use tradewind_proto::ids::{DeviceId, LeaseId, MeshKey};
+use tradewind_proto::signature::Signature;
+use tradewind_proto::terms::{Domain, LeaseTerms, TermsError};
+use tradewind_proto::units::{Money, Seconds};
+use tradewind_proto::voucher::SignedVoucher;
+
+/// A number that the caller chooses once for an intent that may be repeated (a deposit, a withdrawal), so that trying it
+/// again is not doing it twice. It becomes the nonce of the signature, so the chain itself refuses the second time.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct Reference(pub B256);
+
+impl fmt::Display for Reference {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(&self.0, f)
+    }
+}
+
+/// Why a provider warns a buyer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum NoticeKind {
+    /// Payment lags; a settlement that covers the notice time cures it.
+    Unpaid,
+    /// A spot lease is taken back; not curable.
+    Reclaim,
+}
+
+impl fmt::Display for NoticeKind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Unpaid => "unpaid",
+            Self::Reclaim => "reclaim",
+        })
+    }
+}
+
+/// An intent of the handle's account. Amounts are base units of the named token, or of the deployment's stake or fee token.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", tag = "action")]
+pub enum Action {
+    /// Moves tokens of the account into its free balance.
+    Deposit {
+        /// Makes this deposit one deposit.
+        reference: Reference,
+        /// Which token.
+        token: Address,
+        /// How much.
+        amount: Money,
+    },
+    /// Moves free balance out.
+    Withdraw {
+        /// Makes this withdrawal one withdrawal.
+        reference: Reference,
+        /// Which token.
+        token: Address,
+        /// Who receives it.
+        to: Address,
+        /// How much.
+        amount: Money,
+    },
+    /// Enters the account into the registry, or changes its mesh key.
+    Register {
+        /// Makes this change one change.
+        reference: Reference,
+        /// Where the mesh finds the account's node.
+        mesh_key: MeshKey,
+    },
+    /// Adds a device of the account.
+    AddDevice {
+        /// The device's own secp256k1 key.
+        key: Address,
+        /// The device's class, as the network profile numbers them.
+        class: u16,
+    },
+    /// Stakes free balance for a device.
+    Stake {
+        /// Makes this stake one stake.
+        reference: Reference,
+        /// Which device.
+        device: DeviceId,
+        /// How much of the stake token.
+        amount: Money,
+    },
+    /// Starts unbonding a device's stake.
+    Unbond {
+        /// Makes this one unbonding.
+        reference: Reference,
+        /// Which device.
+        device: DeviceId,
+        /// How much.
+        amount: Money,
+    },
+    /// Takes a matured unbonding into the free balance.
+    WithdrawStake {
+        /// Makes this one withdrawal.
+        reference: Reference,
+        /// Which device.
+        device: DeviceId,
+    },
+    /// Prepays a device's place in the registry.
+    Rent {
+        /// Makes this one payment.
+        reference: Reference,
+        /// Which device.
+        device: DeviceId,
+        /// For how long.
+        duration: Seconds,
+    },
+    /// Opens a lease: escrow and bond are locked.
+    Open {
+        /// What both signed.
+        terms: LeaseTerms,
+        /// The buyer's signature of the terms.
+        buyer: Signature,
+        /// The provider's.
+        provider: Signature,
+    },
+    /// Pays what a voucher promises. Anyone may.
+    Settle {
+        /// The lease.
+        terms: LeaseTerms,
+        /// Not a last one.
+        voucher: SignedVoucher,
+    },
+    /// Warns the buyer. By the provider.
+    Notice {
+        /// Why.
+        kind: NoticeKind,
+        /// The lease.
+        terms: LeaseTerms,
+        /// The best voucher that the provider holds; settled first.
+        voucher: Option<SignedVoucher>,
+    },
+    /// Ends the lease. By the provider.
+    Close {
+        /// The lease.
+        terms: LeaseTerms,
+        /// The last voucher for a good end; any other is settled first.
+        voucher: Option<SignedVoucher>,
+    },
+    /// Asks for the end and starts the window. By the buyer.
+    RequestClose {
+        /// The lease.
+        terms: LeaseTerms,
+    },
+    /// Ends a closing lease after its window. Anyone may.
+    Finalize {
+        /// The lease.
+        terms: LeaseTerms,
+    },
+    /// Ends a lease that ran past its end and window. Anyone may.
+    Expire {
+        /// The lease.
+        terms: LeaseTerms,
+    },
+    /// Returns what is left of the bond and pays break fees set aside. Anyone may.
+    ReleaseBond {
+        /// The lease.
+        terms: LeaseTerms,
+    },
+    /// Demands an answer on chain from a provider that looks dead; locks a bond. By the buyer.
+    Challenge {
+        /// Makes this one challenge.
+        reference: Reference,
+        /// The lease.
+        terms: LeaseTerms,
+    },
+    /// Answers the pending challenge and keeps its bond. By the provider.
+    Answer {
+        /// The lease.
+        terms: LeaseTerms,
+    },
+    /// Reports that the pending challenge was not answered in time: the buyer is compensated. Anyone may.
+    Defaulted {
+        /// The lease.
+        terms: LeaseTerms,
+    },
+    /// Disputes the lease before the court; locks a bond. By the buyer.
+    Dispute {
+        /// The lease.
+        terms: LeaseTerms,
+        /// What the buyer wants from the provider's bond.
+        claim: Money,
+    },
+}
+
+impl Action {
+    /// The action's natural key: two actions with one key are one action.
+    ///
+    /// # Errors
+    /// [`TermsError::Range`] when the lease's id cannot be computed.
+    pub fn key(&self, domain: &Domain) -> Result<ActionKey, TermsError> {
+        let id = |terms: &LeaseTerms| terms.id(domain);
+        Ok(ActionKey(match self {
+            Self::Deposit { reference, .. } => format!("deposit:{reference}"),
+            Self::Withdraw { reference, .. } => format!("withdraw:{reference}"),
+            Self::Register { reference, .. } => format!("register:{reference}"),
+            Self::AddDevice { key, .. } => format!("add-device:{key}"),
+            Self::Stake { reference, .. } => format!("stake:{reference}"),
+            Self::Unbond { reference, .. } => format!("unbond:{reference}"),
+            Self::WithdrawStake { reference, .. } => format!("withdraw-stake:{reference}"),
+            Self::Rent { reference, .. } => format!("rent:{reference}"),
+            Self::Open { terms, .. } => format!("open:{}", id(terms)?),
+            Self::Settle { terms, voucher } => {
+                format!("settle:{}:{}", id(terms)?, voucher.voucher.cumulative)
+            }
+            Self::Notice { kind, terms, voucher } => {
+                let paid = voucher.as_ref().map_or(Money::ZERO, |v| v.voucher.cumulative);
+                format!("notice:{}:{kind}:{paid}", id(terms)?)
+            }
+            Self::Close { terms, voucher } => {
+                let last = voucher.as_ref().is_some_and(|v| v.voucher.last);
+                format!("close:{}:{}", id(terms)?, if last { "last" } else { "early" })
+            }
+            Self::RequestClose { terms } => format!("request-close:{}", id(terms)?),
+            Self::Finalize { terms } => format!("finalize:{}", id(terms)?),
+            Self::Expire { terms } => format!("expire:{}", id(terms)?),
+            Self::ReleaseBond { terms } => format!("release-bond:{}", id(terms)?),
+            Self::Challenge { reference, terms } => format!("challenge:{}:{reference}", id(terms)?),
+            Self::Answer { terms } => format!("answer:{}", id(terms)?),
+            Self::Defaulted { terms } => format!("defaulted:{}", id(terms)?),
+            Self::Dispute { terms, .. } => format!("dispute:{}", id(terms)?),
+        }))
+    }
+
+    /// The terms of the lease that the action is about.
+    #[must_use]
+    pub const fn terms(&self) -> Option<&LeaseTerms> {
+        match self {
+            Self::Open { terms, .. }
+            | Self::Settle { terms, .. }
+            | Self::Notice { terms, .. }
+            | Self::Close { terms, .. }
+            | Self::RequestClose { terms }
+            | Self::Finalize { terms }
+            | Self::Expire { terms }
+            | Self::ReleaseBond { terms }
+            | Self::Challenge { terms, .. }
+            | Self::Answer { terms }
+            | Self::Defaulted { terms }
+            | Self::Dispute { terms, .. } => Some(terms),
+            Self::Deposit { .. }
+            | Self::Withdraw { .. }
+            | Self::Register { .. }
+            | Self::AddDevice { .. }
+            | Self::Stake { .. }
+            | Self::Unbond { .. }
+            | Self::WithdrawStake { .. }
+            | Self::Rent { .. } => None,
+        }
+    }
+}
+
+/// The natural key of an action, such as `settle:0x…:125000`.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct ActionKey(String);
+
+impl ActionKey {
+    /// The key's text.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+
+    /// The key that was stored as `text`.
+    #[must_use]
+    pub fn from_stored(text: impl Into<String>) -> Self {
+        Self(text.into())
+    }
+
+    /// The key of `open` for a lease.
+    #[must_use]
+    pub fn open(lease: LeaseId) -> Self {
+        Self(format!("open:{lease}"))
+    }
+}
+
+impl fmt::Display for ActionKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+/// The receipt of `submit`: the intent is durable.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Submission {
+    /// What to ask [`status`](crate::ledger::Ledger::status) for.
+    pub key: ActionKey,
+}
+
+/// How far an action has come.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", tag = "status")]
+pub enum ActionStatus {
+    /// Durable here; not in a block that this handle knows.
+    Pending,
+    /// In a block that a reorg may still remove.
+    Included {
+        /// The block's number.
+        block: u64,
+        /// The transaction.
+        tx: B256,
+    },
+    /// In a block that the configured finality covers.
+    Final {
+        /// The block's number.
+        block: u64,
+        /// The transaction.
+        tx: B256,
+    },
+    /// Refused, or too late to count. Submitting it again tries again.
+    Failed {
+        /// Why, for people: the contract's error with its values where it gave one.
+        reason: String,
+    },
+}
+
+impl ActionStatus {
+    /// True for an action whose effect is on chain.
+    #[must_use]
+    pub const fn is_included(&self) -> bool {
+        matches!(self, Self::Included { .. } | Self::Final { .. })
+    }
+}
