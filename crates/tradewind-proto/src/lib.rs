@@ -12,6 +12,7 @@
 //! ```
 
 pub mod ids;
+pub mod offer;
 pub mod signature;
 pub mod terms;
 pub mod units;
