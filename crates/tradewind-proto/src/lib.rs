@@ -11,9 +11,14 @@
 //! # Ok::<(), tradewind_proto::units::UnitError>(())
 //! ```
 
+pub mod hosting;
 pub mod ids;
 pub mod offer;
+pub mod lease;
+pub mod meter;
+pub mod report;
 pub mod signature;
+pub mod supervision;
 pub mod terms;
 pub mod units;
 pub mod voucher;

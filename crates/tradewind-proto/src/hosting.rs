@@ -1,0 +1,491 @@
+//! The provider's side of one lease: what to do next, given what the chain, the runtime and the buyer show.
+//!
+//! ```text
+//!   Opening ─► Preparing ─► Running ⇄ Paused ─► Stopping ─► Collecting ─► Finished ─► (closed on chain) ─► forgotten
+//!                  └────────────┴──────► Failed ───────────────────────────────────────────┘
+//! ```
+//!
+//! The lifecycle is level-triggered. [`Hosting::next`] looks at the durable state and at the latest observations and says what
+//! should be done; every action has a natural key, so doing it again changes nothing. What could not be observed is
+//! `None`, and never read as "gone": while the chain is silent the work goes on, within the credit that the terms allow.
+//!
+//! Failure paths: an unpaid lease is paused and noticed, and closed once the notice matured; a workload that is lost is reported
+//! and never started a second time; a buyer that vanishes costs at most the exposure bound, because the notice stops the work.
+
+use serde::{Deserialize, Serialize};
+
+use crate::ids::LeaseId;
+use crate::lease::{LeasePhase, LeaseState, NoticeKind};
+use crate::meter::{Run, is_unpaid};
+use crate::report::Stage;
+use crate::terms::{Domain, LeaseTerms};
+use crate::units::{Bytes, Money, Seconds, Timestamp};
+use crate::voucher::{SignedVoucher, VoucherError};
+use crate::workload::{Exit, WorkloadStatus};
+
+/// What the provider is willing to carry.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SettlementPolicy {
+    /// Settle as soon as this much is unsettled.
+    pub amount: Money,
+    /// Settle what is older than this; a third of the chain's window.
+    pub age: Seconds,
+    /// The chain's window after a lease's end.
+    pub window: Seconds,
+}
+
+/// The durable state of a hosted lease.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Hosting {
+    /// The lease.
+    pub id: LeaseId,
+    /// Its terms.
+    pub terms: LeaseTerms,
+    /// The best voucher held, without `last`.
+    pub best: Option<SignedVoucher>,
+    /// The buyer's word that the lease ended well.
+    pub last: Option<SignedVoucher>,
+    /// When the chain's settled amount was last seen to grow; the start before that.
+    pub settled_at: Timestamp,
+    /// The settled amount seen then.
+    pub settled: Money,
+    /// When the job ran.
+    pub run: Run,
+    /// How it ended.
+    pub exit: Option<Exit>,
+    /// Inputs and images are in place.
+    pub prepared: bool,
+    /// The runtime was told to start; from then on an absent workload is a lost one.
+    pub started: bool,
+    /// Outputs are ready.
+    pub collected: bool,
+    /// Somebody asked to end the job.
+    pub stop_requested: bool,
+    /// Why it failed, for the buyer.
+    pub failure: Option<String>,
+}
+
+/// What the shell saw this time. `None` means "could not be asked".
+#[derive(Debug, Clone, Copy)]
+pub struct Seen {
+    /// The time.
+    pub now: Timestamp,
+    /// The lease on chain.
+    pub chain: Option<LeaseState>,
+    /// The workload.
+    pub workload: Option<WorkloadStatus>,
+}
+
+/// What happened.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Event {
+    /// Inputs and images are in place.
+    Prepared,
+    /// The runtime accepted the workload.
+    Started {
+        /// When.
+        at: Timestamp,
+    },
+    /// The job cannot run: a missing program, an input with another hash.
+    Failed(String),
+    /// Outputs are ready.
+    Collected,
+    /// The buyer, or the owner, ends it.
+    StopRequested,
+}
+
+/// What the shell has to do. All are idempotent.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Action {
+    /// Pull inputs and images.
+    Prepare,
+    /// Start the workload.
+    Start,
+    /// Freeze it.
+    Pause,
+    /// Thaw it.
+    Resume,
+    /// End it: signal, grace, kill.
+    Stop,
+    /// Hash and share what it left.
+    Collect,
+    /// Send `open` with both signatures.
+    Open,
+    /// Settle this voucher.
+    Settle(SignedVoucher),
+    /// Give notice that payment stopped, settling the best voucher.
+    NoticeUnpaid(Option<SignedVoucher>),
+    /// Close, with the last voucher where there is one.
+    Close(Option<SignedVoucher>),
+    /// The buyer's closing time is over.
+    Finalize,
+    /// The lease's end and window are over.
+    Expire,
+    /// Get the bond back.
+    ReleaseBond,
+    /// Delete workload and data; the lease is over.
+    Forget,
+}
+
+impl Hosting {
+    /// A lease that both sides signed.
+    #[must_use]
+    pub const fn new(id: LeaseId, terms: LeaseTerms) -> Self {
+        Self {
+            settled_at: terms.start,
+            settled: Money::ZERO,
+            id,
+            terms,
+            best: None,
+            last: None,
+            run: Run { since: None, until: None },
+            exit: None,
+            prepared: false,
+            started: false,
+            collected: false,
+            stop_requested: false,
+            failure: None,
+        }
+    }
+
+    /// Takes a voucher in, or says why it does not count. The caller stores the state before it acknowledges.
+    ///
+    /// # Errors
+    /// [`VoucherError`].
+    pub fn accept(
+        &mut self,
+        voucher: SignedVoucher,
+        domain: &Domain,
+        now: Timestamp,
+    ) -> Result<(), VoucherError> {
+        voucher.verify(&self.terms, self.id, domain, self.held(), now)?;
+        if voucher.voucher.last {
+            self.last = Some(voucher);
+        } else if self.best.is_none_or(|best| voucher.voucher.cumulative > best.voucher.cumulative) {
+            self.best = Some(voucher);
+        }
+        Ok(())
+    }
+
+    /// What the best voucher promises; nothing before the first.
+    #[must_use]
+    pub fn held(&self) -> Money {
+        let promised =
+            |voucher: &Option<SignedVoucher>| voucher.map_or(Money::ZERO, |v| v.voucher.cumulative);
+        promised(&self.best).max(promised(&self.last))
+    }
+
+    /// Records what happened.
+    pub fn apply(&mut self, event: Event) {
+        match event {
+            Event::Prepared => self.prepared = true,
+            Event::Started { at } => {
+                self.started = true;
+                self.run.since.get_or_insert(at);
+            }
+            Event::Failed(reason) => {
+                self.failure.get_or_insert(reason);
+            }
+            Event::Collected => self.collected = true,
+            Event::StopRequested => self.stop_requested = true,
+        }
+    }
+
+    /// Takes over what the runtime says of the workload.
+    pub fn observe(&mut self, workload: WorkloadStatus, now: Timestamp) {
+        match workload {
+            WorkloadStatus::Running { since, .. } => {
+                self.started = true;
+                self.run.since.get_or_insert(since);
+            }
+            WorkloadStatus::Exited(exit) => {
+                self.started = true;
+                self.run.since.get_or_insert(exit.at);
+                self.run.until.get_or_insert(exit.at);
+                self.exit.get_or_insert(exit);
+            }
+            WorkloadStatus::Absent if !self.started => {}
+            WorkloadStatus::Absent | WorkloadStatus::Lost => {
+                if self.exit.is_none() {
+                    self.run.until.get_or_insert(now);
+                    self.failure.get_or_insert_with(|| "the workload was lost with its machine".into());
+                }
+            }
+        }
+    }
+
+    /// Takes over what the chain says of the lease.
+    pub fn observe_chain(&mut self, chain: &LeaseState, now: Timestamp) {
+        if chain.paid > self.settled {
+            self.settled = chain.paid;
+            self.settled_at = now;
+        }
+    }
+
+    /// Where the work stands, for the buyer. `pulled` is the preparation's progress.
+    #[must_use]
+    pub fn stage(&self, seen: &Seen, pulled: (Bytes, Bytes)) -> Stage {
+        if let Some(reason) = &self.failure {
+            return Stage::Failed { reason: reason.clone() };
+        }
+        if self.exit.is_some() {
+            return if self.collected { Stage::Finished } else { Stage::Collecting };
+        }
+        if self.run.since.is_some() {
+            return match seen.workload {
+                _ if self.stop_requested => Stage::Stopping,
+                Some(WorkloadStatus::Running { paused: true, .. }) => Stage::Paused,
+                _ => Stage::Running,
+            };
+        }
+        match seen.chain {
+            Some(chain) if chain.phase.is_live() => Stage::Preparing { done: pulled.0, total: pulled.1 },
+            _ => Stage::Opening,
+        }
+    }
+
+    /// What to do now.
+    #[must_use]
+    pub fn next(&self, seen: &Seen, policy: &SettlementPolicy) -> Vec<Action> {
+        let mut actions = self.work(seen);
+        if let Some(chain) = seen.chain {
+            actions.extend(self.money(&chain, seen, policy));
+        }
+        actions
+    }
+
+    fn work(&self, seen: &Seen) -> Vec<Action> {
+        let running = matches!(seen.workload, Some(WorkloadStatus::Running { .. }));
+        let paused = matches!(seen.workload, Some(WorkloadStatus::Running { paused: true, .. }));
+        let over = match seen.chain.map(|chain| chain.phase) {
+            Some(LeasePhase::Open | LeasePhase::Noticed(_)) => seen.now >= self.terms.end,
+            Some(LeasePhase::None) if !self.started => return Vec::new(),
+            Some(LeasePhase::None | LeasePhase::Closing | LeasePhase::Settled | LeasePhase::Closed) => true,
+            None => seen.now >= self.terms.end,
+        };
+        if running && (over || self.stop_requested || self.last.is_some()) {
+            return vec![Action::Stop];
+        }
+        if running {
+            let unpaid = is_unpaid(&self.terms, self.held(), seen.now);
+            return match (unpaid, paused) {
+                (true, false) => vec![Action::Pause],
+                (false, true) => vec![Action::Resume],
+                _ => Vec::new(),
+            };
+        }
+        if self.exit.is_some() {
+            return if self.collected { Vec::new() } else { vec![Action::Collect] };
+        }
+        let opened = seen.chain.is_some_and(|chain| chain.phase.is_live());
+        if self.failure.is_some() || over || self.stop_requested || !opened || self.started {
+            return Vec::new();
+        }
+        vec![if self.prepared { Action::Start } else { Action::Prepare }]
+    }
+
+    fn money(&self, chain: &LeaseState, seen: &Seen, policy: &SettlementPolicy) -> Option<Action> {
+        let now = seen.now;
+        match chain.phase {
+            LeasePhase::None if now <= self.terms.open_by => Some(Action::Open),
+            LeasePhase::None => (!self.is_running(seen)).then_some(Action::Forget),
+            LeasePhase::Closed => (!self.is_running(seen)).then_some(Action::Forget),
+            LeasePhase::Settled => (now >= chain.due_at && !chain.disputed).then_some(Action::ReleaseBond),
+            LeasePhase::Open | LeasePhase::Noticed(_) | LeasePhase::Closing => self.live(chain, now, policy),
+        }
+    }
+
+    fn live(&self, chain: &LeaseState, now: Timestamp, policy: &SettlementPolicy) -> Option<Action> {
+        if self.last.is_some() {
+            return Some(Action::Close(self.last));
+        }
+        let unsettled = self.best.filter(|best| best.voucher.cumulative > chain.paid);
+        let matured = chain.phase == LeasePhase::Noticed(NoticeKind::Unpaid)
+            && now >= chain.notice_at.after(self.terms.notice);
+        let expired = now >= self.terms.end.after(policy.window);
+        if let Some(best) = unsettled {
+            let amount = best.voucher.cumulative.saturating_sub(chain.paid);
+            let ends = chain.phase == LeasePhase::Closing || now >= self.terms.end || matured;
+            if ends || amount >= policy.amount || now.since(self.settled_at) >= policy.age {
+                return Some(Action::Settle(best));
+            }
+        }
+        if chain.challenged_until.is_none() {
+            match chain.phase {
+                LeasePhase::Closing if now >= chain.due_at => return Some(Action::Finalize),
+                LeasePhase::Open | LeasePhase::Noticed(_) if expired => return Some(Action::Expire),
+                LeasePhase::Noticed(NoticeKind::Unpaid)
+                    if matured && is_unpaid(&self.terms, self.held(), now) =>
+                {
+                    return Some(Action::Close(None));
+                }
+                LeasePhase::None
+                | LeasePhase::Open
+                | LeasePhase::Noticed(_)
+                | LeasePhase::Closing
+                | LeasePhase::Settled
+                | LeasePhase::Closed => {}
+            }
+        }
+        let unpaid = chain.phase == LeasePhase::Open && is_unpaid(&self.terms, self.held(), now);
+        unpaid.then_some(Action::NoticeUnpaid(unsettled))
+    }
+
+    const fn is_running(&self, seen: &Seen) -> bool {
+        matches!(seen.workload, Some(WorkloadStatus::Running { .. }))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::meter::tests::terms;
+    use crate::signature::SigningKey;
+    use crate::voucher::Voucher;
+    use alloy_primitives::Address;
+
+    const POLICY: SettlementPolicy = SettlementPolicy {
+        amount: Money::from_base_units(1_000_000),
+        age: Seconds::new(1_200),
+        window: Seconds::new(3_600),
+    };
+    const DOMAIN: Domain = Domain { chain_id: 1, contract: Address::repeat_byte(9) };
+
+    fn meter() -> SigningKey {
+        SigningKey::from_bytes([4; 32]).unwrap()
+    }
+
+    fn hosting() -> Hosting {
+        let terms = LeaseTerms { meter: meter().address(), ..terms() };
+        Hosting::new(terms.id(&DOMAIN).unwrap(), terms)
+    }
+
+    fn chain(phase: LeasePhase) -> Option<LeaseState> {
+        Some(LeaseState { phase, opened_at: Timestamp::from_unix(1_000), ..LeaseState::NONE })
+    }
+
+    fn seen(now: u64, chain: Option<LeaseState>, workload: WorkloadStatus) -> Seen {
+        Seen { now: Timestamp::from_unix(now), chain, workload: Some(workload) }
+    }
+
+    fn running(paused: bool) -> WorkloadStatus {
+        WorkloadStatus::Running { since: Timestamp::from_unix(1_010), paused }
+    }
+
+    fn voucher(hosting: &Hosting, cumulative: u64, last: bool) -> SignedVoucher {
+        let voucher = Voucher {
+            lease: hosting.id,
+            cumulative: Money::from_base_units(cumulative),
+            not_before: Timestamp::from_unix(0),
+            last,
+        };
+        voucher.sign(&DOMAIN, &meter()).unwrap()
+    }
+
+    #[test]
+    fn nothing_runs_before_the_chain_shows_the_lease_open() {
+        let mut lease = hosting();
+        let absent = WorkloadStatus::Absent;
+        assert_eq!(lease.next(&seen(1_001, chain(LeasePhase::None), absent), &POLICY), [Action::Open]);
+        assert_eq!(lease.next(&seen(1_001, None, absent), &POLICY), []);
+        assert_eq!(lease.next(&seen(1_002, chain(LeasePhase::Open), absent), &POLICY), [Action::Prepare]);
+        lease.apply(Event::Prepared);
+        assert_eq!(lease.next(&seen(1_003, chain(LeasePhase::Open), absent), &POLICY), [Action::Start]);
+    }
+
+    #[test]
+    fn terms_that_never_opened_are_forgotten() {
+        let late = seen(1_031, chain(LeasePhase::None), WorkloadStatus::Absent);
+        assert_eq!(hosting().next(&late, &POLICY), [Action::Forget]);
+    }
+
+    #[test]
+    fn a_silent_chain_ends_no_healthy_lease() {
+        let mut lease = hosting();
+        lease.accept(voucher(&lease, 100_000, false), &DOMAIN, Timestamp::from_unix(1_100)).unwrap();
+        lease.observe(running(false), Timestamp::from_unix(1_010));
+        assert_eq!(lease.next(&seen(1_110, None, running(false)), &POLICY), []);
+    }
+
+    #[test]
+    fn an_unpaid_workload_is_frozen_noticed_and_closed_when_the_notice_matured() {
+        let mut lease = hosting();
+        lease.observe(running(false), Timestamp::from_unix(1_010));
+        let open = seen(1_052, chain(LeasePhase::Open), running(false));
+        assert_eq!(lease.next(&open, &POLICY), [Action::Pause, Action::NoticeUnpaid(None)]);
+        let noticed = LeaseState {
+            notice_at: Timestamp::from_unix(1_052),
+            ..chain(LeasePhase::Noticed(NoticeKind::Unpaid)).unwrap()
+        };
+        assert_eq!(lease.next(&seen(1_061, Some(noticed), running(true)), &POLICY), []);
+        assert_eq!(lease.next(&seen(1_062, Some(noticed), running(true)), &POLICY), [Action::Close(None)]);
+        lease.accept(voucher(&lease, 60_000, false), &DOMAIN, Timestamp::from_unix(1_062)).unwrap();
+        let cured = lease.next(&seen(1_062, Some(noticed), running(true)), &POLICY);
+        assert_eq!(cured, [Action::Resume, Action::Settle(lease.best.unwrap())]);
+    }
+
+    #[test]
+    fn a_workload_that_was_started_is_never_started_twice() {
+        let mut lease = hosting();
+        lease.apply(Event::Prepared);
+        lease.apply(Event::Started { at: Timestamp::from_unix(1_010) });
+        lease.observe(WorkloadStatus::Absent, Timestamp::from_unix(1_020));
+        let actions = lease.next(&seen(1_020, chain(LeasePhase::Open), WorkloadStatus::Absent), &POLICY);
+        assert_eq!(actions, []);
+        assert!(lease.failure.is_some());
+    }
+
+    #[test]
+    fn the_last_voucher_closes_and_a_closed_lease_is_forgotten_only_when_nothing_runs() {
+        let mut lease = hosting();
+        let buyer = meter();
+        lease.terms.buyer = crate::ids::BuyerId::new(buyer.address());
+        lease.id = lease.terms.id(&DOMAIN).unwrap();
+        let exit = Exit { code: 0, out_of_memory: false, at: Timestamp::from_unix(1_100) };
+        lease.observe(WorkloadStatus::Exited(exit), Timestamp::from_unix(1_100));
+        lease.apply(Event::Collected);
+        lease.accept(voucher(&lease, 90_000, true), &DOMAIN, Timestamp::from_unix(1_101)).unwrap();
+        let exited = WorkloadStatus::Exited(exit);
+        let open = seen(1_101, chain(LeasePhase::Open), exited);
+        assert_eq!(lease.next(&open, &POLICY), [Action::Close(lease.last)]);
+        assert_eq!(lease.next(&seen(1_102, chain(LeasePhase::Closed), exited), &POLICY), [Action::Forget]);
+        let still = seen(1_102, chain(LeasePhase::Closed), running(false));
+        assert_eq!(lease.next(&still, &POLICY), [Action::Stop]);
+    }
+
+    #[test]
+    fn a_voucher_that_shrinks_or_promises_too_much_changes_nothing() {
+        let mut lease = hosting();
+        lease.accept(voucher(&lease, 100_000, false), &DOMAIN, Timestamp::from_unix(1_100)).unwrap();
+        let before = lease.clone();
+        let now = Timestamp::from_unix(1_100);
+        assert!(matches!(
+            lease.accept(voucher(&before, 90_000, false), &DOMAIN, now),
+            Err(VoucherError::Shrinks { .. })
+        ));
+        assert!(matches!(
+            lease.accept(voucher(&before, 900_000, false), &DOMAIN, now),
+            Err(VoucherError::AboveCap { .. })
+        ));
+        assert!(matches!(
+            lease.accept(voucher(&before, 100_000, true), &DOMAIN, now),
+            Err(VoucherError::Signature(_))
+        ));
+        assert_eq!(lease, before);
+    }
+
+    #[test]
+    fn vouchers_are_settled_by_amount_by_age_and_when_the_buyer_closes() {
+        let mut lease = hosting();
+        lease.accept(voucher(&lease, 100_000, false), &DOMAIN, Timestamp::from_unix(1_100)).unwrap();
+        let best = lease.best.unwrap();
+        let young = seen(1_105, chain(LeasePhase::Open), running(false));
+        assert_eq!(lease.next(&young, &POLICY), []);
+        let small = SettlementPolicy { amount: Money::from_base_units(100_000), ..POLICY };
+        assert_eq!(lease.next(&young, &small), [Action::Settle(best)]);
+        let old = SettlementPolicy { age: Seconds::new(105), ..POLICY };
+        assert_eq!(lease.next(&young, &old), [Action::Settle(best)]);
+        let closing = seen(1_105, chain(LeasePhase::Closing), WorkloadStatus::Absent);
+        assert!(lease.next(&closing, &POLICY).contains(&Action::Settle(best)));
+    }
+}

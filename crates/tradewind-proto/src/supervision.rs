@@ -1,0 +1,402 @@
+//! The buyer's side of one lease: pay while it works, collect, close, and know when to give up.
+//!
+//! ```text
+//!   Opening ─► Working ─► Fetching ─► Closing well (last voucher) ─► Done
+//!      │          │ silent, failed, too expensive, timed out
+//!      │          └──────► Leaving (requestClose, challenge) ─► Done
+//!      └ never opened ─► Done
+//! ```
+//!
+//! Level-triggered like [`crate::hosting`]: [`Supervision::next`] compares the durable state with what can be seen now. A
+//! provider that cannot be reached gets no more vouchers, because payment follows evidence of work; after `patience` the buyer
+//! leaves by the chain alone, which works without the provider. A chain that cannot be read delays that and harms nothing.
+
+use serde::{Deserialize, Serialize};
+
+use crate::ids::LeaseId;
+use crate::lease::{LeasePhase, LeaseState};
+use crate::meter::{Run, voucher_interval};
+use crate::report::{Report, Stage};
+use crate::terms::LeaseTerms;
+use crate::units::{Money, Seconds, Timestamp};
+
+/// The buyer's limits for one lease.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Limits {
+    /// The job is stopped when it has cost this much.
+    pub max_cost: Money,
+    /// The job is stopped when it ran this long.
+    pub timeout: Option<Seconds>,
+    /// How long a provider may be silent before the buyer leaves.
+    pub patience: Seconds,
+    /// Challenge a silent provider on chain, for compensation from its bond.
+    pub challenge: bool,
+}
+
+/// How a lease ended for its buyer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Outcome {
+    /// The job ended by itself and its outputs are here.
+    Finished {
+        /// The job's own exit code.
+        code: u8,
+    },
+    /// The buyer stopped it.
+    Stopped(StopReason),
+    /// The provider lost it, went silent, or could not start it: place it again elsewhere.
+    ProviderFailed,
+    /// The chain never opened the lease.
+    NeverOpened,
+}
+
+/// Why a buyer stopped a job.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum StopReason {
+    /// A person asked.
+    Asked,
+    /// `timeout` passed.
+    Timeout,
+    /// `max_cost` was reached.
+    MaxCost,
+    /// The lease's end was reached.
+    LeaseEnd,
+}
+
+/// The durable state of a supervised lease.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Supervision {
+    /// The lease.
+    pub id: LeaseId,
+    /// Its terms.
+    pub terms: LeaseTerms,
+    /// What the buyer allows.
+    pub limits: Limits,
+    /// The provider took the job over.
+    pub begun: bool,
+    /// The largest cumulative amount ever signed; stored before it is sent.
+    pub signed: Money,
+    /// When it was signed.
+    pub signed_at: Timestamp,
+    /// The newest report.
+    pub report: Option<Report>,
+    /// When the provider last answered.
+    pub heard_at: Timestamp,
+    /// The earliest moment at which the buyer itself saw the job run.
+    pub run_seen: Option<Timestamp>,
+    /// Outputs are here and their hashes hold.
+    pub fetched: bool,
+    /// Why the job was stopped.
+    pub stop: Option<StopReason>,
+    /// The buyer gave the provider up.
+    pub gave_up: bool,
+}
+
+/// What the shell saw this time.
+#[derive(Debug, Clone, Copy)]
+pub struct Seen {
+    /// The time.
+    pub now: Timestamp,
+    /// The lease on chain; `None` when it could not be asked.
+    pub chain: Option<LeaseState>,
+}
+
+/// What the shell has to do. All are idempotent.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Action {
+    /// Hand the job, both signatures and the prepayment over.
+    Begin,
+    /// Sign this cumulative amount, store it, send it.
+    Pay(Money),
+    /// Ask the provider to end the job.
+    Stop,
+    /// Fetch outputs and check their hashes.
+    Fetch,
+    /// Sign the last voucher over this amount and send it.
+    PayLast(Money),
+    /// Ask the chain to close.
+    RequestClose,
+    /// Challenge the silent provider on chain.
+    Challenge,
+    /// The challenge was not answered: take the compensation.
+    Defaulted,
+    /// The closing time is over.
+    Finalize,
+    /// The lease's end and window are over.
+    Expire,
+    /// Nothing is left to do.
+    Finish(Outcome),
+}
+
+impl Supervision {
+    /// A lease that both sides signed.
+    #[must_use]
+    pub const fn new(id: LeaseId, terms: LeaseTerms, limits: Limits) -> Self {
+        Self {
+            heard_at: terms.start,
+            signed: terms.prepay,
+            signed_at: terms.start,
+            id,
+            terms,
+            limits,
+            begun: false,
+            report: None,
+            run_seen: None,
+            fetched: false,
+            stop: None,
+            gave_up: false,
+        }
+    }
+
+    /// Takes a report in; an older revision, or one for another lease, is ignored.
+    pub fn observe(&mut self, report: Report, now: Timestamp) {
+        if report.lease != self.id
+            || self.report.as_ref().is_some_and(|known| report.revision < known.revision)
+        {
+            return;
+        }
+        self.heard_at = now;
+        if report.run.since.is_some() {
+            self.run_seen.get_or_insert(now);
+        }
+        self.report = Some(report);
+    }
+
+    /// When the job ran, as far as the buyer believes it: never before `start`, never past the newest answer.
+    #[must_use]
+    pub fn run(&self) -> Run {
+        let Some(report) = &self.report else { return Run::default() };
+        let until = report.run.until.unwrap_or(self.heard_at).min(self.heard_at);
+        Run { since: report.run.since, until: Some(until) }
+    }
+
+    /// What an honest meter signs now.
+    #[must_use]
+    pub fn due(&self, now: Timestamp) -> Money {
+        self.run().due(&self.terms, now).max(self.signed)
+    }
+
+    /// Decides whether the job must end, and whether the provider is given up.
+    pub fn judge(&mut self, now: Timestamp) {
+        if self.stop.is_none() && !self.is_over() {
+            let ran = self.run().billed(&self.terms, now);
+            self.stop = if self.limits.timeout.is_some_and(|timeout| ran >= timeout) {
+                Some(StopReason::Timeout)
+            } else if self.cost_ahead(now) > self.limits.max_cost {
+                Some(StopReason::MaxCost)
+            } else if now >= self.terms.end {
+                Some(StopReason::LeaseEnd)
+            } else {
+                None
+            };
+        }
+        let silent = now.since(self.heard_at) > self.limits.patience;
+        let failed = matches!(self.report.as_ref().map(|r| &r.stage), Some(Stage::Failed { .. }));
+        self.gave_up |= failed || (silent && !(self.is_over() && self.fetched));
+    }
+
+    /// What to do now.
+    #[must_use]
+    pub fn next(&self, seen: &Seen) -> Vec<Action> {
+        if let Some(chain) = seen.chain {
+            match chain.phase {
+                LeasePhase::None if seen.now > self.terms.open_by => {
+                    return vec![Action::Finish(Outcome::NeverOpened)];
+                }
+                LeasePhase::Settled | LeasePhase::Closed => return vec![Action::Finish(self.outcome())],
+                LeasePhase::None | LeasePhase::Open | LeasePhase::Noticed(_) | LeasePhase::Closing => {}
+            }
+            if let Some(action) = self.exit_by_chain(&chain, seen.now) {
+                return vec![action];
+            }
+        }
+        if self.gave_up { Vec::new() } else { self.work(seen) }
+    }
+
+    /// How it ended, once it did.
+    #[must_use]
+    pub fn outcome(&self) -> Outcome {
+        let exit = self.report.as_ref().and_then(|report| report.exit);
+        match (self.stop, exit) {
+            (Some(reason), _) if !self.gave_up => Outcome::Stopped(reason),
+            (None, Some(exit)) if self.fetched => Outcome::Finished { code: exit.code },
+            _ => Outcome::ProviderFailed,
+        }
+    }
+
+    fn work(&self, seen: &Seen) -> Vec<Action> {
+        if !self.begun {
+            return vec![Action::Begin];
+        }
+        let Some(report) = &self.report else { return Vec::new() };
+        if self.is_over() {
+            return match (&report.stage, self.fetched) {
+                (Stage::Finished, true) => vec![Action::PayLast(self.due(seen.now))],
+                (Stage::Finished, false) => vec![Action::Fetch],
+                _ => Vec::new(),
+            };
+        }
+        let mut actions = Vec::new();
+        let due = self.due(seen.now);
+        let working = matches!(
+            report.stage,
+            Stage::Running | Stage::Paused | Stage::Preparing { .. } | Stage::Stopping
+        );
+        if working && due > self.signed && seen.now.since(self.signed_at) >= voucher_interval(&self.terms) {
+            actions.push(Action::Pay(due));
+        }
+        if self.stop.is_some() {
+            actions.push(Action::Stop);
+        }
+        actions
+    }
+
+    fn exit_by_chain(&self, chain: &LeaseState, now: Timestamp) -> Option<Action> {
+        if let Some(until) = chain.challenged_until {
+            return (now > until).then_some(Action::Defaulted);
+        }
+        let live = chain.phase.is_live();
+        if live && self.gave_up && chain.phase != LeasePhase::Closing {
+            return Some(if self.limits.challenge && !self.is_over() {
+                Action::Challenge
+            } else {
+                Action::RequestClose
+            });
+        }
+        if chain.phase == LeasePhase::Closing && now >= chain.due_at {
+            return Some(Action::Finalize);
+        }
+        None
+    }
+
+    fn is_over(&self) -> bool {
+        self.report.as_ref().is_some_and(|report| report.exit.is_some())
+    }
+
+    /// What the job will have cost when the next voucher is due.
+    fn cost_ahead(&self, now: Timestamp) -> Money {
+        let next = now.after(voucher_interval(&self.terms));
+        let run = Run { until: None, ..self.run() };
+        if run.since.is_some() { run.due(&self.terms, next) } else { self.signed }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::meter::tests::terms;
+    use crate::workload::{Exit, Usage};
+
+    const LIMITS: Limits = Limits {
+        max_cost: Money::from_base_units(600_000),
+        timeout: Some(Seconds::new(300)),
+        patience: Seconds::new(60),
+        challenge: false,
+    };
+
+    fn supervised() -> Supervision {
+        let mut lease = Supervision::new(LeaseId::default(), terms(), LIMITS);
+        lease.begun = true;
+        lease
+    }
+
+    fn report(revision: u64, stage: Stage, exit: Option<Exit>) -> Report {
+        let run = Run { since: Some(Timestamp::from_unix(1_010)), until: exit.map(|e| e.at) };
+        Report {
+            lease: LeaseId::default(),
+            revision,
+            stage,
+            run,
+            exit,
+            usage: Usage::default(),
+            paid: Money::ZERO,
+            outputs: Vec::new(),
+        }
+    }
+
+    fn at(now: u64, phase: LeasePhase) -> Seen {
+        Seen { now: Timestamp::from_unix(now), chain: Some(LeaseState { phase, ..LeaseState::NONE }) }
+    }
+
+    fn time(now: u64) -> Timestamp {
+        Timestamp::from_unix(now)
+    }
+
+    #[test]
+    fn payment_follows_evidence_of_work() {
+        let mut lease = supervised();
+        lease.observe(report(1, Stage::Running, None), time(1_050));
+        assert_eq!(lease.next(&at(1_050, LeasePhase::Open)), [Action::Pay(Money::from_base_units(40_000))]);
+        let silent = lease.due(time(1_100));
+        assert_eq!(silent, Money::from_base_units(40_000), "time after the last answer is not paid");
+    }
+
+    #[test]
+    fn a_silent_provider_is_left_by_the_chain_alone() {
+        let mut lease = supervised();
+        lease.observe(report(1, Stage::Running, None), time(1_050));
+        lease.judge(time(1_110));
+        assert!(!lease.gave_up);
+        lease.judge(time(1_111));
+        assert_eq!(lease.next(&at(1_111, LeasePhase::Open)), [Action::RequestClose]);
+        assert_eq!(lease.next(&Seen { now: time(1_111), chain: None }), []);
+        let closing = LeaseState { phase: LeasePhase::Closing, due_at: time(1_200), ..LeaseState::NONE };
+        assert_eq!(lease.next(&Seen { now: time(1_199), chain: Some(closing) }), []);
+        assert_eq!(lease.next(&Seen { now: time(1_200), chain: Some(closing) }), [Action::Finalize]);
+        assert_eq!(lease.next(&at(1_201, LeasePhase::Settled)), [Action::Finish(Outcome::ProviderFailed)]);
+    }
+
+    #[test]
+    fn a_dead_providers_buyer_challenges_and_is_compensated() {
+        let mut lease = supervised();
+        lease.limits.challenge = true;
+        lease.judge(time(1_111));
+        assert_eq!(lease.next(&at(1_111, LeasePhase::Open)), [Action::Challenge]);
+        let challenged =
+            LeaseState { phase: LeasePhase::Open, challenged_until: Some(time(1_171)), ..LeaseState::NONE };
+        assert_eq!(lease.next(&Seen { now: time(1_171), chain: Some(challenged) }), []);
+        assert_eq!(lease.next(&Seen { now: time(1_172), chain: Some(challenged) }), [Action::Defaulted]);
+    }
+
+    #[test]
+    fn outputs_are_fetched_before_the_last_voucher_is_signed() {
+        let mut lease = supervised();
+        let exit = Exit { code: 3, out_of_memory: false, at: time(1_110) };
+        lease.observe(report(2, Stage::Finished, Some(exit)), time(1_112));
+        assert_eq!(lease.next(&at(1_112, LeasePhase::Open)), [Action::Fetch]);
+        lease.fetched = true;
+        assert_eq!(
+            lease.next(&at(1_113, LeasePhase::Open)),
+            [Action::PayLast(Money::from_base_units(100_000))]
+        );
+        assert_eq!(
+            lease.next(&at(1_114, LeasePhase::Closed)),
+            [Action::Finish(Outcome::Finished { code: 3 })]
+        );
+    }
+
+    #[test]
+    fn time_and_cost_limits_are_hard() {
+        let mut lease = supervised();
+        lease.observe(report(1, Stage::Running, None), time(1_310));
+        lease.judge(time(1_310));
+        assert_eq!(lease.stop, Some(StopReason::Timeout));
+        assert!(lease.next(&at(1_310, LeasePhase::Open)).contains(&Action::Stop));
+
+        let mut costly = supervised();
+        costly.limits = Limits { timeout: None, max_cost: Money::from_base_units(200_000), ..LIMITS };
+        costly.observe(report(1, Stage::Running, None), time(1_200));
+        costly.judge(time(1_200));
+        assert_eq!(costly.stop, None);
+        costly.observe(report(1, Stage::Running, None), time(1_201));
+        costly.judge(time(1_201));
+        assert_eq!(costly.stop, Some(StopReason::MaxCost));
+        assert!(costly.due(time(1_201)) <= costly.limits.max_cost);
+    }
+
+    #[test]
+    fn terms_that_never_opened_cost_nothing() {
+        assert_eq!(supervised().next(&at(1_031, LeasePhase::None)), [Action::Finish(Outcome::NeverOpened)]);
+    }
+}
