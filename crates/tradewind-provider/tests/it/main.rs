@@ -1,0 +1,4 @@
+//! Integration tests of the provider's runtimes, in one binary.
+#![expect(clippy::expect_used, clippy::panic, reason = "a test says what it expected")]
+
+mod conformance;

@@ -1,0 +1,3 @@
+//! The program that the tests' process runtime re-executes.
+
+fn main() {}
