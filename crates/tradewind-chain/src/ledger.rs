@@ -29,11 +29,15 @@ use tradewind_proto::ids::{DeviceId, LeaseId};
 use tradewind_proto::terms::Domain;
 use tradewind_proto::units::Money;
 
-pub use crate::ledger::action::{Action, ActionKey, ActionStatus, NoticeKind, Reference, Submission};
-pub use crate::ledger::event::{BlockRef, ChainEvent, EventCursor, EventPage, Feed, LeaseEvent, LedgerEvent};
+pub use crate::ledger::action::{
+    Action, ActionKey, ActionStatus, Checkpoint, NoticeKind, Reference, Submission,
+};
+pub use crate::ledger::event::{
+    BlockRef, ChainEvent, EventCursor, EventPage, Feed, LeaseEvent, LedgerEvent, Opening,
+};
 pub use crate::ledger::record::{
-    AccountRecord, ChainHead, ChallengeRecord, DeviceRecord, DeviceState, LeaseFlags, LeaseRecord,
-    LeaseStage, Parameters, ProviderPage, ProviderRecord, Unbonding,
+    AccountRecord, ChainHead, DeviceRecord, DeviceState, LeaseFlags, LeaseRecord, LeaseStage, Parameters,
+    ProviderPage, ProviderRecord, RegistryTerms,
 };
 
 /// What the parties ask of the chain.
@@ -129,6 +133,12 @@ pub trait Ledger: Send + Sync + 'static {
 
     /// The registry's entry of a device, or `None` where it was never added.
     async fn device(&self, device: DeviceId) -> Result<Option<DeviceRecord>, LedgerError>;
+
+    /// What the registry asks of devices.
+    async fn registry_terms(&self) -> Result<RegistryTerms, LedgerError>;
+
+    /// The least stake of a device of `class` with `units`, in the stake token.
+    async fn minimum_stake(&self, class: u16, units: u8) -> Result<Money, LedgerError>;
 
     /// Where a lease stands. A lease that was never opened answers [`LeaseStage::None`].
     async fn lease(&self, lease: LeaseId) -> Result<LeaseRecord, LedgerError>;

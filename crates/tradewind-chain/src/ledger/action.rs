@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use tradewind_proto::ids::{DeviceId, LeaseId, MeshKey};
 use tradewind_proto::signature::Signature;
 use tradewind_proto::terms::{Domain, LeaseTerms, TermsError};
-use tradewind_proto::units::{Money, Seconds};
+use tradewind_proto::units::{Money, Seconds, Timestamp};
 use tradewind_proto::voucher::SignedVoucher;
 
 /// A number that the caller chooses once for an intent that may be repeated (a deposit, a withdrawal), so that trying it
@@ -43,7 +43,7 @@ impl fmt::Display for NoticeKind {
 
 /// An intent of the handle's account. Amounts are base units of the named token, or of the deployment's stake or fee token.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case", tag = "action")]
+#[serde(rename_all = "kebab-case")]
 pub enum Action {
     /// Moves tokens of the account into its free balance.
     Deposit {
@@ -71,15 +71,21 @@ pub enum Action {
         reference: Reference,
         /// Where the mesh finds the account's node.
         mesh_key: MeshKey,
+        /// Digest of a self-description, or zero.
+        metadata: B256,
     },
     /// Adds a device of the account.
     AddDevice {
         /// The device's own secp256k1 key.
         key: Address,
+        /// Who stakes it and gets the stake back; the account itself where `None`.
+        sponsor: Option<Address>,
         /// The device's class, as the network profile numbers them.
         class: u16,
+        /// How many units it leases out, 1 to 64.
+        units: u8,
     },
-    /// Stakes free balance for a device.
+    /// Stakes free balance for a device. By its sponsor.
     Stake {
         /// Makes this stake one stake.
         reference: Reference,
@@ -88,16 +94,14 @@ pub enum Action {
         /// How much of the stake token.
         amount: Money,
     },
-    /// Starts unbonding a device's stake.
+    /// Starts unbonding the whole stake of a device; it opens no lease from then on. By its provider or sponsor.
     Unbond {
         /// Makes this one unbonding.
         reference: Reference,
         /// Which device.
         device: DeviceId,
-        /// How much.
-        amount: Money,
     },
-    /// Takes a matured unbonding into the free balance.
+    /// Returns an unbonded stake to its sponsor's free balance. Anyone may.
     WithdrawStake {
         /// Makes this one withdrawal.
         reference: Reference,
@@ -110,8 +114,10 @@ pub enum Action {
         reference: Reference,
         /// Which device.
         device: DeviceId,
-        /// For how long.
-        duration: Seconds,
+        /// For how long, from the end of what is paid.
+        span: Seconds,
+        /// The most that it may cost, in the fee token.
+        limit: Money,
     },
     /// Opens a lease: escrow and bond are locked.
     Open {
@@ -137,6 +143,8 @@ pub enum Action {
         terms: LeaseTerms,
         /// The best voucher that the provider holds; settled first.
         voucher: Option<SignedVoucher>,
+        /// The lease's `notice_at` before this notice: makes it one notice.
+        previous: Timestamp,
     },
     /// Ends the lease. By the provider.
     Close {
@@ -167,15 +175,17 @@ pub enum Action {
     },
     /// Demands an answer on chain from a provider that looks dead; locks a bond. By the buyer.
     Challenge {
-        /// Makes this one challenge.
-        reference: Reference,
         /// The lease.
         terms: LeaseTerms,
+        /// The lease's `challenges` before this one: makes it one challenge.
+        sequence: u32,
     },
     /// Answers the pending challenge and keeps its bond. By the provider.
     Answer {
         /// The lease.
         terms: LeaseTerms,
+        /// When the challenge was made: names the one that is answered.
+        challenged_at: Timestamp,
     },
     /// Reports that the pending challenge was not answered in time: the buyer is compensated. Anyone may.
     Defaulted {
@@ -188,7 +198,51 @@ pub enum Action {
         terms: LeaseTerms,
         /// What the buyer wants from the provider's bond.
         claim: Money,
+        /// Digest of what the court shall look at.
+        evidence: B256,
     },
+    /// Asks the court about an open dispute or a fee set aside. Anyone may.
+    Resolve {
+        /// The lease.
+        terms: LeaseTerms,
+    },
+    /// Presents a checkpoint that both sides signed: what was paid before it is not lost with the provider. Anyone may.
+    Acknowledge {
+        /// The lease.
+        terms: LeaseTerms,
+        /// What was stored.
+        checkpoint: Checkpoint,
+        /// The provider's signature.
+        provider: Signature,
+        /// The buyer's, or its meter's.
+        buyer: Signature,
+    },
+    /// Closes a lease with its last voucher and opens another of the same parties, or does neither. Anyone may.
+    Extend {
+        /// The lease that ends.
+        terms: LeaseTerms,
+        /// Its last voucher.
+        voucher: SignedVoucher,
+        /// The lease that begins; it names the other as its parent.
+        next: Box<LeaseTerms>,
+        /// The buyer's signature of the new terms.
+        buyer: Signature,
+        /// The provider's, which is its consent to close the old lease too.
+        provider: Signature,
+    },
+}
+
+/// A checkpoint that both sides acknowledge.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Checkpoint {
+    /// The lease.
+    pub lease: LeaseId,
+    /// What was paid in all when it was stored.
+    pub paid_at: Money,
+    /// Digest of its contents.
+    pub root: B256,
+    /// When it was stored.
+    pub at: Timestamp,
 }
 
 impl Action {
@@ -211,9 +265,8 @@ impl Action {
             Self::Settle { terms, voucher } => {
                 format!("settle:{}:{}", id(terms)?, voucher.voucher.cumulative)
             }
-            Self::Notice { kind, terms, voucher } => {
-                let paid = voucher.as_ref().map_or(Money::ZERO, |v| v.voucher.cumulative);
-                format!("notice:{}:{kind}:{paid}", id(terms)?)
+            Self::Notice { kind, terms, previous, .. } => {
+                format!("notice:{}:{kind}:{}", id(terms)?, previous.unix())
             }
             Self::Close { terms, voucher } => {
                 let last = voucher.as_ref().is_some_and(|v| v.voucher.last);
@@ -223,10 +276,17 @@ impl Action {
             Self::Finalize { terms } => format!("finalize:{}", id(terms)?),
             Self::Expire { terms } => format!("expire:{}", id(terms)?),
             Self::ReleaseBond { terms } => format!("release-bond:{}", id(terms)?),
-            Self::Challenge { reference, terms } => format!("challenge:{}:{reference}", id(terms)?),
-            Self::Answer { terms } => format!("answer:{}", id(terms)?),
+            Self::Challenge { terms, sequence } => format!("challenge:{}:{sequence}", id(terms)?),
+            Self::Answer { terms, challenged_at } => {
+                format!("answer:{}:{}", id(terms)?, challenged_at.unix())
+            }
             Self::Defaulted { terms } => format!("defaulted:{}", id(terms)?),
             Self::Dispute { terms, .. } => format!("dispute:{}", id(terms)?),
+            Self::Resolve { terms } => format!("resolve:{}", id(terms)?),
+            Self::Acknowledge { terms, checkpoint, .. } => {
+                format!("acknowledge:{}:{}", id(terms)?, checkpoint.at.unix())
+            }
+            Self::Extend { terms, .. } => format!("extend:{}", id(terms)?),
         }))
     }
 
@@ -243,9 +303,12 @@ impl Action {
             | Self::Expire { terms }
             | Self::ReleaseBond { terms }
             | Self::Challenge { terms, .. }
-            | Self::Answer { terms }
+            | Self::Answer { terms, .. }
             | Self::Defaulted { terms }
-            | Self::Dispute { terms, .. } => Some(terms),
+            | Self::Dispute { terms, .. }
+            | Self::Resolve { terms }
+            | Self::Acknowledge { terms, .. }
+            | Self::Extend { terms, .. } => Some(terms),
             Self::Deposit { .. }
             | Self::Withdraw { .. }
             | Self::Register { .. }
@@ -328,5 +391,78 @@ impl ActionStatus {
     #[must_use]
     pub const fn is_included(&self) -> bool {
         matches!(self, Self::Included { .. } | Self::Final { .. })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use tradewind_proto::ids::{BuyerId, ProviderId};
+    use tradewind_proto::signature::SigningKey;
+    use tradewind_proto::terms::LeaseKind;
+    use tradewind_proto::units::RatePerSecond;
+    use tradewind_proto::voucher::Voucher;
+
+    fn domain() -> Domain {
+        Domain { chain_id: 1, contract: Address::repeat_byte(1) }
+    }
+
+    fn terms() -> LeaseTerms {
+        LeaseTerms {
+            buyer: BuyerId::new(Address::repeat_byte(2)),
+            provider: ProviderId::new(Address::repeat_byte(3)),
+            device: DeviceId::NONE,
+            units: 0,
+            unstaked: true,
+            meter: Address::repeat_byte(4),
+            meter_may_sign_last: true,
+            token: Address::repeat_byte(5),
+            rate: RatePerSecond::per_hour(Money::from_base_units(20_000_000)),
+            deposit: Money::MAX,
+            prepay: Money::ZERO,
+            bond: Money::ZERO,
+            compensation_cap: Money::ZERO,
+            provider_break_fee: Money::ZERO,
+            buyer_break_fee: Money::ZERO,
+            kind: LeaseKind::OnDemand,
+            start: Timestamp::from_unix(10),
+            end: Timestamp::from_unix(20),
+            open_by: Timestamp::from_unix(15),
+            prepare: Seconds::ZERO,
+            notice: Seconds::ZERO,
+            slack: Seconds::ZERO,
+            uptime_promise: 0,
+            version: 1,
+            job: B256::ZERO,
+            terms_of_service: B256::ZERO,
+            parent: B256::ZERO,
+        }
+    }
+
+    fn settle(cumulative: u64) -> Action {
+        let voucher = Voucher {
+            lease: terms().id(&domain()).unwrap(),
+            cumulative: Money::from_base_units(cumulative),
+            not_before: Timestamp::default(),
+            last: false,
+        };
+        let key = SigningKey::from_bytes([7; 32]).unwrap();
+        Action::Settle { terms: terms(), voucher: voucher.sign(&domain(), &key).unwrap() }
+    }
+
+    #[test]
+    fn an_action_outlives_a_restart_as_json_whatever_its_amounts() {
+        let action = settle(u64::MAX);
+        let text = serde_json::to_string(&action).unwrap();
+        assert_eq!(serde_json::from_str::<Action>(&text).unwrap(), action);
+    }
+
+    #[test]
+    fn two_settlements_of_one_amount_are_one_action() {
+        let key = |action: Action| action.key(&domain()).unwrap();
+        assert_eq!(key(settle(5)), key(settle(5)));
+        assert_ne!(key(settle(5)), key(settle(6)));
+        let id = terms().id(&domain()).unwrap();
+        assert_eq!(key(settle(5)).as_str(), format!("settle:{id}:5"));
     }
 }

@@ -3,8 +3,8 @@
 use alloy::primitives::{Address, B256};
 use serde::{Deserialize, Serialize};
 use tradewind_proto::ids::{BuyerId, DeviceId, LeaseId, MeshKey, ProviderId};
-use tradewind_proto::terms::LeaseTerms;
-use tradewind_proto::units::{Money, Timestamp};
+use tradewind_proto::terms::LeaseKind;
+use tradewind_proto::units::{Money, RatePerSecond, Timestamp};
 
 use crate::ledger::action::NoticeKind;
 
@@ -66,7 +66,7 @@ pub struct ChainEvent {
 
 /// What happened.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case", tag = "event")]
+#[serde(rename_all = "kebab-case")]
 pub enum LedgerEvent {
     /// Free balance grew.
     Deposited {
@@ -116,6 +116,8 @@ pub enum LedgerEvent {
         key: Address,
         /// Its class.
         class: u16,
+        /// How many units it leases out.
+        units: u8,
     },
     /// A device's stake, rent, jail or unbonding changed; read the record.
     DeviceChanged {
@@ -133,17 +135,10 @@ pub enum LedgerEvent {
 
 /// What happened to a lease.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case", tag = "lease_event")]
+#[serde(rename_all = "kebab-case")]
 pub enum LeaseEvent {
-    /// It opened.
-    Opened {
-        /// Who pays.
-        buyer: BuyerId,
-        /// Who works.
-        provider: ProviderId,
-        /// The terms, where the chain publishes them.
-        terms: Option<Box<LeaseTerms>>,
-    },
+    /// It opened; the rest of the terms is with the parties.
+    Opened(Opening),
     /// A voucher was settled.
     Settled {
         /// Paid in all.
@@ -153,6 +148,8 @@ pub enum LeaseEvent {
     Noticed {
         /// Why.
         kind: NoticeKind,
+        /// From then on it may leave without a break fee.
+        mature_at: Timestamp,
     },
     /// A settlement cured the unpaid notice.
     Cured,
@@ -161,41 +158,100 @@ pub enum LeaseEvent {
         /// When it may be finalised.
         due_at: Timestamp,
     },
-    /// It is over; the deposit is divided, the bond waits.
+    /// Work and payments are final; the bond waits.
     Ended {
-        /// Paid in all.
+        /// Paid in all, the fee included.
+        paid: Money,
+        /// Back to the buyer so far.
+        refunded: Money,
+        /// To the sink, because no voucher ever settled.
+        forfeited: Money,
+        /// Of `paid`, what the deployment kept.
+        fee: Money,
+        /// When the bond may be released.
+        bond_due: Timestamp,
+    },
+    /// Everything is paid out: `deposit = paid + refunded + forfeited + buyer_fee`, `bond = to_buyer + to_provider`.
+    Closed {
+        /// Paid in all, the fee included.
         paid: Money,
         /// Back to the buyer.
         refunded: Money,
         /// To the sink, because no voucher ever settled.
         forfeited: Money,
-    },
-    /// Everything is paid out.
-    Closed {
-        /// Of the bond and fees set aside, to the buyer.
-        to_buyer: Money,
-        /// Back to the provider.
-        to_provider: Money,
+        /// Of `paid`, what the deployment kept.
+        fee: Money,
+        /// The buyer's break fee that went to the provider.
+        buyer_fee: Money,
+        /// Of the bond, to the buyer.
+        bond_to_buyer: Money,
+        /// Of the bond, back to the provider.
+        bond_to_provider: Money,
     },
     /// The buyer demands an answer.
     Challenged {
+        /// Which challenge of the lease, from 0.
+        sequence: u32,
         /// Until when.
         answer_by: Timestamp,
     },
     /// The provider answered.
     Answered,
+    /// The lease closed well while a challenge was pending.
+    ChallengeDropped,
     /// The provider did not answer.
-    Defaulted,
-    /// The bond compensated the buyer.
-    Compensated {
-        /// How much.
-        amount: Money,
+    Defaulted {
+        /// From the bond to the buyer.
+        compensation: Money,
+    },
+    /// A checkpoint was acknowledged.
+    Acknowledged {
+        /// Paid in all when it was stored.
+        paid_at: Money,
+        /// When it was stored.
+        at: Timestamp,
     },
     /// The buyer disputes.
     Disputed {
         /// How much it wants.
         claim: Money,
     },
-    /// The court spoke, or the dispute ran out.
-    Resolved,
+    /// The dispute ended: the court spoke, or time ran out.
+    DisputeEnded {
+        /// From the bond to the buyer.
+        award: Money,
+    },
+    /// The court found that the buyer owes the fee set aside.
+    BuyerFeeOwed,
+}
+
+/// What the chain says of a new lease.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Opening {
+    /// Who pays.
+    pub buyer: BuyerId,
+    /// Who works.
+    pub provider: ProviderId,
+    /// On which device, or none.
+    pub device: DeviceId,
+    /// Which of its units.
+    pub units: u64,
+    /// In which token.
+    pub token: Address,
+    /// The price.
+    pub rate: RatePerSecond,
+    /// The buyer's escrow.
+    pub deposit: Money,
+    /// The provider's bond.
+    pub bond: Money,
+    /// What kind of promise.
+    pub kind: LeaseKind,
+    /// Billing starts.
+    pub start: Timestamp,
+    /// The lease ends.
+    pub end: Timestamp,
+    /// The parameter version.
+    pub version: u32,
+    /// The lease that it extends, or zero.
+    pub parent: LeaseId,
 }

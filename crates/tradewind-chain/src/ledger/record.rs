@@ -85,6 +85,10 @@ pub struct AccountRecord {
     pub account: Address,
     /// Where the mesh finds its node.
     pub mesh_key: MeshKey,
+    /// Digest of a self-description, or zero.
+    pub metadata: B256,
+    /// The latest end of any of its devices' rent.
+    pub rent_paid_until: Timestamp,
 }
 
 /// A provider of the rendezvous.
@@ -94,6 +98,8 @@ pub struct ProviderRecord {
     pub provider: ProviderId,
     /// Where the mesh finds it.
     pub mesh_key: MeshKey,
+    /// The latest end of any of its devices' rent: once past, its entries are dead.
+    pub rent_paid_until: Timestamp,
 }
 
 /// A part of the list of providers.
@@ -114,9 +120,13 @@ pub struct DeviceRecord {
     pub provider: ProviderId,
     /// Its own key.
     pub key: Address,
+    /// Who stakes it and gets the stake back.
+    pub sponsor: Address,
     /// Its class, as the network profile numbers them.
     pub class: u16,
-    /// Its stake that is not unbonding, in the stake token.
+    /// How many units it leases out.
+    pub units: u8,
+    /// Its stake, in the stake token. Slashable until withdrawn.
     pub stake: Money,
     /// The units that live leases hold, as a bit mask.
     pub busy_units: u64,
@@ -124,19 +134,10 @@ pub struct DeviceRecord {
     pub jailed_until: Timestamp,
     /// When the last dispute about its latest lease can still be open.
     pub last_end: Timestamp,
-    /// Stake on its way out; such a device opens no lease.
-    pub unbonding: Option<Unbonding>,
+    /// Its stake is on its way out and may be withdrawn then; such a device opens no lease.
+    pub unbonding_at: Option<Timestamp>,
     /// Its place in the registry is paid until then.
     pub rent_paid_until: Timestamp,
-}
-
-/// Stake on its way out. Slashable until withdrawn.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Unbonding {
-    /// How much.
-    pub amount: Money,
-    /// When it may be withdrawn.
-    pub due_at: Timestamp,
 }
 
 /// What keeps a device from opening a lease.
@@ -163,7 +164,7 @@ impl DeviceRecord {
             DeviceState::Lapsed
         } else if self.jailed_until > now {
             DeviceState::Jailed
-        } else if self.unbonding.is_some() {
+        } else if self.unbonding_at.is_some() {
             DeviceState::Unbonding
         } else if self.stake.is_zero() {
             DeviceState::Unstaked
@@ -223,19 +224,8 @@ pub struct LeaseFlags {
     pub buyer_fee: bool,
     /// The court found that the fee set aside is owed.
     pub buyer_fee_owed: bool,
-    /// Part of the bond was paid as compensation.
-    pub compensated: bool,
     /// The provider failed to answer a challenge.
     pub defaulted: bool,
-}
-
-/// A pending challenge.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-pub struct ChallengeRecord {
-    /// The provider may answer until then; later anyone may call the default.
-    pub answer_by: Timestamp,
-    /// The buyer's bond.
-    pub bond: Money,
 }
 
 /// A lease's state on chain. The terms are not on chain; their digest is the id.
@@ -253,6 +243,33 @@ pub struct LeaseRecord {
     pub due_at: Timestamp,
     /// What stands beside.
     pub flags: LeaseFlags,
-    /// The pending challenge.
-    pub challenge: Option<ChallengeRecord>,
+    /// How many challenges it has seen: the next one's `sequence`.
+    pub challenges: u32,
+    /// When the latest challenge was made; zero without.
+    pub challenged_at: Timestamp,
+    /// Paid in all at the last checkpoint that both sides acknowledged.
+    pub checkpoint_paid: Money,
+    /// When that checkpoint was stored; zero without.
+    pub checkpoint_at: Timestamp,
+    /// What the bond already paid the buyer as compensation.
+    pub compensated: Money,
+    /// What the dispute asks for.
+    pub claim: Money,
+    /// When the dispute was raised; zero without.
+    pub disputed_at: Timestamp,
+}
+
+/// What the deployment asks of devices, and in which tokens.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RegistryTerms {
+    /// What stakes are paid in.
+    pub stake_token: Address,
+    /// What rent is paid in.
+    pub fee_token: Address,
+    /// A device's rent for a day, in the fee token.
+    pub rent_per_day: Money,
+    /// The farthest ahead that rent may be paid.
+    pub max_rent: Seconds,
+    /// From the request to the withdrawal of a stake, at least.
+    pub unbonding: Seconds,
 }
