@@ -26,7 +26,7 @@ test: ## Passes every test; says what it lacks and installs it first
 	scripts/tools test
 	cd contracts && ./node_modules/.bin/forge test
 	cargo test --quiet --locked --workspace --doc
-	scripts/with-docker cargo nextest run --locked --workspace --profile $(TEST_PROFILE)
+	scripts/with-dockerd cargo nextest run --locked --workspace --profile $(TEST_PROFILE)
 
 check: ## Everything that reads the code without running it
 	scripts/tools check

@@ -4,7 +4,7 @@
 //! 4  tradewind
 //! 3  sim
 //! 2  buyer  provider  watcher  gateway  explorer
-//! 1  mesh  chain
+//! 1  mesh  chain  store
 //! 0  proto
 //! ```
 //!
@@ -12,10 +12,11 @@
 
 use super::{File, Finding, Tree};
 
-const LAYERS: [(&str, u8); 10] = [
+const LAYERS: [(&str, u8); 11] = [
     ("tradewind-proto", 0),
     ("tradewind-mesh", 1),
     ("tradewind-chain", 1),
+    ("tradewind-store", 1),
     ("tradewind-buyer", 2),
     ("tradewind-provider", 2),
     ("tradewind-watcher", 2),
