@@ -11,11 +11,14 @@
 //! # Ok::<(), tradewind_proto::units::UnitError>(())
 //! ```
 
+pub mod conversation;
 pub mod hosting;
 pub mod ids;
-pub mod offer;
 pub mod lease;
+pub mod manifest;
 pub mod meter;
+pub mod negotiation;
+pub mod offer;
 pub mod report;
 pub mod signature;
 pub mod supervision;

@@ -448,4 +448,4 @@ impl SignedOffer {
 }
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

@@ -1,0 +1,190 @@
+//! What buyer and provider say to each other on `tradewind/lease/1`: one request frame, one answer frame.
+//!
+//! ```text
+//! buyer                                   provider
+//!   Terms(request) ───────────────────────►  quotes, signs
+//!   ◄───────────────────────────── Terms(terms, signature)
+//!   Begin(terms, both signatures, manifest) ► opens if the chain has not seen it, prepares, starts
+//!   Report / Logs (long polls) ───────────►  what became of it
+//!   Pay(voucher) ─────────────────────────►  verifies, stores, then acknowledges
+//!   Stop ─────────────────────────────────►  signal, grace, kill
+//!   Pay(last voucher) ────────────────────►  closes the lease on chain
+//! ```
+//!
+//! A request is encoded by postcard. The frame's size is limited by the mesh; the lengths inside are limited here. Which
+//! peer may say what about a lease is decided by its mesh key: the one that asked for the terms.
+
+use alloy_primitives::Address;
+use serde::{Deserialize, Serialize};
+
+use crate::ids::LeaseId;
+use crate::manifest::JobManifest;
+use crate::negotiation::{Refusal, TermsRequest};
+use crate::report::{MAX_OUTPUTS, Report};
+use crate::signature::Signature;
+use crate::terms::LeaseTerms;
+use crate::units::{Money, Seconds};
+use crate::voucher::SignedVoucher;
+use crate::workload::{LogChunk, LogCursor, Secrets};
+
+/// The largest request or answer, in bytes.
+pub const MAX_FRAME: usize = 1 << 20;
+/// The longest that an answer is held back waiting for news.
+pub const MAX_WAIT: Seconds = Seconds::new(10);
+/// The most log bytes in one answer.
+pub const MAX_LOG_BYTES: usize = 256 << 10;
+
+/// Why a frame was refused.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum FrameError {
+    /// Larger than [`MAX_FRAME`].
+    #[error("the frame has {0} bytes, at most {MAX_FRAME} are accepted")]
+    TooLarge(usize),
+    /// Not a frame of this protocol, or bytes follow it.
+    #[error("the frame is malformed")]
+    Malformed,
+}
+
+/// What a buyer asks.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Request {
+    /// A quote, as signed terms.
+    Terms(Box<TermsRequest>),
+    /// Both have signed: open the lease if nobody did, and start the job.
+    Begin(Box<Begin>),
+    /// What became of the lease; held back up to `wait` while the report's `revision` is still `seen`.
+    Report {
+        /// Which lease.
+        lease: LeaseId,
+        /// The revision that the buyer knows.
+        seen: u64,
+        /// How long to hold the answer back.
+        wait: Seconds,
+    },
+    /// A piece of the log; held back up to `wait` while there is nothing new.
+    Logs {
+        /// Which lease.
+        lease: LeaseId,
+        /// Where to go on.
+        from: LogCursor,
+        /// How long to hold the answer back.
+        wait: Seconds,
+    },
+    /// A payment.
+    Pay(SignedVoucher),
+    /// End the job: its stop signal, its grace, then kill.
+    Stop {
+        /// Which lease.
+        lease: LeaseId,
+    },
+}
+
+/// Everything that starts a job.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Begin {
+    /// As the provider signed them.
+    pub terms: LeaseTerms,
+    /// The provider's own signature, so that it need not remember its quotes.
+    pub provider_signature: Signature,
+    /// The buyer's.
+    pub buyer_signature: Signature,
+    /// The job; its digest stands in the terms.
+    pub manifest: JobManifest,
+    /// Values that exist in memory only.
+    pub secrets: Secrets,
+    /// The first voucher: the prepayment.
+    pub prepayment: SignedVoucher,
+}
+
+/// What a provider answers.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Answer {
+    /// Signed terms.
+    Terms(Box<Quote>),
+    /// The job was taken over; from here on it survives the provider's restart.
+    Begun(LeaseId),
+    /// The state of a lease.
+    Report(Box<Report>),
+    /// A piece of the log.
+    Logs(LogChunk),
+    /// The voucher was verified and stored; this is the best one now held.
+    Paid {
+        /// Its cumulative amount.
+        cumulative: Money,
+    },
+    /// The job is being stopped.
+    Stopping,
+    /// No, and why.
+    Refused(Refusal),
+}
+
+/// Terms that the provider has signed.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Quote {
+    /// What it offers.
+    pub terms: LeaseTerms,
+    /// Over the EIP-712 digest of the terms.
+    pub signature: Signature,
+    /// The key that signs the provider's usage reports.
+    pub device_key: Address,
+}
+
+impl Request {
+    /// The frame.
+    #[must_use]
+    pub fn encode(&self) -> bytes::Bytes {
+        encode(self)
+    }
+
+    /// Reads a frame from a hostile peer.
+    ///
+    /// # Errors
+    /// [`FrameError`].
+    pub fn decode(frame: &[u8]) -> Result<Self, FrameError> {
+        decode(frame)
+    }
+}
+
+impl Answer {
+    /// The frame.
+    #[must_use]
+    pub fn encode(&self) -> bytes::Bytes {
+        encode(self)
+    }
+
+    /// Reads a frame from a hostile peer.
+    ///
+    /// # Errors
+    /// [`FrameError`].
+    pub fn decode(frame: &[u8]) -> Result<Self, FrameError> {
+        let answer: Self = decode(frame)?;
+        match &answer {
+            Self::Report(report) if report.outputs.len() > MAX_OUTPUTS => Err(FrameError::Malformed),
+            Self::Terms(_)
+            | Self::Begun(_)
+            | Self::Report(_)
+            | Self::Logs(_)
+            | Self::Paid { .. }
+            | Self::Stopping
+            | Self::Refused(_) => Ok(answer),
+        }
+    }
+}
+
+fn encode<T: Serialize>(message: &T) -> bytes::Bytes {
+    #[expect(
+        clippy::expect_used,
+        reason = "postcard fails only on lengths that are unknown up front, and ours are known"
+    )]
+    postcard::to_stdvec(message).expect("messages have known lengths").into()
+}
+
+fn decode<'a, T: Deserialize<'a>>(frame: &'a [u8]) -> Result<T, FrameError> {
+    if frame.len() > MAX_FRAME {
+        return Err(FrameError::TooLarge(frame.len()));
+    }
+    match postcard::take_from_bytes(frame) {
+        Ok((message, [])) => Ok(message),
+        Ok(_) | Err(_) => Err(FrameError::Malformed),
+    }
+}

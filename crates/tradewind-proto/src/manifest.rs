@@ -1,0 +1,284 @@
+//! The job as its provider sees it: what to run, what to put beside it, and what to bring back.
+//!
+//! The manifest's digest stands in the lease's terms, so neither side can later claim another job. It carries a random salt:
+//! two runs of one job are two jobs, and nobody can guess a job from its digest on chain. Prices and limits of the buyer's
+//! purse are not in it, and neither are the values of secrets.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use alloy_primitives::{B256, keccak256};
+use serde::{Deserialize, Serialize};
+
+use crate::ids::{JobId, LeaseId};
+use crate::units::{Bytes, Seconds};
+use crate::workload::{Command, Image, Limits, Network, Stop, WorkloadSpec};
+
+/// The most inputs of a job.
+pub const MAX_INPUTS: usize = 4_096;
+/// The largest encoded manifest, in bytes.
+pub const MAX_MANIFEST_BYTES: usize = 512 << 10;
+/// The longest path of an input or output, in bytes.
+pub const MAX_PATH_BYTES: usize = 512;
+
+/// Why a manifest was refused.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum ManifestError {
+    /// Too many of something, or too large.
+    #[error("the job has too many {what}: at most {limit}")]
+    TooMany {
+        /// Of what.
+        what: &'static str,
+        /// The limit.
+        limit: usize,
+    },
+    /// A path that leaves the work directory, or cannot be one.
+    #[error("the path `{0}` must be relative, without `..`, and at most {MAX_PATH_BYTES} bytes long")]
+    Path(String),
+    /// Two inputs have one target.
+    #[error("two inputs go to `{0}`")]
+    SameTarget(String),
+    /// A name that no environment can hold.
+    #[error("`{0}` is no name for an environment variable")]
+    Name(String),
+    /// Nothing to run.
+    #[error("the job runs nothing")]
+    Empty,
+    /// A source that the provider may not pull from.
+    #[error("`{0}` is no https URL")]
+    Url(String),
+}
+
+/// Where an input comes from.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Source {
+    /// From the buyer's node over the mesh, by its BLAKE3 hash.
+    Blob {
+        /// The content's hash.
+        hash: [u8; 32],
+        /// Its size.
+        size: Bytes,
+    },
+    /// From the web, pulled by the provider itself.
+    Https {
+        /// The address.
+        url: String,
+        /// The content's BLAKE3 hash, where the buyer knows it.
+        blake3: Option<[u8; 32]>,
+        /// The content's SHA-256 hash, where the buyer knows it.
+        sha256: Option<[u8; 32]>,
+    },
+}
+
+/// A file that lies in the work directory before the job starts.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Input {
+    /// Its path in the work directory.
+    pub target: String,
+    /// Where it comes from.
+    pub source: Source,
+    /// Executable by its owner.
+    pub executable: bool,
+}
+
+/// How much of a machine the job gets.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Share {
+    /// Thousandths of a CPU.
+    pub cpu_millis: u32,
+    /// Memory.
+    pub memory: Bytes,
+    /// Bytes in the work directory.
+    pub disk: Bytes,
+    /// Number of GPUs.
+    pub gpus: u8,
+}
+
+/// A job, ready to be started by a provider.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct JobManifest {
+    /// Makes this run unlike any other.
+    pub salt: [u8; 32],
+    /// For people.
+    pub name: String,
+    /// The runtime that the buyer chose from the offer: `process` or `docker`.
+    pub runtime: String,
+    /// Runs in this image, or on the host's own userland.
+    pub image: Option<Image>,
+    /// Runs first.
+    pub setup: Option<Command>,
+    /// The job.
+    pub run: Command,
+    /// Plain environment.
+    pub envs: BTreeMap<String, String>,
+    /// Names of the secrets whose values travel apart.
+    pub secrets: BTreeSet<String>,
+    /// How much of the machine.
+    pub share: Share,
+    /// What it may reach.
+    pub network: Network,
+    /// Ports that a tunnel may reach.
+    pub ports: Vec<u16>,
+    /// How it ends.
+    pub stop: Stop,
+    /// What lies beside it.
+    pub inputs: Vec<Input>,
+    /// Files and directories to bring back.
+    pub outputs: Vec<String>,
+    /// The longest that `setup` and `run` may take together.
+    pub timeout: Option<Seconds>,
+}
+
+/// The number of processes of a workload.
+const PIDS: u32 = 4_096;
+/// The kept log of a workload.
+const LOG: Bytes = Bytes::mib(64);
+
+impl JobManifest {
+    /// The digest that stands in the lease's terms.
+    #[must_use]
+    pub fn digest(&self) -> B256 {
+        #[expect(clippy::expect_used, reason = "a manifest has only types whose lengths postcard knows")]
+        let bytes = postcard::to_stdvec(self).expect("a manifest has known lengths");
+        keccak256([b"tradewind\0job\0".as_slice(), &bytes].concat())
+    }
+
+    /// The job's id.
+    #[must_use]
+    pub fn id(&self) -> JobId {
+        JobId::new(self.digest())
+    }
+
+    /// Checks what a hostile peer sent.
+    ///
+    /// # Errors
+    /// [`ManifestError`].
+    pub fn check(&self) -> Result<(), ManifestError> {
+        let at_most = |count: usize, what, limit| {
+            if count > limit { Err(ManifestError::TooMany { what, limit }) } else { Ok(()) }
+        };
+        at_most(self.inputs.len(), "inputs", MAX_INPUTS)?;
+        at_most(self.outputs.len(), "outputs", 256)?;
+        at_most(self.ports.len(), "ports", 16)?;
+        at_most(self.envs.len() + self.secrets.len(), "environment variables", 512)?;
+        let mut targets = BTreeSet::new();
+        for input in &self.inputs {
+            check_path(&input.target)?;
+            if !targets.insert(&input.target) {
+                return Err(ManifestError::SameTarget(input.target.clone()));
+            }
+            if let Source::Https { url, .. } = &input.source
+                && !url.starts_with("https://")
+            {
+                return Err(ManifestError::Url(url.clone()));
+            }
+        }
+        self.outputs.iter().try_for_each(|path| check_path(path))?;
+        self.envs.keys().chain(&self.secrets).try_for_each(|name| check_name(name))?;
+        if self.run.argv().iter().all(String::is_empty) {
+            return Err(ManifestError::Empty);
+        }
+        Ok(())
+    }
+
+    /// What the runtime starts for `lease`, on the GPUs with these indices.
+    #[must_use]
+    pub fn workload(&self, lease: LeaseId, gpus: Vec<u32>) -> WorkloadSpec {
+        WorkloadSpec {
+            lease,
+            image: self.image.clone(),
+            setup: self.setup.clone(),
+            run: self.run.clone(),
+            envs: self.envs.clone(),
+            limits: Limits {
+                cpu_millis: self.share.cpu_millis,
+                memory: self.share.memory,
+                disk: self.share.disk,
+                pids: PIDS,
+                log: LOG,
+                gpus,
+            },
+            network: self.network,
+            ports: self.ports.clone(),
+            stop: self.stop,
+        }
+    }
+}
+
+/// Checks that a path stays inside the work directory.
+///
+/// # Errors
+/// [`ManifestError::Path`].
+pub fn check_path(path: &str) -> Result<(), ManifestError> {
+    let part_is_fine = |part: &str| !part.is_empty() && part != "." && part != "..";
+    let fine = path.len() <= MAX_PATH_BYTES
+        && path.split('/').all(part_is_fine)
+        && !path.chars().any(|c| c.is_control() || c == '\\');
+    if fine { Ok(()) } else { Err(ManifestError::Path(path.into())) }
+}
+
+fn check_name(name: &str) -> Result<(), ManifestError> {
+    let first = name.bytes().next().is_some_and(|b| b.is_ascii_alphabetic() || b == b'_');
+    let fine = first && name.len() <= 256 && name.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_');
+    if fine { Ok(()) } else { Err(ManifestError::Name(name.into())) }
+}
+
+#[cfg(test)]
+pub(crate) mod tests {
+    use super::*;
+
+    pub(crate) fn manifest() -> JobManifest {
+        JobManifest {
+            salt: [1; 32],
+            name: "digits".into(),
+            runtime: "process".into(),
+            image: None,
+            setup: None,
+            run: Command::Shell("./digits".into()),
+            envs: BTreeMap::new(),
+            secrets: BTreeSet::new(),
+            share: Share { cpu_millis: 1_000, memory: Bytes::gib(1), disk: Bytes::gib(1), gpus: 0 },
+            network: Network::None,
+            ports: Vec::new(),
+            stop: Stop::default(),
+            inputs: vec![Input {
+                target: "digits".into(),
+                source: Source::Blob { hash: [2; 32], size: Bytes::new(10) },
+                executable: true,
+            }],
+            outputs: vec!["out".into()],
+            timeout: None,
+        }
+    }
+
+    #[test]
+    fn two_runs_of_one_job_have_two_digests() {
+        let again = JobManifest { salt: [2; 32], ..manifest() };
+        assert_ne!(manifest().digest(), again.digest());
+        assert_eq!(manifest().digest(), manifest().digest());
+    }
+
+    #[test]
+    fn paths_stay_in_the_work_directory() {
+        for path in ["../x", "/etc/passwd", "a//b", "", "a/./b", "a\\b", "a\0b", "a/.."] {
+            assert!(check_path(path).is_err(), "{path:?}");
+        }
+        assert_eq!(check_path("out/model.bin"), Ok(()));
+    }
+
+    #[test]
+    fn a_hostile_manifest_is_refused_with_the_reason() {
+        assert_eq!(manifest().check(), Ok(()));
+        let mut twice = manifest();
+        twice.inputs.push(twice.inputs[0].clone());
+        assert_eq!(twice.check(), Err(ManifestError::SameTarget("digits".into())));
+        let env = JobManifest { envs: [("LD=X".to_owned(), String::new())].into(), ..manifest() };
+        assert_eq!(env.check(), Err(ManifestError::Name("LD=X".into())));
+        let empty = JobManifest { run: Command::Exec(Vec::new()), ..manifest() };
+        assert_eq!(empty.check(), Err(ManifestError::Empty));
+        let mut web = manifest();
+        web.inputs[0].source =
+            Source::Https { url: "http://169.254.169.254/".into(), blake3: None, sha256: None };
+        assert!(matches!(web.check(), Err(ManifestError::Url(_))));
+    }
+}
