@@ -8,4 +8,5 @@
 //!                                            any EVM chain, or the embedded ledger
 //! ```
 
+pub mod embedded;
 pub mod ledger;
