@@ -14,7 +14,6 @@
 //! A request is encoded by postcard. The frame's size is limited by the mesh; the lengths inside are limited here. Which
 //! peer may say what about a lease is decided by its mesh key: the one that asked for the terms.
 
-use alloy_primitives::Address;
 use serde::{Deserialize, Serialize};
 
 use crate::ids::LeaseId;
@@ -88,6 +87,8 @@ pub struct Begin {
     pub provider_signature: Signature,
     /// The buyer's.
     pub buyer_signature: Signature,
+    /// Where the mesh finds the buyer's node, which serves the inputs.
+    pub buyer_address: String,
     /// The job; its digest stands in the terms.
     pub manifest: JobManifest,
     /// Values that exist in memory only.
@@ -125,8 +126,6 @@ pub struct Quote {
     pub terms: LeaseTerms,
     /// Over the EIP-712 digest of the terms.
     pub signature: Signature,
-    /// The key that signs the provider's usage reports.
-    pub device_key: Address,
 }
 
 impl Request {

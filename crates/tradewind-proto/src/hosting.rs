@@ -117,6 +117,8 @@ pub enum Action {
     NoticeUnpaid(Option<SignedVoucher>),
     /// Close, with the last voucher where there is one.
     Close(Option<SignedVoucher>),
+    /// Answer the buyer's challenge: this provider lives.
+    Answer,
     /// The buyer's closing time is over.
     Finalize,
     /// The lease's end and window are over.
@@ -299,6 +301,9 @@ impl Hosting {
         if self.last.is_some() {
             return Some(Action::Close(self.last));
         }
+        if chain.challenged_until.is_some_and(|until| now <= until) {
+            return Some(Action::Answer);
+        }
         let unsettled = self.best.filter(|best| best.voucher.cumulative > chain.paid);
         let matured = chain.phase == LeasePhase::Noticed(NoticeKind::Unpaid)
             && now >= chain.notice_at.after(self.terms.notice);
@@ -433,6 +438,17 @@ mod tests {
         let actions = lease.next(&seen(1_020, chain(LeasePhase::Open), WorkloadStatus::Absent), &POLICY);
         assert_eq!(actions, []);
         assert!(lease.failure.is_some());
+    }
+
+    #[test]
+    fn a_living_provider_answers_a_challenge() {
+        let challenged = LeaseState {
+            challenged_until: Some(Timestamp::from_unix(1_100)),
+            ..chain(LeasePhase::Open).unwrap()
+        };
+        let mut lease = hosting();
+        lease.observe(running(false), Timestamp::from_unix(1_010));
+        assert_eq!(lease.next(&seen(1_040, Some(challenged), running(false)), &POLICY), [Action::Answer]);
     }
 
     #[test]

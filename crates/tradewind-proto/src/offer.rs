@@ -81,6 +81,15 @@ pub struct OfferKey {
     pub device: DeviceId,
 }
 
+impl OfferKey {
+    /// The directory slot of the offer among its provider's records.
+    #[must_use]
+    pub fn slot(&self) -> u32 {
+        let id = self.device.get();
+        u32::from_be_bytes([id[0], id[1], id[2], id[3]])
+    }
+}
+
 /// Where a device stands.
 #[derive(Debug, Clone, PartialEq, Eq, Encode, Decode, Serialize, Deserialize)]
 #[cbor(map)]

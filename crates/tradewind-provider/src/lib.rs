@@ -1,3 +1,6 @@
 //! The provider: inventory, runtimes, owner policy, metering, and one worker per lease.
 
+pub mod agent;
+pub mod process;
 pub mod runtime;
+pub mod web;

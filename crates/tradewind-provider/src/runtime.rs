@@ -10,12 +10,12 @@
 //! - `remove` leaves nothing behind: no process, no mount, no container, no network, no file. It is refused while it runs.
 
 use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use async_trait::async_trait;
 use tradewind_proto::ids::LeaseId;
 use tradewind_proto::units::Seconds;
-use tradewind_proto::workload::{LogChunk, LogCursor, Secrets, Usage, WorkloadSpec, WorkloadStatus};
+use tradewind_proto::workload::{Image, LogChunk, LogCursor, Secrets, Usage, WorkloadSpec, WorkloadStatus};
 
 /// The host's side of a workload: directories that the agent prepared.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -95,6 +95,12 @@ pub trait Runtime: Send + Sync {
 
     /// Whether it works on this machine.
     async fn readiness(&self) -> Readiness;
+
+    /// Takes in an image archive that the agent fetched; the image is named by the archive's BLAKE3 hash from then on.
+    async fn import(&self, archive: &Path, image: &Image) -> Result<(), RuntimeError> {
+        let what = format!("import the image {} from {}", image.reference, archive.display());
+        Err(RuntimeError::Unsupported { runtime: self.name(), what })
+    }
 
     /// Starts the workload, once.
     async fn start(

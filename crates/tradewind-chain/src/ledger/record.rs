@@ -3,6 +3,7 @@
 use alloy::primitives::{Address, B256};
 use serde::{Deserialize, Serialize};
 use tradewind_proto::ids::{DeviceId, MeshKey, ProviderId};
+use tradewind_proto::lease::{LeasePhase, LeaseState, NoticeKind};
 use tradewind_proto::terms::LeaseKind;
 use tradewind_proto::units::{Money, Seconds, Timestamp};
 
@@ -257,6 +258,30 @@ pub struct LeaseRecord {
     pub claim: Money,
     /// When the dispute was raised; zero without.
     pub disputed_at: Timestamp,
+}
+
+impl LeaseRecord {
+    /// The record as the pure rules of both parties read it; `answer_window` is the lease's parameter.
+    #[must_use]
+    pub fn state(&self, answer_window: Seconds) -> LeaseState {
+        LeaseState {
+            phase: match self.stage {
+                LeaseStage::None => LeasePhase::None,
+                LeaseStage::Open => LeasePhase::Open,
+                LeaseStage::NoticedUnpaid => LeasePhase::Noticed(NoticeKind::Unpaid),
+                LeaseStage::NoticedReclaim => LeasePhase::Noticed(NoticeKind::Reclaim),
+                LeaseStage::Closing => LeasePhase::Closing,
+                LeaseStage::Settled => LeasePhase::Settled,
+                LeaseStage::Closed => LeasePhase::Closed,
+            },
+            paid: self.paid,
+            opened_at: self.opened_at,
+            notice_at: self.notice_at,
+            due_at: self.due_at,
+            challenged_until: self.flags.challenged.then(|| self.challenged_at.after(answer_window)),
+            disputed: self.flags.disputed,
+        }
+    }
 }
 
 /// What the deployment asks of devices, and in which tokens.

@@ -1,0 +1,224 @@
+//! The provider's agent: quotes terms, takes jobs over, and runs one worker per lease.
+//!
+//! ```text
+//! mesh ── lease/1 ──► requests ──► store (commit) ──► answer
+//!                        │ bell
+//!                        ▼
+//!                     worker: load ─► observe chain and runtime ─► Hosting::next ─► act ─► again
+//! ```
+//!
+//! The store is the truth: an answer goes out only after the commit, and a restarted agent takes every lease up where the store,
+//! the runtime and the chain say it is. A workload is adopted, never started twice.
+
+mod market;
+mod outputs;
+mod prepare;
+mod record;
+mod requests;
+mod worker;
+
+use std::collections::{BTreeMap, HashMap};
+use std::path::PathBuf;
+use std::sync::{Arc, PoisonError, RwLock};
+use std::time::Duration;
+
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+use tradewind_chain::ledger::{Ledger, LedgerError};
+use tradewind_mesh::Transport;
+use tradewind_proto::ids::LeaseId;
+use tradewind_proto::offer::Offer;
+use tradewind_proto::signature::SigningKey;
+use tradewind_proto::terms::Domain;
+use tradewind_proto::units::{Bytes, Money, Seconds, Timestamp};
+use tradewind_store::{Store, StoreError};
+
+use self::record::{Hosted, KIND, Record, first_report};
+use crate::runtime::Runtime;
+use crate::web::{self, SourcePolicy};
+
+/// Where the time comes from.
+pub type Clock = Arc<dyn Fn() -> Timestamp + Send + Sync>;
+
+/// How the agent works.
+#[derive(Debug, Clone)]
+pub struct AgentConfig {
+    /// Work directories and downloads live here.
+    pub state_dir: PathBuf,
+    /// What is sold: prices, conditions and the unit. Sequence, times and free units are filled in at each heartbeat.
+    pub offer: Offer,
+    /// GPUs that leases may use, by the host's index; shared out unit by unit.
+    pub gpus: Vec<u32>,
+    /// Settle as soon as this much is unsettled.
+    pub settle_amount: Money,
+    /// How often a worker looks again without being rung.
+    pub tick: Duration,
+    /// How often the offer is re-issued.
+    pub heartbeat: Duration,
+    /// The largest input that is pulled, in all.
+    pub max_input: Bytes,
+    /// Where inputs from the web may come from.
+    pub sources: SourcePolicy,
+}
+
+/// Why the agent could not start or answer.
+#[derive(Debug, thiserror::Error)]
+pub enum AgentError {
+    /// The store failed.
+    #[error("the agent's store failed")]
+    Store(#[from] StoreError),
+    /// The chain did not answer.
+    #[error("the chain did not answer")]
+    Ledger(#[from] LedgerError),
+    /// The state directory cannot be used.
+    #[error("the state directory cannot be used")]
+    StateDir(#[source] std::io::Error),
+    /// An authority for sources is no certificate.
+    #[error("the client for inputs cannot be made")]
+    Sources(#[source] reqwest::Error),
+    /// The chain has no such parameter version.
+    #[error("the chain has no parameter version {0}; take the network's profile anew")]
+    Version(u32),
+}
+
+/// The parts that an agent drives.
+pub struct Parts {
+    /// The chain, as the provider's account.
+    pub ledger: Arc<dyn Ledger>,
+    /// The mesh.
+    pub transport: Arc<dyn Transport>,
+    /// What starts workloads, by name.
+    pub runtimes: BTreeMap<&'static str, Arc<dyn Runtime>>,
+    /// What survives.
+    pub store: Store,
+    /// The account's key: signs terms and offers.
+    pub key: SigningKey,
+    /// The time.
+    pub clock: Clock,
+}
+
+/// A running agent; clones share it.
+#[derive(Clone)]
+pub struct Agent {
+    inner: Arc<Inner>,
+}
+
+struct Inner {
+    config: AgentConfig,
+    parts: Parts,
+    domain: Domain,
+    parameters: tradewind_chain::ledger::Parameters,
+    leases: RwLock<HashMap<LeaseId, Arc<Hosted>>>,
+    /// Units promised in quotes that may still be opened, with the moment when the promise ends.
+    promised: RwLock<Vec<(u64, Timestamp)>>,
+    accepting: RwLock<bool>,
+    web: reqwest::Client,
+    cancel: CancellationToken,
+    tasks: TaskTracker,
+}
+
+impl Agent {
+    /// Starts the agent: adopts every stored lease, answers on the mesh and publishes offers.
+    ///
+    /// # Errors
+    /// [`AgentError`]; nothing runs then.
+    pub async fn start(config: AgentConfig, parts: Parts) -> Result<Self, AgentError> {
+        tokio::fs::create_dir_all(config.state_dir.join("work")).await.map_err(AgentError::StateDir)?;
+        let version = config.offer.version;
+        let parameters = parts.ledger.parameters(version).await?.ok_or(AgentError::Version(version))?;
+        let stored: Vec<(String, Record)> = parts.store.all(KIND).await?;
+        let web = web::client(&config.sources).map_err(AgentError::Sources)?;
+        let inner = Arc::new(Inner {
+            domain: parts.ledger.domain(),
+            config,
+            parts,
+            parameters,
+            leases: RwLock::default(),
+            promised: RwLock::default(),
+            accepting: RwLock::new(true),
+            web,
+            cancel: CancellationToken::new(),
+            tasks: TaskTracker::new(),
+        });
+        let agent = Self { inner };
+        for (_, record) in stored {
+            tracing::info!(lease = %record.hosting.id, "taking a lease up again");
+            let report = first_report(&record);
+            agent.adopt(Hosted::new(record.hosting.id, record, None, report));
+        }
+        agent.inner.parts.transport.serve_leases(Arc::new(agent.clone()));
+        agent.inner.parts.transport.serve_tunnels(Arc::new(agent.clone()));
+        agent.inner.tasks.spawn(market::publish(agent.inner.clone()));
+        Ok(agent)
+    }
+
+    /// Ends the workers. Workloads go on and are adopted by the next start.
+    pub async fn shutdown(&self) {
+        self.inner.cancel.cancel();
+        self.inner.tasks.close();
+        self.inner.tasks.wait().await;
+    }
+
+    /// Takes no new lease from now on (or takes them again); running leases are not touched.
+    pub fn accept_leases(&self, accept: bool) {
+        *self.inner.accepting.write().unwrap_or_else(PoisonError::into_inner) = accept;
+    }
+
+    /// The reports of all leases that are hosted now.
+    #[must_use]
+    pub fn reports(&self) -> Vec<tradewind_proto::report::Report> {
+        self.inner.hosted().iter().map(|hosted| hosted.report.borrow().clone()).collect()
+    }
+
+    fn adopt(&self, hosted: Arc<Hosted>) {
+        self.inner.leases.write().unwrap_or_else(PoisonError::into_inner).insert(hosted.id, hosted.clone());
+        self.inner.tasks.spawn(worker::run(self.inner.clone(), hosted));
+    }
+}
+
+impl Inner {
+    fn now(&self) -> Timestamp {
+        (self.parts.clock)()
+    }
+
+    fn lease(&self, id: LeaseId) -> Option<Arc<Hosted>> {
+        self.leases.read().unwrap_or_else(PoisonError::into_inner).get(&id).cloned()
+    }
+
+    fn hosted(&self) -> Vec<Arc<Hosted>> {
+        self.leases.read().unwrap_or_else(PoisonError::into_inner).values().cloned().collect()
+    }
+
+    fn work_dir(&self, lease: LeaseId) -> PathBuf {
+        self.config.state_dir.join("work").join(lease.to_string())
+    }
+
+    /// The units that neither a lease nor a fresh quote holds.
+    fn free_units(&self, now: Timestamp) -> u64 {
+        let mut promised = self.promised.write().unwrap_or_else(PoisonError::into_inner);
+        promised.retain(|(_, until)| *until >= now);
+        let promised = promised.iter().fold(0, |mask, (units, _)| mask | units);
+        self.unheld_units() & !promised
+    }
+
+    /// The units that no lease holds.
+    fn unheld_units(&self) -> u64 {
+        let all = if self.config.offer.units >= 64 { u64::MAX } else { (1 << self.config.offer.units) - 1 };
+        all & !self.hosted().iter().fold(0, |mask, hosted| mask | hosted.units)
+    }
+
+    fn settlement_policy(&self) -> tradewind_proto::hosting::SettlementPolicy {
+        let window = self.parameters.window;
+        tradewind_proto::hosting::SettlementPolicy {
+            amount: self.config.settle_amount,
+            age: Seconds::new(window.get() / 3),
+            window,
+        }
+    }
+}
+
+impl std::fmt::Debug for Agent {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Agent").field("account", &self.inner.parts.key.address()).finish_non_exhaustive()
+    }
+}

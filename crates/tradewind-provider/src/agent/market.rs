@@ -1,0 +1,54 @@
+//! The provider's offer on the mesh: re-issued as a heartbeat, with what is free now.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tradewind_mesh::directory::{Record, RecordId};
+use tradewind_proto::offer::{Offer, SignedOffer};
+use tradewind_proto::units::Seconds;
+
+use super::Inner;
+
+/// Publishes until the agent shuts down.
+pub(super) async fn publish(inner: Arc<Inner>) {
+    let mut sequence = 0;
+    loop {
+        if let Err(error) = publish_once(&inner, &mut sequence).await {
+            tracing::warn!(%error, "the offer was not published; trying again at the next heartbeat");
+        }
+        tokio::select! {
+            () = tokio::time::sleep(inner.config.heartbeat) => {}
+            () = inner.cancel.cancelled() => return,
+        }
+    }
+}
+
+async fn publish_once(
+    inner: &Inner,
+    sequence: &mut u64,
+) -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
+    let now = inner.now();
+    // Seconds grow over restarts, so no counter has to be stored.
+    *sequence = now.unix().max(*sequence + 1);
+    let lifetime = inner.config.heartbeat.saturating_mul(3) + Duration::from_secs(5);
+    let free = u8::try_from(inner.free_units(now).count_ones()).unwrap_or(u8::MAX);
+    let accepting = *inner.accepting.read().unwrap_or_else(std::sync::PoisonError::into_inner);
+    let offer = Offer {
+        sequence: *sequence,
+        issued_at: now,
+        expires_at: now.after(Seconds::new(lifetime.as_secs())),
+        free_units: if accepting { free } else { 0 },
+        mesh_key: inner.parts.transport.key(),
+        ..inner.config.offer.clone()
+    };
+    let signed = SignedOffer::sign(&offer, &inner.parts.key)?;
+    let record = Record {
+        id: RecordId { provider: offer.provider, slot: offer.key().slot() },
+        sequence: offer.sequence,
+        expires_at: offer.expires_at,
+        body: signed.signed().bytes.clone(),
+        signature: signed.signed().signature.as_bytes().to_vec().into(),
+    };
+    inner.parts.transport.publish(record).await?;
+    Ok(())
+}

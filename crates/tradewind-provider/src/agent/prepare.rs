@@ -1,0 +1,193 @@
+//! Brings a job's inputs and image to this machine: from the buyer over the mesh, or from the web by the provider itself.
+
+use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use futures::StreamExt;
+use sha2::{Digest, Sha256};
+use tokio::io::AsyncWriteExt;
+use tradewind_mesh::PeerAddr;
+use tradewind_mesh::blobs::{BlobHash, FetchError, FetchOptions, Progress};
+use tradewind_proto::manifest::{Input, Source};
+use tradewind_proto::units::Bytes;
+
+use super::record::Record;
+use super::{Inner, outputs};
+use crate::runtime::{Runtime, RuntimeError};
+use crate::web::{Private, is_public_url};
+
+/// Why a job could not be prepared.
+#[derive(Debug)]
+pub(super) enum PrepareError {
+    /// The job's own fault: it will not get better.
+    Job(String),
+    /// It may get better.
+    Later(String),
+}
+
+/// Progress, shared with the worker's reports.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Pulled(Arc<(AtomicU64, AtomicU64)>);
+
+impl Pulled {
+    pub(super) fn get(&self) -> (Bytes, Bytes) {
+        (Bytes::new(self.0.0.load(Ordering::Relaxed)), Bytes::new(self.0.1.load(Ordering::Relaxed)))
+    }
+
+    fn set_total(&self, total: u64) {
+        self.0.0.store(0, Ordering::Relaxed);
+        self.0.1.store(total, Ordering::Relaxed);
+    }
+
+    fn add(&self, bytes: u64) {
+        self.0.0.fetch_add(bytes, Ordering::Relaxed);
+    }
+}
+
+/// Puts every input in its place, and the image into the runtime.
+pub(super) async fn prepare(
+    inner: &Inner,
+    record: &Record,
+    runtime: &dyn Runtime,
+    pulled: &Pulled,
+) -> Result<(), PrepareError> {
+    let known = |input: &Input| if let Source::Blob { size, .. } = input.source { size.get() } else { 0 };
+    let total = record.manifest.inputs.iter().fold(0u64, |sum, input| sum.saturating_add(known(input)));
+    if total > inner.config.max_input.get() || total > record.manifest.share.disk.get() {
+        let limit = inner.config.max_input.min(record.manifest.share.disk);
+        return Err(PrepareError::Job(format!("the inputs have {}, at most {limit} fit", Bytes::new(total))));
+    }
+    pulled.set_total(total);
+    let work = inner.work_dir(record.hosting.id);
+    tokio::fs::create_dir_all(&work)
+        .await
+        .map_err(|error| later("cannot make the work directory", &error))?;
+    for input in &record.manifest.inputs {
+        place(inner, record, input, &work, pulled).await?;
+    }
+    if let Some(image) = &record.manifest.image
+        && let Some(archive) = image.archive
+    {
+        let file = inner.config.state_dir.join("work").join(format!("{}.image", record.hosting.id));
+        fetch(inner, record, BlobHash::from_bytes(archive), inner.config.max_input.get(), &file, pulled)
+            .await?;
+        let imported = runtime.import(&file, image).await;
+        let removed = tokio::fs::remove_file(&file).await;
+        if let Err(error) = removed {
+            tracing::warn!(%error, file = %file.display(), "an image archive is left behind");
+        }
+        imported.map_err(|error| match error {
+            RuntimeError::Unavailable(_) | RuntimeError::Io { .. } => PrepareError::Later(error.to_string()),
+            RuntimeError::Conflict(_)
+            | RuntimeError::Absent(_)
+            | RuntimeError::StillRunning(_)
+            | RuntimeError::Unsupported { .. }
+            | RuntimeError::Start(_) => PrepareError::Job(error.to_string()),
+        })?;
+    }
+    Ok(())
+}
+
+async fn place(
+    inner: &Inner,
+    record: &Record,
+    input: &Input,
+    work: &Path,
+    pulled: &Pulled,
+) -> Result<(), PrepareError> {
+    let target = work.join(&input.target);
+    if let Some(parent) = target.parent() {
+        tokio::fs::create_dir_all(parent)
+            .await
+            .map_err(|error| later("cannot make an input's directory", &error))?;
+    }
+    match &input.source {
+        Source::Blob { hash, size } => {
+            fetch(inner, record, BlobHash::from_bytes(*hash), size.get(), &target, pulled).await?;
+        }
+        Source::Https { url, blake3, sha256 } => {
+            download(inner, url, *blake3, *sha256, record.manifest.share.disk, &target, pulled).await?;
+        }
+    }
+    let mode = if input.executable { 0o755 } else { 0o644 };
+    tokio::fs::set_permissions(&target, std::fs::Permissions::from_mode(mode))
+        .await
+        .map_err(|error| later("cannot set an input's mode", &error))
+}
+
+async fn fetch(
+    inner: &Inner,
+    record: &Record,
+    hash: BlobHash,
+    limit: u64,
+    target: &Path,
+    pulled: &Pulled,
+) -> Result<(), PrepareError> {
+    let address: PeerAddr = record
+        .owner_address
+        .parse()
+        .map_err(|_| PrepareError::Job("the buyer's address is malformed".into()))?;
+    let options = FetchOptions::new(limit, outputs::label(record.hosting.id));
+    let before = AtomicU64::new(0);
+    let progress = |now: Progress| {
+        pulled.add(now.done.saturating_sub(before.swap(now.done, Ordering::Relaxed)));
+    };
+    let transport = &inner.parts.transport;
+    match transport.fetch(&address, hash, &options, &progress).await {
+        Ok(_) => {}
+        Err(error @ (FetchError::TooLarge { .. } | FetchError::NotGranted(_))) => {
+            return Err(PrepareError::Job(format!("an input cannot be fetched from the buyer: {error}")));
+        }
+        Err(error) => return Err(PrepareError::Later(format!("fetching an input from the buyer: {error}"))),
+    }
+    transport.export(hash, target).await.map(|_| ()).map_err(|error| PrepareError::Later(error.to_string()))
+}
+
+async fn download(
+    inner: &Inner,
+    url: &str,
+    blake3: Option<[u8; 32]>,
+    sha256: Option<[u8; 32]>,
+    limit: Bytes,
+    target: &Path,
+    pulled: &Pulled,
+) -> Result<(), PrepareError> {
+    let parsed = reqwest::Url::parse(url).map_err(|error| PrepareError::Job(format!("{url}: {error}")))?;
+    if !inner.config.sources.allow_private && !is_public_url(&parsed) {
+        return Err(PrepareError::Job(format!("{url}: {Private}")));
+    }
+    let response = inner.web.get(parsed).send().await.and_then(reqwest::Response::error_for_status);
+    let response = response.map_err(|error| match error.status() {
+        Some(status) if status.is_client_error() => PrepareError::Job(format!("{url} answered {status}")),
+        _ => PrepareError::Later(format!("{url} cannot be fetched: {error}")),
+    })?;
+    let mut stream = response.bytes_stream();
+    let mut file =
+        tokio::fs::File::create(target).await.map_err(|error| later("cannot write an input", &error))?;
+    let (mut hasher, mut sha, mut size) = (blake3::Hasher::new(), Sha256::new(), 0u64);
+    while let Some(chunk) = stream.next().await {
+        let chunk = chunk.map_err(|error| PrepareError::Later(format!("{url} broke off: {error}")))?;
+        size += chunk.len() as u64;
+        if size > limit.get() {
+            return Err(PrepareError::Job(format!("{url} is larger than the job's disk of {limit}")));
+        }
+        hasher.update(&chunk);
+        sha.update(&chunk);
+        pulled.add(chunk.len() as u64);
+        file.write_all(&chunk).await.map_err(|error| later("cannot write an input", &error))?;
+    }
+    file.flush().await.map_err(|error| later("cannot write an input", &error))?;
+    if blake3.is_some_and(|expected| expected != *hasher.finalize().as_bytes()) {
+        return Err(PrepareError::Job(format!("{url} has another BLAKE3 hash than the job names")));
+    }
+    if sha256.is_some_and(|expected| expected[..] != sha.finalize()[..]) {
+        return Err(PrepareError::Job(format!("{url} has another SHA-256 hash than the job names")));
+    }
+    Ok(())
+}
+
+fn later(what: &str, error: &std::io::Error) -> PrepareError {
+    PrepareError::Later(format!("{what}: {error}"))
+}

@@ -1,0 +1,89 @@
+//! What the agent keeps of a lease, so that a restart changes nothing.
+
+use std::sync::Arc;
+
+use serde::{Deserialize, Serialize};
+use tokio::sync::{Mutex, Notify, watch};
+use tradewind_proto::hosting::Hosting;
+use tradewind_proto::ids::{LeaseId, MeshKey};
+use tradewind_proto::manifest::JobManifest;
+use tradewind_proto::report::{OutputFile, Report};
+use tradewind_proto::signature::Signature;
+use tradewind_proto::workload::{Secrets, Usage};
+
+/// The kind of the agent's records in the store.
+pub(super) const KIND: &str = "hosting";
+
+/// One lease, durable.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct Record {
+    /// The pure state.
+    pub(super) hosting: Hosting,
+    /// The job.
+    pub(super) manifest: JobManifest,
+    /// The mesh key that may speak about the lease.
+    pub(super) owner: MeshKey,
+    /// Where its node is.
+    pub(super) owner_address: String,
+    /// The device's units that it holds.
+    pub(super) units: u64,
+    /// The host's GPUs that it has.
+    pub(super) gpus: Vec<u32>,
+    /// The buyer's signature of the terms.
+    pub(super) buyer_signature: Signature,
+    /// Ours.
+    pub(super) provider_signature: Signature,
+    /// What the job left.
+    pub(super) outputs: Vec<OutputFile>,
+}
+
+/// A lease in memory: the record, what was last seen, and the worker's bell.
+#[derive(Debug)]
+pub(super) struct Hosted {
+    pub(super) id: LeaseId,
+    pub(super) units: u64,
+    pub(super) record: Mutex<Record>,
+    pub(super) secrets: Mutex<Option<Secrets>>,
+    pub(super) bell: Notify,
+    pub(super) report: watch::Sender<Report>,
+}
+
+impl Hosted {
+    pub(super) fn new(id: LeaseId, record: Record, secrets: Option<Secrets>, report: Report) -> Arc<Self> {
+        Arc::new(Self {
+            id,
+            units: record.units,
+            record: Mutex::new(record),
+            secrets: Mutex::new(secrets),
+            bell: Notify::new(),
+            report: watch::Sender::new(report),
+        })
+    }
+
+    /// Publishes a report when anything but its revision changed.
+    pub(super) fn publish(&self, mut report: Report) {
+        self.report.send_if_modified(|known| {
+            report.revision = known.revision;
+            if *known == report {
+                return false;
+            }
+            report.revision += 1;
+            *known = report;
+            true
+        });
+    }
+}
+
+/// The report of a lease of which nothing is known yet.
+pub(super) fn first_report(record: &Record) -> Report {
+    Report {
+        lease: record.hosting.id,
+        revision: 0,
+        stage: tradewind_proto::report::Stage::Opening,
+        run: record.hosting.run,
+        exit: record.hosting.exit,
+        usage: Usage::default(),
+        paid: record.hosting.held(),
+        outputs: record.outputs.clone(),
+    }
+}

@@ -1,0 +1,323 @@
+//! Answers on `tradewind/lease/1`: what a buyer may ask, and what it may know.
+
+use std::net::SocketAddr;
+use std::sync::{Arc, PoisonError};
+use std::time::Duration;
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use tradewind_mesh::tunnel::{TunnelGate, TunnelTarget};
+use tradewind_mesh::{FrameStream, LeaseService, PeerAddr, Refusal as MeshRefusal, RefusalCode as MeshCode};
+use tradewind_proto::conversation::{Answer, Begin, MAX_LOG_BYTES, MAX_WAIT, Quote, Request};
+use tradewind_proto::hosting::{Event, Hosting};
+use tradewind_proto::ids::{LeaseId, MeshKey};
+use tradewind_proto::manifest::Share;
+use tradewind_proto::negotiation::{
+    OPEN_WITHIN, Refusal, RefusalCode, TermsParameters, TermsRequest, propose,
+};
+use tradewind_proto::units::Seconds;
+use tradewind_proto::voucher::SignedVoucher;
+use tradewind_proto::workload::LogCursor;
+
+use super::record::{Hosted, KIND, Record, first_report};
+use super::{Agent, Inner};
+
+/// How often a held-back log request looks for news.
+const LOG_POLL: Duration = Duration::from_millis(50);
+
+#[async_trait]
+impl LeaseService for Agent {
+    async fn call(&self, peer: MeshKey, request: Bytes) -> Result<Bytes, MeshRefusal> {
+        let request = Request::decode(&request)
+            .map_err(|error| MeshRefusal::new(MeshCode::Malformed, error.to_string()))?;
+        let answer = self.answer(peer, request).await.unwrap_or_else(Answer::Refused);
+        Ok(answer.encode())
+    }
+
+    async fn open(&self, _peer: MeshKey, _header: Bytes, stream: FrameStream) {
+        let refusal = MeshRefusal::new(MeshCode::Malformed, "this version of the protocol has no streams");
+        if let Err(error) = stream.refuse(&refusal).await {
+            tracing::debug!(%error, "a refusal did not arrive");
+        }
+    }
+}
+
+#[async_trait]
+impl TunnelGate for Agent {
+    async fn allow(&self, peer: MeshKey, target: TunnelTarget) -> Result<SocketAddr, MeshRefusal> {
+        let no = |reason: &str| MeshRefusal::new(MeshCode::Forbidden, reason);
+        let (hosted, _) =
+            self.inner.owned(peer, target.lease).await.map_err(|refusal| no(&refusal.reason))?;
+        let runtime = {
+            let record = hosted.record.lock().await;
+            if !record.manifest.ports.contains(&target.port) {
+                return Err(no("the job did not name this port; add it under `ports`"));
+            }
+            record.manifest.runtime.clone()
+        };
+        let runtime =
+            self.inner.parts.runtimes.get(runtime.as_str()).ok_or_else(|| no("the runtime is gone"))?;
+        runtime.address(target.lease, target.port).await.map_err(|error| no(&error.to_string()))
+    }
+}
+
+impl Agent {
+    /// Answers one request of `peer`.
+    ///
+    /// # Errors
+    /// The refusal that the peer gets.
+    pub async fn answer(&self, peer: MeshKey, request: Request) -> Result<Answer, Refusal> {
+        match request {
+            Request::Terms(request) => {
+                self.inner.quote(&request).await.map(|quote| Answer::Terms(Box::new(quote)))
+            }
+            Request::Begin(begin) => self.begin(peer, *begin).await,
+            Request::Report { lease, seen, wait } => self.inner.report(peer, lease, seen, wait).await,
+            Request::Logs { lease, from, wait } => self.inner.logs(peer, lease, from, wait).await,
+            Request::Pay(voucher) => self.inner.pay(peer, voucher).await,
+            Request::Stop { lease } => {
+                let (hosted, _) = self.inner.owned(peer, lease).await?;
+                self.inner.change(&hosted, |record| record.hosting.apply(Event::StopRequested)).await?;
+                Ok(Answer::Stopping)
+            }
+        }
+    }
+
+    async fn begin(&self, peer: MeshKey, begin: Begin) -> Result<Answer, Refusal> {
+        let inner = &self.inner;
+        let id = inner.check_begin(peer, &begin)?;
+        if let Some(hosted) = inner.lease(id) {
+            let same = hosted.record.lock().await.owner == peer;
+            if !same {
+                return Err(unknown_lease());
+            }
+            hosted.secrets.lock().await.get_or_insert(begin.secrets);
+            hosted.bell.notify_one();
+            return Ok(Answer::Begun(id));
+        }
+        if inner.now() > begin.terms.open_by {
+            let hint = "ask for new terms";
+            return Err(Refusal::new(RefusalCode::Policy, "the terms can no longer be opened", hint));
+        }
+        let mut hosting = Hosting::new(id, begin.terms);
+        hosting.accept(begin.prepayment, &inner.domain, inner.now()).map_err(payment)?;
+        let units = inner.units_of(hosting.terms.units, &begin.manifest.share)?;
+        let gpus = inner.gpus_for(units, begin.manifest.share.gpus);
+        let record = Record {
+            units,
+            hosting,
+            manifest: begin.manifest,
+            owner: peer,
+            owner_address: begin.buyer_address,
+            gpus,
+            buyer_signature: begin.buyer_signature,
+            provider_signature: begin.provider_signature,
+            outputs: Vec::new(),
+        };
+        inner.save(&record).await?;
+        tracing::info!(lease = %id, job = %record.manifest.name, "took a job over");
+        let report = first_report(&record);
+        self.adopt(Hosted::new(id, record, Some(begin.secrets), report));
+        Ok(Answer::Begun(id))
+    }
+}
+
+impl Inner {
+    async fn quote(&self, request: &TermsRequest) -> Result<Quote, Refusal> {
+        if !*self.accepting.read().unwrap_or_else(PoisonError::into_inner) {
+            return Err(Refusal::new(
+                RefusalCode::Policy,
+                "the owner takes no leases now",
+                "try another provider",
+            ));
+        }
+        let now = self.now();
+        let free = self.free_units(now);
+        if free.count_ones() < u32::from(request.units) {
+            let reason = format!("{} of {} units are free", free.count_ones(), self.config.offer.units);
+            return Err(Refusal::new(RefusalCode::Busy, reason, "try another provider, or later"));
+        }
+        let mask = lowest_bits(free, request.units);
+        let parameters = TermsParameters {
+            version: self.config.offer.version,
+            max_duration: self.parameters.max_duration,
+            min_cap_on_demand: self.parameters.min_cap_on_demand,
+            min_cap_spot: self.parameters.min_cap_spot,
+            min_cap_reserved: self.parameters.min_cap_reserved,
+        };
+        let terms = propose(&self.config.offer, request, &parameters, mask, now)?;
+        let free_balance = self.parts.ledger.balance(terms.token, self.parts.key.address()).await;
+        if free_balance.is_ok_and(|free| free < terms.bond) {
+            let reason = "the provider's free balance does not cover the bond";
+            return Err(Refusal::new(RefusalCode::Busy, reason, "try another provider, or a shorter lease"));
+        }
+        let id = terms.id(&self.domain).map_err(|error| malformed(&error))?;
+        let signature = self.parts.key.sign(id.get());
+        self.promised.write().unwrap_or_else(PoisonError::into_inner).push((mask, now.after(OPEN_WITHIN)));
+        Ok(Quote { terms, signature })
+    }
+
+    fn check_begin(&self, peer: MeshKey, begin: &Begin) -> Result<LeaseId, Refusal> {
+        begin.manifest.check().map_err(|error| malformed(&error))?;
+        let id = begin.terms.id(&self.domain).map_err(|error| malformed(&error))?;
+        let wrong = |what: &str| Refusal::new(RefusalCode::Malformed, what, "ask for new terms");
+        if begin.manifest.digest() != begin.terms.job {
+            return Err(wrong("the manifest is not the one in the terms"));
+        }
+        let us = self.parts.key.address();
+        begin.provider_signature.verify(id.get(), us).map_err(|_| wrong("we did not sign these terms"))?;
+        let buyer = begin.terms.buyer.account();
+        begin
+            .buyer_signature
+            .verify(id.get(), buyer)
+            .map_err(|_| wrong("the buyer did not sign these terms"))?;
+        let address: PeerAddr =
+            begin.buyer_address.parse().map_err(|_| wrong("the buyer's address is malformed"))?;
+        if address.key != peer {
+            return Err(wrong("the buyer's address has another key than its connection"));
+        }
+        let (share, unit) = (&begin.manifest.share, &self.config.offer.unit);
+        let units = u64::from(begin.terms.units.count_ones().max(1));
+        let fits = u64::from(share.cpu_millis) <= u64::from(unit.cpu_millis) * units
+            && share.memory.get() <= unit.memory.get().saturating_mul(units)
+            && share.disk.get() <= unit.disk.get().saturating_mul(units);
+        if !fits {
+            return Err(wrong("the job takes more than its units"));
+        }
+        if !self.parts.runtimes.contains_key(begin.manifest.runtime.as_str()) {
+            return Err(wrong("the job needs another runtime"));
+        }
+        Ok(id)
+    }
+
+    async fn report(&self, peer: MeshKey, id: LeaseId, seen: u64, wait: Seconds) -> Result<Answer, Refusal> {
+        let (hosted, _) = self.owned(peer, id).await?;
+        let mut reports = hosted.report.subscribe();
+        let news = reports.wait_for(|report| report.revision > seen);
+        let wait = Duration::from_secs(wait.min(MAX_WAIT).get());
+        // Without news the answer is the report that the buyer has already: a sign of life.
+        let _ = tokio::time::timeout(wait, news).await;
+        let report = hosted.report.borrow().clone();
+        Ok(Answer::Report(Box::new(report)))
+    }
+
+    async fn logs(
+        &self,
+        peer: MeshKey,
+        id: LeaseId,
+        from: LogCursor,
+        wait: Seconds,
+    ) -> Result<Answer, Refusal> {
+        let (_, runtime) = self.owned(peer, id).await?;
+        let runtime = self.parts.runtimes.get(runtime.as_str()).ok_or_else(unknown_lease)?;
+        let until = tokio::time::Instant::now() + Duration::from_secs(wait.min(MAX_WAIT).get());
+        loop {
+            let chunk = runtime.logs(id, from, MAX_LOG_BYTES).await;
+            let now = tokio::time::Instant::now();
+            match chunk {
+                Ok(chunk) if !chunk.bytes.is_empty() || chunk.end || now >= until => {
+                    return Ok(Answer::Logs(chunk));
+                }
+                Err(error) if now >= until => {
+                    return Err(Refusal::new(
+                        RefusalCode::Unavailable,
+                        error.to_string(),
+                        "the job may not have started",
+                    ));
+                }
+                Ok(_) | Err(_) => tokio::time::sleep(LOG_POLL).await,
+            }
+        }
+    }
+
+    async fn pay(&self, peer: MeshKey, voucher: SignedVoucher) -> Result<Answer, Refusal> {
+        let (hosted, _) = self.owned(peer, voucher.voucher.lease).await?;
+        let now = self.now();
+        let mut record = hosted.record.lock().await;
+        let mut next = record.clone();
+        next.hosting.accept(voucher, &self.domain, now).map_err(payment)?;
+        self.save(&next).await?;
+        let cumulative = next.hosting.held();
+        *record = next;
+        drop(record);
+        hosted.bell.notify_one();
+        Ok(Answer::Paid { cumulative })
+    }
+
+    /// The lease, if `peer` may speak about it, and its runtime's name.
+    pub(super) async fn owned(&self, peer: MeshKey, id: LeaseId) -> Result<(Arc<Hosted>, String), Refusal> {
+        let hosted = self.lease(id).ok_or_else(unknown_lease)?;
+        let runtime = {
+            let record = hosted.record.lock().await;
+            (record.owner == peer).then(|| record.manifest.runtime.clone())
+        };
+        Ok((hosted, runtime.ok_or_else(unknown_lease)?))
+    }
+
+    /// Changes a record, durably, and rings its worker.
+    async fn change(&self, hosted: &Hosted, change: impl FnOnce(&mut Record)) -> Result<(), Refusal> {
+        let mut record = hosted.record.lock().await;
+        let mut next = record.clone();
+        change(&mut next);
+        self.save(&next).await?;
+        *record = next;
+        drop(record);
+        hosted.bell.notify_one();
+        Ok(())
+    }
+
+    async fn save(&self, record: &Record) -> Result<(), Refusal> {
+        self.parts.store.put(KIND, record.hosting.id.to_string(), record).await.map_err(|error| {
+            tracing::error!(%error, "a lease could not be stored");
+            Refusal::new(RefusalCode::Unavailable, "the provider cannot store this now", "try again")
+        })
+    }
+
+    /// The units that a lease holds: those in its terms, or on the unstaked tier, whose terms name none, free ones.
+    fn units_of(&self, in_terms: u64, share: &Share) -> Result<u64, Refusal> {
+        if in_terms != 0 {
+            return Ok(in_terms);
+        }
+        let unit = &self.config.offer.unit;
+        let needed = u64::from(share.cpu_millis.div_ceil(unit.cpu_millis.max(1)))
+            .max(share.memory.get().div_ceil(unit.memory.get().max(1)))
+            .max(1);
+        let free = self.unheld_units();
+        match u8::try_from(needed) {
+            Ok(needed) if free.count_ones() >= u32::from(needed) => Ok(lowest_bits(free, needed)),
+            Ok(_) | Err(_) => {
+                Err(Refusal::new(RefusalCode::Busy, "no unit is free any more", "try another provider"))
+            }
+        }
+    }
+
+    fn gpus_for(&self, units: u64, count: u8) -> Vec<u32> {
+        let per_unit = usize::from(self.config.offer.unit.gpus.as_ref().map_or(0, |gpus| gpus.count));
+        let of_units = (0..64usize)
+            .filter(|unit| units >> unit & 1 == 1)
+            .flat_map(|unit| self.config.gpus.iter().copied().skip(unit * per_unit).take(per_unit));
+        of_units.take(usize::from(count)).collect()
+    }
+}
+
+fn lowest_bits(mut free: u64, count: u8) -> u64 {
+    let mut mask = 0;
+    for _ in 0..count {
+        let bit = free & free.wrapping_neg();
+        mask |= bit;
+        free &= !bit;
+    }
+    mask
+}
+
+fn unknown_lease() -> Refusal {
+    Refusal::new(RefusalCode::UnknownLease, "no such lease of yours is here", "")
+}
+
+fn malformed(error: &dyn std::error::Error) -> Refusal {
+    Refusal::new(RefusalCode::Malformed, error.to_string(), "")
+}
+
+fn payment(error: tradewind_proto::voucher::VoucherError) -> Refusal {
+    Refusal::new(RefusalCode::Payment, error.to_string(), "sign a voucher that the lease's rules allow")
+}

@@ -1,0 +1,364 @@
+//! One worker per lease: observe, decide by the pure rules, act, again.
+
+use std::collections::HashMap;
+use std::sync::{Arc, PoisonError};
+use std::time::Duration;
+
+use tokio::task::JoinHandle;
+use tokio::time::Instant;
+use tradewind_chain::ledger::{Action as ChainAction, ActionStatus, NoticeKind};
+use tradewind_proto::hosting::{Action, Event, Seen};
+use tradewind_proto::report::{OutputFile, Report};
+use tradewind_proto::units::Timestamp;
+use tradewind_proto::workload::WorkloadStatus;
+
+use super::record::{Hosted, KIND, Record};
+use super::{Inner, outputs, prepare};
+use crate::runtime::{Runtime, RuntimeError, Volumes};
+
+/// The shortest and the longest pause before something that failed is tried again.
+const RETRY: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(60));
+/// How long one look at the runtime or the chain may take.
+const LOOK: Duration = Duration::from_secs(20);
+
+/// What a long step ended with.
+enum Done {
+    Event(Event),
+    Collected(Vec<OutputFile>),
+    /// Nothing to record; try again later when it failed.
+    Step {
+        failed: Option<String>,
+    },
+    Forgotten,
+}
+
+/// Hosts a lease until it is over.
+pub(super) async fn run(inner: Arc<Inner>, hosted: Arc<Hosted>) {
+    let mut worker =
+        Worker { inner, hosted, step: None, retry: HashMap::new(), pulled: prepare::Pulled::default() };
+    loop {
+        match worker.turn().await {
+            Ok(true) => break,
+            Ok(false) => {}
+            Err(error) => {
+                tracing::warn!(lease = %worker.hosted.id, %error, "a lease's turn failed; trying again")
+            }
+        }
+        let tick = worker.inner.config.tick;
+        tokio::select! {
+            () = worker.hosted.bell.notified() => {}
+            () = tokio::time::sleep(tick) => {}
+            () = worker.inner.cancel.cancelled() => break,
+        }
+    }
+    if let Some((_, step)) = worker.step {
+        step.abort();
+    }
+}
+
+struct Worker {
+    inner: Arc<Inner>,
+    hosted: Arc<Hosted>,
+    /// The long step under way, one at a time.
+    step: Option<(&'static str, JoinHandle<Done>)>,
+    /// When something that failed may be tried again, and how long the next pause is.
+    retry: HashMap<String, (Instant, Duration)>,
+    pulled: prepare::Pulled,
+}
+
+impl Worker {
+    /// One look and what follows from it. `true` when the lease is over and nothing is left.
+    async fn turn(&mut self) -> Result<bool, String> {
+        if self.finish_step().await? {
+            return Ok(true);
+        }
+        let now = self.inner.now();
+        let runtime = self.runtime().await?;
+        let workload = timely(runtime.status(self.hosted.id)).await;
+        let chain = timely(self.inner.parts.ledger.lease(self.hosted.id)).await;
+        let chain = chain.map(|record| record.state(self.inner.parameters.answer_window));
+        let seen = Seen { now, chain, workload };
+        let record = self
+            .update(|record| {
+                if let Some(workload) = workload {
+                    record.hosting.observe(workload, now);
+                }
+                if let Some(chain) = &chain {
+                    record.hosting.observe_chain(chain, now);
+                }
+                if let (Some(timeout), Some(since)) = (record.manifest.timeout, record.hosting.run.since)
+                    && now >= since.after(timeout)
+                {
+                    record.hosting.apply(Event::StopRequested);
+                }
+            })
+            .await?;
+        self.report(&record, &seen, runtime.as_ref()).await;
+        for action in record.hosting.next(&seen, &self.inner.settlement_policy()) {
+            self.act(action, &record, &runtime, chain.map(|c| c.notice_at).unwrap_or_default()).await;
+        }
+        Ok(false)
+    }
+
+    async fn runtime(&self) -> Result<Arc<dyn Runtime>, String> {
+        let name = self.hosted.record.lock().await.manifest.runtime.clone();
+        let missing =
+            || format!("the {name} runtime is not configured any more; configure it to end this lease");
+        self.inner.parts.runtimes.get(name.as_str()).cloned().ok_or_else(missing)
+    }
+
+    /// Changes the record durably; writes nothing when nothing changed.
+    async fn update(&self, change: impl FnOnce(&mut Record)) -> Result<Record, String> {
+        let mut record = self.hosted.record.lock().await;
+        let mut next = record.clone();
+        change(&mut next);
+        if next != *record {
+            let key = self.hosted.id.to_string();
+            self.inner.parts.store.put(KIND, key, &next).await.map_err(|error| error.to_string())?;
+            *record = next;
+        }
+        Ok(record.clone())
+    }
+
+    async fn report(&self, record: &Record, seen: &Seen, runtime: &dyn Runtime) {
+        let running =
+            matches!(seen.workload, Some(WorkloadStatus::Running { .. } | WorkloadStatus::Exited(_)));
+        let usage = if running { timely(runtime.usage(self.hosted.id)).await } else { None };
+        let known = self.hosted.report.borrow().usage;
+        self.hosted.publish(Report {
+            lease: self.hosted.id,
+            revision: 0,
+            stage: record.hosting.stage(seen, self.pulled.get()),
+            run: record.hosting.run,
+            exit: record.hosting.exit,
+            usage: usage.unwrap_or(known),
+            paid: record.hosting.held(),
+            outputs: if record.hosting.collected { record.outputs.clone() } else { Vec::new() },
+        });
+    }
+
+    async fn act(&mut self, action: Action, record: &Record, runtime: &Arc<dyn Runtime>, noticed: Timestamp) {
+        let terms = record.hosting.terms.clone();
+        let chain = match action {
+            Action::Prepare => return self.begin_step("prepare", self.prepare(record, runtime)),
+            Action::Start => return self.begin_step("start", self.start(record, runtime)),
+            Action::Stop => return self.begin_step("stop", self.stop(record, runtime)),
+            Action::Collect => return self.begin_step("collect", self.collect(record)),
+            Action::Forget => return self.begin_step("forget", self.forget(runtime)),
+            Action::Pause => return self.quick("pause", runtime.pause(self.hosted.id).await),
+            Action::Resume => return self.quick("resume", runtime.resume(self.hosted.id).await),
+            Action::Open => ChainAction::Open {
+                terms,
+                buyer: record.buyer_signature,
+                provider: record.provider_signature,
+            },
+            Action::Settle(voucher) => ChainAction::Settle { terms, voucher },
+            Action::NoticeUnpaid(voucher) => {
+                ChainAction::Notice { kind: NoticeKind::Unpaid, terms, voucher, previous: noticed }
+            }
+            Action::Close(voucher) => ChainAction::Close { terms, voucher },
+            Action::Answer => {
+                let Some(lease) = timely(self.inner.parts.ledger.lease(self.hosted.id)).await else { return };
+                ChainAction::Answer { terms, challenged_at: lease.challenged_at }
+            }
+            Action::Finalize => ChainAction::Finalize { terms },
+            Action::Expire => ChainAction::Expire { terms },
+            Action::ReleaseBond => ChainAction::ReleaseBond { terms },
+        };
+        self.submit(chain).await;
+    }
+
+    async fn submit(&mut self, action: ChainAction) {
+        let key = match action.key(&self.inner.domain) {
+            Ok(key) => key,
+            Err(error) => return tracing::error!(%error, "an action cannot be expressed on chain"),
+        };
+        if !self.may_try(key.as_str()) {
+            return;
+        }
+        match self.inner.parts.ledger.status(&key).await {
+            Ok(Some(ActionStatus::Pending | ActionStatus::Included { .. } | ActionStatus::Final { .. })) => {
+                return;
+            }
+            Ok(Some(ActionStatus::Failed { reason })) => {
+                tracing::warn!(lease = %self.hosted.id, %key, %reason, "the chain refused an action");
+                let first = !self.retry.contains_key(key.as_str());
+                self.back_off(key.as_str());
+                if first {
+                    return;
+                }
+            }
+            Ok(None) => {}
+            Err(error) => {
+                tracing::debug!(%error, "the ledger could not be asked");
+                return self.back_off(key.as_str());
+            }
+        }
+        if let Err(error) = self.inner.parts.ledger.submit(action).await {
+            tracing::warn!(lease = %self.hosted.id, %key, %error, "an action was not taken");
+            self.back_off(key.as_str());
+        }
+    }
+
+    fn quick(&mut self, what: &'static str, result: Result<(), RuntimeError>) {
+        if let Err(error) = result {
+            tracing::warn!(lease = %self.hosted.id, %error, "could not {what} the workload");
+        }
+    }
+
+    fn may_try(&self, key: &str) -> bool {
+        self.retry.get(key).is_none_or(|(at, _)| Instant::now() >= *at)
+    }
+
+    fn back_off(&mut self, key: &str) {
+        let pause = self.retry.get(key).map_or(RETRY.0, |(_, pause)| (*pause * 2).min(RETRY.1));
+        self.retry.insert(key.to_owned(), (Instant::now() + pause, pause));
+    }
+
+    fn begin_step(&mut self, name: &'static str, step: impl Future<Output = Done> + Send + 'static) {
+        if self.step.is_some() || !self.may_try(name) {
+            return;
+        }
+        let hosted = self.hosted.clone();
+        let task = tokio::spawn(async move {
+            let done = step.await;
+            hosted.bell.notify_one();
+            done
+        });
+        self.step = Some((name, task));
+    }
+
+    /// Records what a finished step brought. `true` when the lease is forgotten.
+    async fn finish_step(&mut self) -> Result<bool, String> {
+        if self.step.as_ref().is_none_or(|(_, step)| !step.is_finished()) {
+            return Ok(false);
+        }
+        let Some((name, step)) = self.step.take() else { return Ok(false) };
+        match step.await {
+            Ok(Done::Event(event)) => self.update(|record| record.hosting.apply(event)).await.map(|_| false),
+            Ok(Done::Collected(outputs)) => {
+                let collected = |record: &mut Record| {
+                    record.outputs = outputs;
+                    record.hosting.apply(Event::Collected);
+                };
+                self.update(collected).await.map(|_| false)
+            }
+            Ok(Done::Step { failed: None }) => Ok(false),
+            Ok(Done::Step { failed: Some(error) }) => {
+                self.back_off(name);
+                Err(format!("{name}: {error}"))
+            }
+            Ok(Done::Forgotten) => {
+                let mut leases = self.inner.leases.write().unwrap_or_else(PoisonError::into_inner);
+                leases.remove(&self.hosted.id);
+                Ok(true)
+            }
+            Err(error) => {
+                self.back_off(name);
+                Err(format!("{name} ended badly: {error}"))
+            }
+        }
+    }
+
+    fn prepare(
+        &self,
+        record: &Record,
+        runtime: &Arc<dyn Runtime>,
+    ) -> impl Future<Output = Done> + Send + use<> {
+        let (inner, record, pulled) = (self.inner.clone(), record.clone(), self.pulled.clone());
+        let runtime = runtime.clone();
+        async move {
+            match prepare::prepare(&inner, &record, runtime.as_ref(), &pulled).await {
+                Ok(()) => Done::Event(Event::Prepared),
+                Err(prepare::PrepareError::Job(reason)) => Done::Event(Event::Failed(reason)),
+                Err(prepare::PrepareError::Later(reason)) => Done::Step { failed: Some(reason) },
+            }
+        }
+    }
+
+    fn start(
+        &self,
+        record: &Record,
+        runtime: &Arc<dyn Runtime>,
+    ) -> impl Future<Output = Done> + Send + use<> {
+        let (inner, hosted, runtime, record) =
+            (self.inner.clone(), self.hosted.clone(), runtime.clone(), record.clone());
+        async move {
+            let secrets = hosted.secrets.lock().await.clone();
+            let secrets = match secrets {
+                Some(secrets) => secrets,
+                None if record.manifest.secrets.is_empty() => tradewind_proto::workload::Secrets::default(),
+                // They were in memory only; the buyer hands the job over again until the job runs.
+                None => {
+                    return Done::Step {
+                        failed: Some("waiting for the job's secrets after a restart".into()),
+                    };
+                }
+            };
+            let spec = record.manifest.workload(hosted.id, record.gpus.clone());
+            let volumes = Volumes { work: inner.work_dir(hosted.id) };
+            match runtime.start(&spec, &secrets, &volumes).await {
+                Ok(()) => Done::Event(Event::Started { at: inner.now() }),
+                Err(error @ (RuntimeError::Unavailable(_) | RuntimeError::Io { .. })) => {
+                    Done::Step { failed: Some(error.to_string()) }
+                }
+                Err(error) => Done::Event(Event::Failed(error.to_string())),
+            }
+        }
+    }
+
+    fn stop(&self, record: &Record, runtime: &Arc<dyn Runtime>) -> impl Future<Output = Done> + Send + use<> {
+        let (id, runtime, grace) = (self.hosted.id, runtime.clone(), record.manifest.stop.grace);
+        async move { Done::Step { failed: runtime.stop(id, grace).await.err().map(|error| error.to_string()) } }
+    }
+
+    fn collect(&self, record: &Record) -> impl Future<Output = Done> + Send + use<> {
+        let (inner, record) = (self.inner.clone(), record.clone());
+        async move {
+            match outputs::collect(&inner, &record).await {
+                Ok(outputs) => Done::Collected(outputs),
+                Err(error) => Done::Step { failed: Some(error.to_string()) },
+            }
+        }
+    }
+
+    fn forget(&self, runtime: &Arc<dyn Runtime>) -> impl Future<Output = Done> + Send + use<> {
+        let (inner, id, runtime) = (self.inner.clone(), self.hosted.id, runtime.clone());
+        async move {
+            match forget(&inner, id, runtime.as_ref()).await {
+                Ok(()) => Done::Forgotten,
+                Err(error) => Done::Step { failed: Some(error) },
+            }
+        }
+    }
+}
+
+/// Deletes everything of a lease that is over: the record last, so that a crash in between repeats the rest.
+async fn forget(
+    inner: &Inner,
+    id: tradewind_proto::ids::LeaseId,
+    runtime: &dyn Runtime,
+) -> Result<(), String> {
+    match runtime.remove(id).await {
+        Ok(()) | Err(RuntimeError::Absent(_)) => {}
+        Err(error) => return Err(error.to_string()),
+    }
+    match tokio::fs::remove_dir_all(inner.work_dir(id)).await {
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(error.to_string()),
+        Ok(()) | Err(_) => {}
+    }
+    inner.parts.transport.release(&outputs::label(id)).await.map_err(|error| error.to_string())?;
+    inner.parts.store.remove(KIND, id.to_string()).await.map_err(|error| error.to_string())
+}
+
+/// The answer, unless it failed or took too long: then nothing is known.
+async fn timely<T, E: std::fmt::Display>(look: impl Future<Output = Result<T, E>>) -> Option<T> {
+    match tokio::time::timeout(LOOK, look).await {
+        Ok(Ok(answer)) => Some(answer),
+        Ok(Err(error)) => {
+            tracing::debug!(%error, "could not look");
+            None
+        }
+        Err(_) => None,
+    }
+}
