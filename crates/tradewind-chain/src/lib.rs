@@ -8,5 +8,6 @@
 //!                                            any EVM chain, or the embedded ledger
 //! ```
 
+pub mod client;
 pub mod embedded;
 pub mod ledger;

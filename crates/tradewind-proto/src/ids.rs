@@ -62,7 +62,7 @@ digest_id!(
     "lease id (0x and 64 hex digits)"
 );
 digest_id!(
-    /// A device of a provider: `keccak256(provider, device key)`.
+    /// A device of a provider: `keccak256(abi.encode(provider, device key))`.
     DeviceId,
     "device id (0x and 64 hex digits)"
 );
@@ -79,10 +79,10 @@ impl DeviceId {
     /// The id of the device with `key` that belongs to `provider`.
     #[must_use]
     pub fn derive(provider: Address, key: Address) -> Self {
-        let mut packed = [0u8; 40];
-        packed[..20].copy_from_slice(provider.as_slice());
-        packed[20..].copy_from_slice(key.as_slice());
-        Self(keccak256(packed))
+        let mut encoded = [0u8; 64];
+        encoded[12..32].copy_from_slice(provider.as_slice());
+        encoded[44..].copy_from_slice(key.as_slice());
+        Self(keccak256(encoded))
     }
 }
 

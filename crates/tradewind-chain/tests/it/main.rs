@@ -1,0 +1,13 @@
+//! One binary with all integration tests of the crate.
+
+mod client_failover;
+mod client_faults;
+mod client_sender;
+mod embedded_anvil;
+mod embedded_cast;
+mod embedded_disk;
+mod embedded_http;
+mod embedded_kill;
+mod embedded_reorg;
+mod embedded_rules;
+mod fixture;
