@@ -14,6 +14,7 @@
 pub mod conversation;
 pub mod hosting;
 pub mod ids;
+pub mod job;
 pub mod lease;
 pub mod manifest;
 pub mod meter;

@@ -74,7 +74,7 @@ macro_rules! worded {
         $(#[$doc])*
         #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Encode, Decode, Serialize, Deserialize)]
         #[cbor(index_only)]
-        #[serde(rename_all = "kebab-case")]
+        #[serde(rename_all = "lowercase")]
         pub enum $name {
             $($(#[$vdoc])* #[n($n)] $variant,)*
         }

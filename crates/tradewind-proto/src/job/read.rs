@@ -1,0 +1,259 @@
+//! From nodes to a [`JobSpec`]: fields, units and what cannot be honoured yet. Reading goes on after a problem, so that a
+//! person sees all of them at once.
+
+mod data;
+mod fields;
+mod market;
+mod resources;
+mod words;
+
+use super::problem::{JobError, Place, Problem};
+use super::yaml::{self, Node, Value};
+use super::{Input, InputSource, JobSpec, Market, OnMaxCost, Retry, is_name};
+use crate::units::Seconds;
+use crate::workload::{Command, Network, Stop};
+use fields::{Fields, Reader};
+
+/// The top-level fields.
+pub(super) const FIELDS: [&str; 26] = [
+    "name",
+    "image",
+    "setup",
+    "run",
+    "workdir",
+    "envs",
+    "secrets",
+    "resources",
+    "market",
+    "max_price",
+    "max_cost",
+    "on_max_cost",
+    "regions",
+    "placement",
+    "num_nodes",
+    "inputs",
+    "outputs",
+    "file_mounts",
+    "volumes",
+    "checkpoint",
+    "retry",
+    "timeout",
+    "priority",
+    "network",
+    "ports",
+    "service",
+];
+
+const MAX_SCRIPT: usize = 60 << 10;
+const MAX_TIMEOUT: Seconds = Seconds::new(366 * 86_400);
+
+/// Reads a job file.
+pub(super) fn job(file: &str, text: &str) -> Result<JobSpec, JobError> {
+    let root = yaml::parse(file, text)?;
+    let mut reader = Reader::default();
+    let job = reader.job(&root);
+    let problems = reader.into_problems();
+    match job {
+        Some(job) if problems.is_empty() => Ok(job),
+        _ => Err(JobError::new(file, text, problems)),
+    }
+}
+
+impl Reader {
+    fn job(&mut self, root: &Node) -> Option<JobSpec> {
+        if matches!(root.value, Value::Null) {
+            self.problem(
+                Problem::new(Place { line: 1, column: 1 }, "the job is empty").hint("give it a `run`"),
+            );
+            return None;
+        }
+        let fields = self.fields(root, "", &FIELDS)?;
+        self.refuse_what_is_not_there_yet(&fields);
+        let name = fields.get("name").and_then(|node| self.name(node)).unwrap_or_else(|| "job".into());
+        let run = match fields.get("run") {
+            Some(node) => self.command(node, "run"),
+            None => {
+                let hint = "`run: ./train.sh`, or a list for a program with arguments";
+                self.problem(Problem::new(root.place, "the job has no `run`").hint(hint));
+                None
+            }
+        };
+        let setup = fields.get("setup").and_then(|node| self.command(node, "setup"));
+        let envs = fields.get("envs").map(|node| self.envs(node)).unwrap_or_default();
+        let secrets = fields.get("secrets").map(|node| self.secrets(node, &envs)).unwrap_or_default();
+        let mut extras = resources::Extras::default();
+        let resources =
+            fields.get("resources").map(|node| self.resources(node, &mut extras)).unwrap_or_default();
+        let image = fields.get("image").and_then(|node| self.image(node)).or_else(|| extras.image.take());
+        let market = self.market(&fields, &extras);
+        let (max_price, max_cost) = (self.price(&fields), self.cost(&fields));
+        let mut regions = fields.get("regions").map(|node| self.regions(node)).unwrap_or_default();
+        regions.append(&mut extras.regions);
+        let placement = fields.get("placement").map(|node| self.placement(node)).unwrap_or_default();
+        let inputs = self.all_inputs(&fields);
+        let outputs = fields.get("outputs").map(|node| self.outputs(node)).unwrap_or_default();
+        let (checkpoint, stop) = match fields.get("checkpoint") {
+            Some(node) => self.checkpoint(node),
+            None => (None, Stop::default()),
+        };
+        let on_max_cost = self.on_max_cost(&fields, max_cost.is_some(), checkpoint.is_some());
+        let timeout = fields.get("timeout").and_then(|node| self.duration(node, "timeout", MAX_TIMEOUT));
+        if market == Market::Reserved && timeout.is_none() {
+            let place = fields.place("market");
+            self.problem(
+                Problem::new(place, "a reserved job needs a `timeout`").hint("it is the committed term"),
+            );
+        }
+        let mut ports = fields.get("ports").map(|node| self.ports(node)).unwrap_or_default();
+        ports.append(&mut extras.ports);
+        let network = fields.get("network").and_then(|node| self.network(node)).unwrap_or_default();
+        let retry = fields.get("retry").map(|node| self.retry(node)).unwrap_or_default();
+        Some(JobSpec {
+            name,
+            image,
+            setup,
+            run: run?,
+            envs,
+            secrets,
+            resources,
+            market,
+            max_price,
+            max_cost,
+            on_max_cost,
+            regions,
+            placement,
+            inputs,
+            outputs,
+            checkpoint,
+            retry,
+            timeout,
+            network,
+            ports,
+            stop,
+        })
+    }
+
+    /// Fields that are known and would mislead if they were accepted.
+    fn refuse_what_is_not_there_yet(&mut self, fields: &Fields<'_>) {
+        for (name, why) in words::NOT_YET {
+            if fields.get(name).is_some() {
+                let message = format!("`{name}` is not available yet");
+                self.problem(Problem::new(fields.place(name), message).hint(why));
+            }
+        }
+        let Some(node) = fields.get("num_nodes") else { return };
+        let Some(nodes) = self.integer(node, "num_nodes", 1, 4096) else { return };
+        if nodes > 1 {
+            let message = format!("`num_nodes: {nodes}` is not available yet");
+            self.problem(Problem::new(node.place, message).hint("a job runs on one node for now"));
+        }
+    }
+
+    fn name(&mut self, node: &Node) -> Option<String> {
+        let name = self.text(node, "name")?;
+        if is_name(&name) {
+            return Some(name);
+        }
+        let message = "`name` must be 1 to 63 letters, digits, `.`, `_` or `-`";
+        self.problem(Problem::new(node.place, message));
+        None
+    }
+
+    fn command(&mut self, node: &Node, field: &str) -> Option<Command> {
+        let command = match &node.value {
+            Value::Text(line) => Command::Shell(line.clone()),
+            Value::List(items) => {
+                let argv: Vec<String> = items.iter().filter_map(|item| self.text(item, field)).collect();
+                if argv.len() != items.len() {
+                    return None;
+                }
+                Command::Exec(argv)
+            }
+            Value::Null | Value::Bool(_) | Value::Number(_) | Value::Map(_) => {
+                let message = format!(
+                    "`{field}` must be a shell line or a list of arguments, this is {}",
+                    node.value.describe()
+                );
+                self.problem(Problem::new(node.place, message));
+                return None;
+            }
+        };
+        let (length, program) = match &command {
+            Command::Shell(line) => (line.len(), line.as_str()),
+            Command::Exec(argv) => {
+                (argv.iter().map(String::len).sum(), argv.first().map_or("", String::as_str))
+            }
+        };
+        if program.trim().is_empty() {
+            self.problem(Problem::new(node.place, format!("`{field}` is empty")));
+            return None;
+        }
+        if length > MAX_SCRIPT {
+            let message = format!("`{field}` has {length} bytes, at most {MAX_SCRIPT} are accepted");
+            self.problem(Problem::new(node.place, message).hint("put the script into a file under `inputs`"));
+            return None;
+        }
+        Some(command)
+    }
+
+    fn image(&mut self, node: &Node) -> Option<String> {
+        let image = self.text(node, "image")?;
+        let image = image.strip_prefix("docker:").unwrap_or(&image).to_string();
+        if !image.is_empty() && image.len() <= 512 && image.bytes().all(|b| b.is_ascii_graphic()) {
+            return Some(image);
+        }
+        let hint = "such as `ghcr.io/org/name:tag`, or with `@sha256:…`";
+        self.problem(Problem::new(node.place, "`image` is not an image's reference").hint(hint));
+        None
+    }
+
+    fn on_max_cost(&mut self, fields: &Fields<'_>, has_cost: bool, has_checkpoint: bool) -> OnMaxCost {
+        let Some(node) = fields.get("on_max_cost") else { return OnMaxCost::default() };
+        if !has_cost {
+            self.problem(Problem::new(fields.place("on_max_cost"), "`on_max_cost` needs a `max_cost`"));
+        }
+        let choices = [("stop", OnMaxCost::Stop), ("checkpoint-and-stop", OnMaxCost::CheckpointAndStop)];
+        let choice = self.choice(node, "on_max_cost", &choices).unwrap_or_default();
+        if choice == OnMaxCost::CheckpointAndStop && !has_checkpoint {
+            let message = "`on_max_cost: checkpoint-and-stop` needs a `checkpoint`";
+            self.problem(Problem::new(node.place, message));
+        }
+        choice
+    }
+
+    fn network(&mut self, node: &Node) -> Option<Network> {
+        self.choice(node, "network", &[("none", Network::None), ("internet", Network::Internet)])
+    }
+
+    fn retry(&mut self, node: &Node) -> Retry {
+        let attempts = match &node.value {
+            Value::Map(_) => {
+                let Some(fields) = self.fields(node, "retry", &["attempts"]) else { return Retry::default() };
+                fields.get("attempts").and_then(|node| self.integer(node, "retry.attempts", 1, 10))
+            }
+            Value::Null | Value::Bool(_) | Value::Number(_) | Value::Text(_) | Value::List(_) => {
+                self.integer(node, "retry", 1, 10)
+            }
+        };
+        attempts.and_then(|n| u8::try_from(n).ok()).map_or_else(Retry::default, |attempts| Retry { attempts })
+    }
+
+    fn all_inputs(&mut self, fields: &Fields<'_>) -> Vec<Input> {
+        let mut inputs = Vec::new();
+        if let Some(node) = fields.get("workdir") {
+            if matches!(node.value, Value::Map(_)) {
+                let problem = Problem::new(node.place, "a `workdir` from git is not available yet");
+                self.problem(problem.hint("clone it in `setup` with `network: internet`"));
+            } else if let Some(path) = self.text(node, "workdir") {
+                inputs.push(Input { source: InputSource::Local(path), target: ".".into() });
+            }
+        }
+        if let Some(node) = fields.get("inputs") {
+            inputs.extend(self.inputs(node));
+        }
+        if let Some(node) = fields.get("file_mounts") {
+            inputs.extend(self.file_mounts(node));
+        }
+        inputs
+    }
+}

@@ -1,0 +1,164 @@
+//! How the job is bought, where, and with whom.
+
+use super::fields::{Fields, Reader, thousandths};
+use super::resources::Extras;
+use super::words;
+use crate::ids::ProviderId;
+use crate::job::problem::Problem;
+use crate::job::yaml::{Node, Value};
+use crate::job::{Amount, Market, Placement, RegionRequest};
+use crate::offer::TrustTier;
+
+const MAX_LIST: usize = 64;
+const MAX_PORTS: usize = 16;
+
+impl Reader {
+    pub(super) fn market(&mut self, fields: &Fields<'_>, extras: &Extras) -> Market {
+        let choices = [
+            ("on-demand", Market::OnDemand),
+            ("spot", Market::Spot),
+            ("spot-with-fallback", Market::SpotWithFallback),
+            ("reserved", Market::Reserved),
+        ];
+        let market = fields.get("market").and_then(|node| self.choice(node, "market", &choices));
+        let use_spot = extras.use_spot;
+        let is_spot = matches!(market, Some(Market::Spot | Market::SpotWithFallback));
+        if market.is_some() && use_spot.is_some_and(|spot| spot != is_spot) {
+            let problem = Problem::new(fields.place("market"), "`market` and `resources.use_spot` disagree");
+            self.problem(problem.hint("keep `market`"));
+        }
+        market.unwrap_or(if use_spot == Some(true) { Market::Spot } else { Market::OnDemand })
+    }
+
+    pub(super) fn price(&mut self, fields: &Fields<'_>) -> Option<Amount> {
+        let node = fields.get("max_price")?;
+        let text = self.text(node, "max_price")?;
+        let amount = ["/hour", "/hr", "/h"].iter().find_map(|unit| text.trim().strip_suffix(unit));
+        self.amount(node, "max_price", amount.unwrap_or(&text), "`2.50` (an hour)")
+    }
+
+    pub(super) fn cost(&mut self, fields: &Fields<'_>) -> Option<Amount> {
+        let node = fields.get("max_cost")?;
+        let text = self.text(node, "max_cost")?;
+        self.amount(node, "max_cost", &text, "`40` or `12.50`")
+    }
+
+    fn amount(&mut self, node: &Node, field: &str, text: &str, example: &str) -> Option<Amount> {
+        let amount = text.trim().parse::<Amount>().ok();
+        if amount.is_none() {
+            let shown: String = text.chars().filter(|c| !c.is_control()).take(40).collect();
+            let problem = Problem::new(node.place, format!("`{field}` cannot be `{shown}`"));
+            self.problem(problem.hint(format!("write it like {example}, in whole tokens")));
+        }
+        amount
+    }
+
+    pub(super) fn regions(&mut self, node: &Node) -> Vec<RegionRequest> {
+        let mut regions = Vec::new();
+        for item in self.items(node, "regions", MAX_LIST) {
+            let Some(text) = self.text(item, "regions") else { continue };
+            let (country, label) = match text.split_once('/') {
+                Some((country, label)) => (country.to_ascii_uppercase(), Some(label.to_string())),
+                None => (text.to_ascii_uppercase(), None),
+            };
+            let is_code = country.len() == 2 && country.bytes().all(|b| b.is_ascii_uppercase());
+            if country == "EU" && label.is_none() {
+                let members =
+                    words::EU.iter().map(|code| RegionRequest { country: (*code).into(), label: None });
+                regions.extend(members);
+            } else if is_code && label.as_deref().is_none_or(|label| !label.is_empty()) {
+                regions.push(RegionRequest { country, label });
+            } else {
+                let problem = Problem::new(item.place, "a region must be a country's two letters");
+                self.problem(problem.hint("write it like `DE`, `EU`, or `DE/fra-1` for a provider's label"));
+            }
+        }
+        regions
+    }
+
+    pub(super) fn placement(&mut self, node: &Node) -> Placement {
+        let known = ["trust_tier", "tee", "attestations", "min_reliability", "providers"];
+        let mut placement = Placement::default();
+        let Some(fields) = self.fields(node, "placement", &known) else { return placement };
+        if let Some(node) = fields.get("trust_tier") {
+            let choices = [
+                ("unstaked", TrustTier::Unstaked),
+                ("staked", TrustTier::Staked),
+                ("attested", TrustTier::Attested),
+                ("confidential", TrustTier::Confidential),
+            ];
+            placement.trust_tier =
+                self.choice(node, "placement.trust_tier", &choices).unwrap_or(TrustTier::Staked);
+            if placement.trust_tier > TrustTier::Staked {
+                let message = format!("`trust_tier: {}` is not available yet", placement.trust_tier);
+                self.problem(Problem::new(node.place, message).hint("nobody checks more than stake for now"));
+            }
+        }
+        if let Some(node) = fields.get("tee")
+            && !matches!(node.value, Value::Bool(false))
+        {
+            let problem = Problem::new(fields.place("tee"), "`placement.tee` is not available yet");
+            self.problem(problem.hint("no provider's enclave is verified for now"));
+        }
+        if let Some(node) = fields.get("attestations")
+            && !matches!(&node.value, Value::List(list) if list.is_empty())
+        {
+            let place = fields.place("attestations");
+            self.problem(Problem::new(place, "`placement.attestations` is not available yet"));
+        }
+        placement.min_reliability = fields.get("min_reliability").and_then(|node| self.reliability(node));
+        if let Some(node) = fields.get("providers")
+            && let Some(providers) = self.fields(node, "placement.providers", &["allow", "deny"])
+        {
+            let mut list = |name| providers.get(name).map(|node| self.providers(node)).unwrap_or_default();
+            (placement.allow, placement.deny) = (list("allow"), list("deny"));
+        }
+        placement
+    }
+
+    fn providers(&mut self, node: &Node) -> Vec<ProviderId> {
+        let field = "placement.providers";
+        let items = self.items(node, field, MAX_LIST);
+        items.iter().filter_map(|item| self.parsed(item, field, "`0x` and 40 hex digits")).collect()
+    }
+
+    /// `99.5%` or `0.995`, in basis points.
+    fn reliability(&mut self, node: &Node) -> Option<u16> {
+        let text = self.text(node, "placement.min_reliability")?;
+        let text = text.trim();
+        let basis_points = match text.strip_suffix('%') {
+            Some(percent) => thousandths(percent.trim()).map(|n| n / 10),
+            None => text.strip_prefix('0').and_then(|part| thousandths(&format!("0{part}"))).map(|n| n * 10),
+        };
+        let basis_points = basis_points.and_then(|n| u16::try_from(n).ok()).filter(|n| *n <= 10_000);
+        if basis_points.is_none() {
+            let problem = Problem::new(node.place, "`placement.min_reliability` must be a share up to 100%");
+            self.problem(problem.hint("write it like `99.5%` or `0.995`"));
+        }
+        basis_points
+    }
+
+    pub(super) fn ports(&mut self, node: &Node) -> Vec<u16> {
+        let mut ports = Vec::new();
+        for item in self.items(node, "ports", MAX_LIST) {
+            let Some(text) = self.text(item, "ports") else { continue };
+            let (first, last) = text.split_once('-').unwrap_or((&text, &text));
+            match (first.trim().parse::<u16>(), last.trim().parse::<u16>()) {
+                (Ok(first), Ok(last)) if first > 0 && first <= last && usize::from(last - first) < 256 => {
+                    ports.extend(first..=last);
+                }
+                _ => {
+                    let problem = Problem::new(item.place, "a port must be a number from 1 to 65535");
+                    self.problem(problem.hint("write it like `8080`, or `8080-8090` for a range"));
+                }
+            }
+        }
+        ports.sort_unstable();
+        ports.dedup();
+        if ports.len() > MAX_PORTS {
+            self.problem(Problem::new(node.place, format!("`ports` are more than {MAX_PORTS}")));
+            ports.clear();
+        }
+        ports
+    }
+}
