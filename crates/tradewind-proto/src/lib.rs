@@ -20,6 +20,7 @@ pub mod manifest;
 pub mod meter;
 pub mod negotiation;
 pub mod offer;
+pub mod profile;
 pub mod report;
 pub mod signature;
 pub mod supervision;
