@@ -1,3 +1,7 @@
 //! The program that the tests' process runtime re-executes.
 
-fn main() {}
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    tradewind_provider::process::dispatch().unwrap_or(ExitCode::FAILURE)
+}

@@ -68,7 +68,8 @@ impl Fixture {
         let lease = LeaseId::new(rand::random::<[u8; 32]>().into());
         let work: PathBuf = self.root.path().join(lease.short());
         std::fs::create_dir(&work).expect("make a work directory");
-        std::fs::copy(BUSYBOX, work.join("busybox")).expect("install busybox-static: it is what test jobs run");
+        std::fs::copy(BUSYBOX, work.join("busybox"))
+            .expect("install busybox-static: it is what test jobs run");
         Job {
             spec: WorkloadSpec {
                 lease,
@@ -104,7 +105,9 @@ impl Fixture {
             match self.runtime.status(lease).await.expect("ask for the status") {
                 WorkloadStatus::Exited(exit) => return exit,
                 WorkloadStatus::Running { .. } => {}
-                status @ (WorkloadStatus::Absent | WorkloadStatus::Lost) => panic!("{status:?} instead of an exit"),
+                status @ (WorkloadStatus::Absent | WorkloadStatus::Lost) => {
+                    panic!("{status:?} instead of an exit")
+                }
             }
             assert!(begin.elapsed() < PATIENCE, "it never ends; its log: {}", self.log(lease).await);
             tokio::time::sleep(Duration::from_millis(10)).await;
@@ -329,7 +332,9 @@ pub(crate) async fn a_log_flood_is_capped_and_counted(f: &Fixture) {
 }
 
 pub(crate) async fn a_stop_signal_lets_it_end_by_itself(f: &Fixture) {
-    let job = f.job("trap 'echo saved > checkpoint; exit 4' TERM; echo ready; while :; do ./busybox sleep 0.05; done");
+    let job = f.job(
+        "trap 'echo saved > checkpoint; exit 4' TERM; echo ready; while :; do ./busybox sleep 0.05; done",
+    );
     f.start(&job).await.expect("start");
     f.log_says(job.lease(), "ready").await;
     f.runtime.stop(job.lease(), Seconds::new(10)).await.expect("stop");

@@ -1,0 +1,86 @@
+//! What shim, launcher and PID 1 say to each other over one sequenced-packet socket pair.
+//!
+//! ```text
+//! shim ──Launch──► launcher        shim ──signal number──► PID 1
+//! shim ◄─────────── Event ──────── launcher, PID 1
+//! ```
+//!
+//! The end of the shim's side means that the shim is gone, and PID 1 takes the workload along.
+
+use std::io;
+use std::os::fd::{AsFd, OwnedFd};
+use std::path::PathBuf;
+
+use rustix::net::{AddressFamily, RecvFlags, SendFlags, SocketFlags, SocketType, recv, socketpair};
+use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
+use tradewind_proto::workload::{Secrets, WorkloadSpec};
+
+use super::cgroup::Cgroup;
+
+/// The largest packet; below the kernel's default send buffer.
+pub(super) const PACKET_MAX: usize = 160 << 10;
+
+/// What the launcher needs. It travels in memory only, since it carries the secrets.
+#[derive(Serialize, Deserialize)]
+pub(super) struct Launch {
+    pub(super) spec: WorkloadSpec,
+    pub(super) secrets: Secrets,
+    pub(super) work: PathBuf,
+    pub(super) user: Option<u32>,
+    /// An empty directory for the sandbox's root, used when there is no `user`.
+    pub(super) root: PathBuf,
+    pub(super) cgroup: Cgroup,
+}
+
+/// What happened to the workload.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) enum Event {
+    /// The sandbox stands; this process of the host is in its namespaces.
+    Sandboxed {
+        pid: u32,
+    },
+    /// The workload's first process was executed.
+    Started,
+    /// A program could not be executed.
+    NotExecuted {
+        message: String,
+        code: u8,
+    },
+    Exited {
+        code: u8,
+    },
+    /// The sandbox could not be made.
+    NoSandbox {
+        message: String,
+    },
+}
+
+/// The shim's end and the workload's.
+pub(super) fn pair() -> io::Result<(OwnedFd, OwnedFd)> {
+    Ok(socketpair(AddressFamily::UNIX, SocketType::SEQPACKET, SocketFlags::CLOEXEC, None)?)
+}
+
+pub(super) fn send<T: Serialize>(socket: impl AsFd, message: &T) -> io::Result<()> {
+    let packet = postcard::to_stdvec(message).map_err(io::Error::other)?;
+    if packet.len() > PACKET_MAX {
+        return Err(io::Error::new(io::ErrorKind::InvalidInput, "the packet is too large"));
+    }
+    send_raw(socket, &packet)
+}
+
+pub(super) fn send_raw(socket: impl AsFd, packet: &[u8]) -> io::Result<()> {
+    rustix::net::send(socket, packet, SendFlags::NOSIGNAL)?;
+    Ok(())
+}
+
+/// The next message, or `None` at the end.
+pub(super) fn receive<T: DeserializeOwned>(socket: impl AsFd) -> io::Result<Option<T>> {
+    let mut buffer = vec![0u8; PACKET_MAX];
+    let (length, _) = recv(socket, &mut buffer[..], RecvFlags::empty())?;
+    let packet = buffer.get(..length).unwrap_or_default();
+    if packet.is_empty() {
+        return Ok(None);
+    }
+    postcard::from_bytes(packet).map(Some).map_err(io::Error::other)
+}
