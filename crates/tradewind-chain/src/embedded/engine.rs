@@ -355,7 +355,7 @@ impl Engine {
         pool_removed.extend(mined.iter().filter(|hash| self.durable.contains(*hash)));
         let commit = Commit {
             block: Some((&block, &diff)),
-            forget_undo_below: block.header.number.saturating_sub(self.shared.history),
+            forget_undo_below: (block.header.number + 1).saturating_sub(self.shared.history),
             pool_removed,
             ..Commit::default()
         };

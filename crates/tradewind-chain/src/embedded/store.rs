@@ -4,7 +4,8 @@
 //! engine reopens the database afterwards and asks which head it holds, rather than guess.
 
 use std::path::PathBuf;
-use std::sync::{PoisonError, RwLock};
+use std::sync::{Arc, PoisonError, RwLock};
+use std::time::{Duration, Instant};
 
 use alloy::consensus::{Header, ReceiptEnvelope, TxEnvelope};
 use alloy::primitives::{Address, B256, Bytes, U256};
@@ -35,13 +36,19 @@ const FORMAT_VERSION: &[u8] = b"tradewind-ledger-1";
 /// Memory that redb may use for its page cache.
 const PAGE_CACHE_BYTES: usize = 64 << 20;
 
+/// How long a broken database is left alone before a reader tries to open it again.
+const REOPEN_PAUSE: Duration = Duration::from_millis(100);
+
 /// The ledger's storage failed.
 #[derive(Debug, thiserror::Error)]
 pub enum StoreError {
     /// The database or the disk under it failed.
     #[error("ledger storage failed: {0}")]
     Database(#[source] Box<redb::Error>),
-    /// The database was closed, or could not be opened again after a failure.
+    /// The database failed before, and could not be opened again.
+    #[error("ledger storage is broken: {0}")]
+    Broken(Arc<str>),
+    /// The database was closed.
     #[error("ledger storage is closed")]
     Closed,
     /// A stored record does not decode.
@@ -85,13 +92,30 @@ pub(crate) struct Commit<'a> {
 /// The database, which can be opened anew after a failure.
 pub(crate) struct Store {
     medium: Medium,
-    database: RwLock<Option<Database>>,
+    database: RwLock<Handle>,
+}
+
+enum Handle {
+    Open(Database),
+    /// It failed and could not be opened again at that time, for that reason.
+    Broken(Instant, Arc<str>),
+    Closed,
+}
+
+impl Handle {
+    fn database(&self) -> Result<&Database, StoreError> {
+        match self {
+            Self::Open(database) => Ok(database),
+            Self::Broken(_, reason) => Err(StoreError::Broken(reason.clone())),
+            Self::Closed => Err(StoreError::Closed),
+        }
+    }
 }
 
 impl Store {
     pub(crate) fn open(medium: Medium) -> Result<Self, StoreError> {
         let database = open_database(&medium)?;
-        Ok(Self { medium, database: RwLock::new(Some(database)) })
+        Ok(Self { medium, database: RwLock::new(Handle::Open(database)) })
     }
 
     /// Closes and opens the database again, which clears a failed state and replays what is durable.
@@ -99,22 +123,40 @@ impl Store {
         if matches!(self.medium, Medium::Memory) {
             return Ok(());
         }
-        let mut slot = self.database.write().unwrap_or_else(PoisonError::into_inner);
-        *slot = None;
-        *slot = Some(open_database(&self.medium)?);
-        Ok(())
+        let mut handle = self.database.write().unwrap_or_else(PoisonError::into_inner);
+        if matches!(*handle, Handle::Closed) {
+            return Err(StoreError::Closed);
+        }
+        *handle = Handle::Closed;
+        match open_database(&self.medium) {
+            Ok(database) => {
+                *handle = Handle::Open(database);
+                Ok(())
+            }
+            Err(error) => {
+                *handle = Handle::Broken(Instant::now(), error.to_string().into());
+                Err(error)
+            }
+        }
     }
 
     /// Closes the database and releases its file lock.
     pub(crate) fn close(&self) {
-        *self.database.write().unwrap_or_else(PoisonError::into_inner) = None;
+        *self.database.write().unwrap_or_else(PoisonError::into_inner) = Handle::Closed;
     }
 
     /// A consistent snapshot of the last commit.
     pub(crate) fn view(&self) -> Result<View, StoreError> {
-        let database = self.database.read().unwrap_or_else(PoisonError::into_inner);
-        let read = database.as_ref().ok_or(StoreError::Closed)?.begin_read()?;
-        drop(database);
+        let mut handle = self.database.read().unwrap_or_else(PoisonError::into_inner);
+        if let Handle::Broken(since, _) = &*handle
+            && since.elapsed() > REOPEN_PAUSE
+        {
+            drop(handle);
+            self.reopen()?;
+            handle = self.database.read().unwrap_or_else(PoisonError::into_inner);
+        }
+        let read = handle.database()?.begin_read()?;
+        drop(handle);
         Ok(View {
             accounts: read.open_table(ACCOUNTS)?,
             slots: read.open_table(SLOTS)?,
@@ -132,8 +174,8 @@ impl Store {
 
     /// Makes `commit` durable, wholly or not at all.
     pub(crate) fn commit(&self, commit: &Commit<'_>) -> Result<(), StoreError> {
-        let database = self.database.read().unwrap_or_else(PoisonError::into_inner);
-        let write = database.as_ref().ok_or(StoreError::Closed)?.begin_write()?;
+        let handle = self.database.read().unwrap_or_else(PoisonError::into_inner);
+        let write = handle.database()?.begin_write()?;
         if let Some((height, undo)) = &commit.rewind {
             rewind(&write, *height, undo)?;
         }

@@ -1,5 +1,7 @@
 //! One binary with all integration tests of the crate.
 
+#![expect(clippy::expect_used, clippy::panic, reason = "what a test cannot set up has failed it")]
+
 mod client_failover;
 mod client_faults;
 mod client_sender;
