@@ -2,3 +2,5 @@
 #![expect(clippy::expect_used, clippy::panic, reason = "a test says what it expected")]
 
 mod conformance;
+mod docker;
+mod process;

@@ -1,0 +1,350 @@
+//! From a workload's spec to a container, and back from the engine's word to a workload's status.
+
+use std::collections::{BTreeMap, HashMap};
+use std::path::Path;
+
+use bollard::models::{
+    ContainerCreateBody, ContainerInspectResponse, ContainerStateStatusEnum, DeviceRequest, HealthConfig,
+    HostConfig, HostConfigCgroupnsModeEnum, HostConfigLogConfig, Mount, MountType, ResourcesUlimits,
+};
+use serde::{Deserialize, Serialize};
+use tradewind_proto::ids::LeaseId;
+use tradewind_proto::units::Timestamp;
+use tradewind_proto::workload::{Command, Exit, Network, Secrets, WorkloadSpec, WorkloadStatus};
+
+use super::{GpuMode, JobUser, NAME};
+use crate::runtime::RuntimeError;
+
+/// The label that names the agent that owns a container or a network.
+pub(super) const OWNER: &str = "tradewind.owner";
+/// The label that names a container's lease.
+pub(super) const LEASE: &str = "tradewind.lease";
+/// The label with the digest of the spec that a container was made from.
+pub(super) const SPEC: &str = "tradewind.spec";
+/// The label with what the agent must know again after a restart.
+pub(super) const KEPT: &str = "tradewind.kept";
+
+/// What the engine keeps of a lease's log until the agent has taken it, twice (it rotates once).
+const ENGINE_LOG: &str = "32m";
+/// Above this share of a lease's memory neither `/tmp` nor `/dev/shm` grows; both count as its memory anyway.
+const TMPFS_SHARE: u64 = 2;
+/// The engine refuses less.
+const LEAST_MEMORY: u64 = 6 << 20;
+/// The kernel's out-of-memory killer takes a job before anything of the owner's.
+const OOM_SCORE: i64 = 500;
+
+/// The name of a lease's container.
+pub(super) fn name(lease: LeaseId) -> String {
+    format!("tw-{lease}")
+}
+
+/// What a restarted agent needs to know of a running lease; a label, so it lives as long as the container.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct Kept {
+    /// The work directory on the host.
+    pub(super) work: String,
+    /// Its bound in bytes.
+    pub(super) disk: u64,
+    /// The log's bound in bytes.
+    pub(super) log: u64,
+    /// The ports that a tunnel may reach.
+    pub(super) ports: Vec<u16>,
+    /// The boot during which it started: a container of another boot that left no exit is lost.
+    pub(super) boot: String,
+}
+
+/// What a container is made of, beside its spec.
+pub(super) struct Surroundings<'a> {
+    pub(super) owner: &'a str,
+    pub(super) image: &'a super::image::Resolved,
+    pub(super) work: &'a Path,
+    pub(super) boot: &'a str,
+    /// The network's name; `none` for none.
+    pub(super) network: &'a str,
+    pub(super) dns: Vec<String>,
+    pub(super) user: JobUser,
+    pub(super) files: i64,
+    pub(super) gpus: &'a GpuMode,
+    pub(super) oci_runtime: Option<&'a str>,
+}
+
+/// The digest under which a second start recognises the first.
+pub(super) fn digest(spec: &WorkloadSpec) -> String {
+    // A spec has no maps with unordered keys and nothing that postcard refuses.
+    let bytes = postcard::to_stdvec(spec).unwrap_or_default();
+    blake3::hash(&bytes).to_string()
+}
+
+/// The request that makes the lease's container.
+pub(super) fn request(
+    spec: &WorkloadSpec,
+    secrets: &Secrets,
+    around: &Surroundings<'_>,
+) -> Result<ContainerCreateBody, RuntimeError> {
+    let work = around.work.to_str().ok_or_else(|| unsupported("a work directory whose path is not UTF-8"))?;
+    let mut argv = argv(spec)?;
+    if argv.is_empty() {
+        return Err(RuntimeError::Start("its command is empty".into()));
+    }
+    let arguments = argv.split_off(1);
+    Ok(ContainerCreateBody {
+        hostname: Some(format!("tw-{}", spec.lease.short().trim_start_matches("0x"))),
+        user: Some(format!("{}:{}", around.user.uid, around.user.gid)),
+        env: Some(environment(spec, secrets)),
+        entrypoint: Some(argv),
+        cmd: Some(arguments),
+        image: Some(around.image.id.clone()),
+        working_dir: Some("/work".into()),
+        labels: Some(labels(spec, around, work)?),
+        stop_signal: Some(spec.stop.signal.to_string()),
+        // An image's own health check would run beside the job, at its expense.
+        healthcheck: Some(HealthConfig { test: Some(vec!["NONE".into()]), ..HealthConfig::default() }),
+        host_config: Some(host_config(spec, around, work)?),
+        ..ContainerCreateBody::default()
+    })
+}
+
+fn unsupported(what: impl Into<String>) -> RuntimeError {
+    RuntimeError::Unsupported { runtime: NAME, what: what.into() }
+}
+
+fn signed(value: u64) -> i64 {
+    i64::try_from(value).unwrap_or(i64::MAX)
+}
+
+fn labels(
+    spec: &WorkloadSpec,
+    around: &Surroundings<'_>,
+    work: &str,
+) -> Result<HashMap<String, String>, RuntimeError> {
+    let kept = Kept {
+        work: work.to_owned(),
+        disk: spec.limits.disk.get(),
+        log: spec.limits.log.get(),
+        ports: spec.ports.clone(),
+        boot: around.boot.to_owned(),
+    };
+    let kept = serde_json::to_string(&kept)
+        .map_err(|error| RuntimeError::io("write the container's labels")(std::io::Error::other(error)))?;
+    Ok(HashMap::from([
+        (OWNER.to_owned(), around.owner.to_owned()),
+        (LEASE.to_owned(), spec.lease.to_string()),
+        (SPEC.to_owned(), digest(spec)),
+        (KEPT.to_owned(), kept),
+    ]))
+}
+
+fn environment(spec: &WorkloadSpec, secrets: &Secrets) -> Vec<String> {
+    let mut all = BTreeMap::from([("HOME", "/work"), ("TMPDIR", "/tmp")]);
+    all.extend(spec.envs.iter().chain(&secrets.0).map(|(name, value)| (name.as_str(), value.as_str())));
+    all.into_iter().map(|(name, value)| format!("{name}={value}")).collect()
+}
+
+/// The program and its arguments; a setup and the job become one shell, so that both share a sandbox and a limit.
+fn argv(spec: &WorkloadSpec) -> Result<Vec<String>, RuntimeError> {
+    const THEN: &str = r#"/bin/sh -c "$1" || exit $?; shift; exec "$@""#;
+    let Some(setup) = &spec.setup else { return Ok(spec.run.argv()) };
+    let line = match setup {
+        Command::Shell(line) => line.clone(),
+        Command::Exec(argv) => argv.iter().map(|word| quoted(word)).collect::<Vec<_>>().join(" "),
+    };
+    let mut all: Vec<String> = vec!["/bin/sh".into(), "-c".into(), THEN.into(), "setup".into(), line];
+    all.extend(spec.run.argv());
+    Ok(all)
+}
+
+fn quoted(word: &str) -> String {
+    format!("'{}'", word.replace('\'', r"'\''"))
+}
+
+fn host_config(
+    spec: &WorkloadSpec,
+    around: &Surroundings<'_>,
+    work: &str,
+) -> Result<HostConfig, RuntimeError> {
+    let memory = spec.limits.memory.get();
+    if memory < LEAST_MEMORY {
+        return Err(unsupported(format!(
+            "{} of memory; the engine needs {LEAST_MEMORY} bytes",
+            spec.limits.memory
+        )));
+    }
+    let limit = |name: &str, value: i64| ResourcesUlimits {
+        name: Some(name.into()),
+        soft: Some(value),
+        hard: Some(value),
+    };
+    Ok(HostConfig {
+        nano_cpus: Some(i64::from(spec.limits.cpu_millis) * 1_000_000),
+        memory: Some(signed(memory)),
+        memory_swap: Some(signed(memory)),
+        // The init process is ours, not the job's.
+        pids_limit: Some(i64::from(spec.limits.pids) + 1),
+        oom_score_adj: Some(OOM_SCORE),
+        ulimits: Some(vec![
+            limit("core", 0),
+            limit("nofile", around.files),
+            limit("fsize", signed(spec.limits.disk.get())),
+        ]),
+        shm_size: Some(signed(memory / TMPFS_SHARE)),
+        mounts: Some(vec![work_mount(work)]),
+        tmpfs: Some(tmpfs(&around.image.volumes, memory)),
+        init: Some(true),
+        privileged: Some(false),
+        cap_drop: Some(vec!["ALL".into()]),
+        security_opt: Some(vec!["no-new-privileges".into()]),
+        readonly_rootfs: Some(true),
+        cgroupns_mode: Some(HostConfigCgroupnsModeEnum::PRIVATE),
+        ipc_mode: Some("private".into()),
+        publish_all_ports: Some(false),
+        network_mode: Some(around.network.to_owned()),
+        dns: Some(around.dns.clone()),
+        // The host's search domains are nobody's business.
+        dns_search: Some(vec![".".into()]),
+        log_config: Some(HostConfigLogConfig {
+            typ: Some("local".into()),
+            config: Some(HashMap::from([
+                ("max-size".to_owned(), ENGINE_LOG.to_owned()),
+                ("max-file".to_owned(), "2".to_owned()),
+                ("compress".to_owned(), "false".to_owned()),
+            ])),
+        }),
+        device_requests: devices(&spec.limits.gpus, around.gpus)?,
+        runtime: around.oci_runtime.map(str::to_owned),
+        ..HostConfig::default()
+    })
+}
+
+fn work_mount(work: &str) -> Mount {
+    Mount {
+        target: Some("/work".into()),
+        source: Some(work.to_owned()),
+        typ: Some(MountType::BIND),
+        read_only: Some(false),
+        ..Mount::default()
+    }
+}
+
+/// `/tmp`, and every volume that the image declares: that would be host disk without a limit, so memory takes its place.
+fn tmpfs(volumes: &[String], memory: u64) -> HashMap<String, String> {
+    let options = format!("rw,exec,nosuid,nodev,mode=1777,size={}", memory / TMPFS_SHARE);
+    let declared = volumes.iter().map(String::as_str).filter(|path| *path != "/work");
+    declared.chain(["/tmp"]).map(|path| (path.to_owned(), options.clone())).collect()
+}
+
+fn devices(gpus: &[u32], mode: &GpuMode) -> Result<Option<Vec<DeviceRequest>>, RuntimeError> {
+    if gpus.is_empty() {
+        return Ok(None);
+    }
+    let request = match mode {
+        GpuMode::Off => return Err(unsupported("GPUs: no GPU mode is configured")),
+        GpuMode::Cdi => DeviceRequest {
+            driver: Some("cdi".into()),
+            device_ids: Some(gpus.iter().map(|index| format!("nvidia.com/gpu={index}")).collect()),
+            ..DeviceRequest::default()
+        },
+        GpuMode::Toolkit => DeviceRequest {
+            driver: Some("nvidia".into()),
+            device_ids: Some(gpus.iter().map(u32::to_string).collect()),
+            capabilities: Some(vec![vec!["gpu".into(), "compute".into(), "utility".into()]]),
+            ..DeviceRequest::default()
+        },
+    };
+    Ok(Some(vec![request]))
+}
+
+/// A container of ours as the engine describes it.
+#[derive(Debug, Clone)]
+pub(super) struct Described {
+    pub(super) owner: String,
+    pub(super) spec: String,
+    pub(super) kept: Option<Kept>,
+    pub(super) network: String,
+    pub(super) address: Option<String>,
+    pub(super) phase: Phase,
+}
+
+/// Where a container is in its life.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Phase {
+    /// Made, and never started.
+    Created,
+    /// As it is told to the agent.
+    Known(WorkloadStatus),
+}
+
+impl Described {
+    /// Reads the engine's description, given this machine's boot id.
+    pub(super) fn read(response: ContainerInspectResponse, boot: &str) -> Self {
+        let mut labels = response.config.and_then(|config| config.labels).unwrap_or_default();
+        let kept: Option<Kept> = labels.get(KEPT).and_then(|text| serde_json::from_str(text).ok());
+        let rebooted = kept.as_ref().is_some_and(|kept| kept.boot != boot);
+        let phase =
+            response.state.map_or(Phase::Known(WorkloadStatus::Lost), |state| phase(&state, rebooted));
+        let networks = response.network_settings.and_then(|settings| settings.networks).unwrap_or_default();
+        Self {
+            owner: labels.remove(OWNER).unwrap_or_default(),
+            spec: labels.remove(SPEC).unwrap_or_default(),
+            kept,
+            network: response.host_config.and_then(|config| config.network_mode).unwrap_or_default(),
+            address: networks
+                .into_values()
+                .filter_map(|end| end.ip_address)
+                .find(|address| !address.is_empty()),
+            phase,
+        }
+    }
+
+    /// Its first process is alive.
+    pub(super) fn runs(&self) -> bool {
+        matches!(self.phase, Phase::Known(WorkloadStatus::Running { .. }))
+    }
+}
+
+fn phase(state: &bollard::models::ContainerState, rebooted: bool) -> Phase {
+    use ContainerStateStatusEnum as Engine;
+    let at = |text: &Option<String>| moment(text.as_deref().unwrap_or_default());
+    let exit = || {
+        let code = state.exit_code.unwrap_or(255);
+        Exit {
+            code: u8::try_from(code).unwrap_or(255),
+            out_of_memory: state.oom_killed.unwrap_or(false),
+            at: at(&state.finished_at),
+        }
+    };
+    let status = match state.status {
+        Some(Engine::CREATED) => return Phase::Created,
+        Some(Engine::RUNNING | Engine::RESTARTING | Engine::STOPPING) => {
+            WorkloadStatus::Running { since: at(&state.started_at), paused: false }
+        }
+        Some(Engine::PAUSED) => WorkloadStatus::Running { since: at(&state.started_at), paused: true },
+        // An engine that finds a container's process gone after a reboot writes 255.
+        Some(Engine::EXITED) if rebooted && exit().code == 255 => WorkloadStatus::Lost,
+        Some(Engine::EXITED) => WorkloadStatus::Exited(exit()),
+        Some(Engine::REMOVING) => WorkloadStatus::Exited(exit()),
+        Some(Engine::DEAD | Engine::EMPTY) | None => WorkloadStatus::Lost,
+    };
+    Phase::Known(status)
+}
+
+fn moment(text: &str) -> Timestamp {
+    let seconds = text.parse::<jiff::Timestamp>().map_or(0, jiff::Timestamp::as_second);
+    Timestamp::from_unix(u64::try_from(seconds).unwrap_or(0))
+}
+
+/// The program that must exist in the image for the job to start, as an absolute path or a name to be looked up.
+pub(super) fn program(spec: &WorkloadSpec) -> Option<&str> {
+    match (&spec.setup, &spec.run) {
+        (Some(_), _) | (None, Command::Shell(_)) => Some("/bin/sh"),
+        (None, Command::Exec(argv)) => argv.first().map(String::as_str),
+    }
+}
+
+/// Whether the lease needs a bridge at all.
+pub(super) fn network_kind(spec: &WorkloadSpec) -> Option<super::network::Kind> {
+    match spec.network {
+        Network::Internet => Some(super::network::Kind::Open),
+        Network::None if spec.ports.is_empty() => None,
+        Network::None => Some(super::network::Kind::Closed),
+    }
+}

@@ -1,0 +1,244 @@
+//! Starting a lease's container, once.
+
+use std::sync::Arc;
+
+use bollard::models::ContainerCreateBody;
+use bollard::query_parameters::{ContainerArchiveInfoOptionsBuilder, CreateContainerOptionsBuilder};
+use rustix::process::{Resource, getrlimit};
+use tradewind_proto::ids::LeaseId;
+use tradewind_proto::workload::{Command, Secrets, WorkloadSpec};
+
+use super::container::{self, Described, Phase, Surroundings};
+use super::engine::CallError;
+use super::image::Resolved;
+use super::network::Kind;
+use super::{NAME, Shared, image, work};
+use crate::runtime::{RuntimeError, Volumes};
+
+/// Open files of a job, as far as the agent itself may give as many.
+const FILES: u64 = 65_536;
+/// Where a name without a slash is looked up when the image says nothing.
+const PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
+/// Go's bits for a file's kind, in what the engine tells of a file.
+const GO_DIRECTORY: u32 = 1 << 31;
+const GO_LINK: u32 = 1 << 27;
+
+/// Starts the workload unless it was started before.
+pub(super) async fn start(
+    shared: &Arc<Shared>,
+    spec: &WorkloadSpec,
+    secrets: &Secrets,
+    volumes: &Volumes,
+) -> Result<(), RuntimeError> {
+    let found = match shared.describe(spec.lease).await? {
+        Some(found) => found,
+        None => create(shared, spec, secrets, volumes).await?,
+    };
+    if found.owner != shared.config.owner || found.spec != container::digest(spec) {
+        return Err(RuntimeError::Conflict(spec.lease));
+    }
+    if found.phase == Phase::Created
+        && let Err(error) = launch(shared, spec, &found).await
+    {
+        discard(shared, spec.lease, &found.network, &error).await;
+        return Err(error);
+    }
+    shared.watch(spec.lease, &found).await
+}
+
+/// Makes the container, with all that must be there before.
+async fn create(
+    shared: &Arc<Shared>,
+    spec: &WorkloadSpec,
+    secrets: &Secrets,
+    volumes: &Volumes,
+) -> Result<Described, RuntimeError> {
+    let work =
+        volumes.work.canonicalize().map_err(RuntimeError::io(format!("find {}", volumes.work.display())))?;
+    let user = shared.config.user;
+    let kind = container::network_kind(spec);
+    let (image, network, ()) = tokio::try_join!(shared.image(spec), network(shared, kind), async {
+        let directory = work.clone();
+        let given = tokio::task::spawn_blocking(move || work::give_to(&directory, user)).await;
+        given
+            .unwrap_or_else(|panic| Err(std::io::Error::other(panic)))
+            .map_err(RuntimeError::io("hand over the work directory"))
+    })?;
+    let around = Surroundings {
+        owner: &shared.config.owner,
+        image: &image,
+        work: &work,
+        boot: &shared.boot,
+        network: &network,
+        dns: dns(shared, kind),
+        user,
+        files: files(),
+        gpus: &shared.config.gpus,
+        oci_runtime: shared.config.oci_runtime.as_deref(),
+    };
+    let made = match container::request(spec, secrets, &around) {
+        Ok(request) => make(shared, spec, request).await,
+        Err(error) => Err(error),
+    };
+    // An engine that did not answer may have made it, and then the network is in use; the next agent's adoption finds out.
+    if let Err(error) = &made
+        && !matches!(error, RuntimeError::Unavailable(_))
+    {
+        shared.pool.give_back(&shared.engine, &network).await?;
+    }
+    made?;
+    let found = shared.describe(spec.lease).await?.ok_or(RuntimeError::Absent(spec.lease))?;
+    if found.network != network {
+        // Another start of the lease came first.
+        shared.pool.give_back(&shared.engine, &network).await?;
+    }
+    Ok(found)
+}
+
+async fn network(shared: &Shared, kind: Option<Kind>) -> Result<String, RuntimeError> {
+    let Some(kind) = kind else { return Ok("none".into()) };
+    require_egress(shared).await?;
+    shared.adopt().await?;
+    Ok(shared.pool.take(&shared.engine, kind).await?)
+}
+
+async fn require_egress(shared: &Shared) -> Result<(), RuntimeError> {
+    let refuse = |error| {
+        RuntimeError::Unavailable(format!("no lease gets a network without the egress table: {error}"))
+    };
+    shared.egress.ensure().await.map_err(refuse)
+}
+
+fn dns(shared: &Shared, kind: Option<Kind>) -> Vec<String> {
+    match kind {
+        Some(Kind::Open) => shared.config.dns.iter().map(ToString::to_string).collect(),
+        // Some engines forward the names of a closed network from the host. Nothing answers on this address.
+        Some(Kind::Closed) => vec!["127.0.0.1".into()],
+        None => Vec::new(),
+    }
+}
+
+fn files() -> i64 {
+    let limit = getrlimit(Resource::Nofile).maximum.unwrap_or(FILES).min(FILES);
+    i64::try_from(limit).unwrap_or(i64::MAX)
+}
+
+async fn make(
+    shared: &Shared,
+    spec: &WorkloadSpec,
+    request: ContainerCreateBody,
+) -> Result<(), RuntimeError> {
+    let options = CreateContainerOptionsBuilder::default().name(&container::name(spec.lease)).build();
+    let outcome = shared
+        .engine
+        .call(
+            "make a container",
+            |docker| async move { docker.create_container(Some(options), request).await },
+        )
+        .await;
+    match outcome {
+        Ok(_) => Ok(()),
+        Err(error) if error.is_conflict() => Ok(()),
+        Err(CallError::Refused { status: 400 | 404, message }) => Err(RuntimeError::Start(message)),
+        Err(error) => Err(error.into()),
+    }
+}
+
+async fn launch(shared: &Shared, spec: &WorkloadSpec, found: &Described) -> Result<(), RuntimeError> {
+    if Kind::of(&found.network).is_some() {
+        require_egress(shared).await?;
+    }
+    require_program(shared, spec).await?;
+    let name = container::name(spec.lease);
+    let outcome = shared
+        .engine
+        .call("start a container", |docker| async move { docker.start_container(&name, None).await })
+        .await;
+    match outcome {
+        Ok(()) => Ok(()),
+        Err(CallError::Refused { status: 304, .. }) => Ok(()),
+        Err(CallError::Refused { message, .. })
+            if message.contains("OCI runtime") || message.contains("could not select device") =>
+        {
+            Err(RuntimeError::Start(message))
+        }
+        Err(error) => Err(error.about(spec.lease)),
+    }
+}
+
+/// A container that could not be started is of no use. Where the engine did not answer nothing is known, and it stays.
+async fn discard(shared: &Shared, lease: LeaseId, network: &str, error: &RuntimeError) {
+    if matches!(error, RuntimeError::Unavailable(_)) {
+        return;
+    }
+    let gone = shared.destroy(lease, true).await;
+    let gone = if gone.is_ok() { shared.pool.give_back(&shared.engine, network).await } else { gone };
+    if let Err(error) = gone {
+        tracing::warn!(%lease, ?error, "a container that did not start stays until its lease is removed");
+    }
+}
+
+/// The engine's init would report a missing program only as an exit with 127.
+async fn require_program(shared: &Shared, spec: &WorkloadSpec) -> Result<(), RuntimeError> {
+    let Some(program) = container::program(spec) else { return Ok(()) };
+    let image = shared.image(spec).await?;
+    let known = (image.id.clone(), program.to_owned());
+    if shared.programs.lock().await.contains(&known) {
+        return Ok(());
+    }
+    for path in places(program, &image) {
+        if is_program(shared, spec.lease, &path).await? {
+            if program.starts_with('/') && !program.starts_with("/work/") {
+                shared.programs.lock().await.insert(known);
+            }
+            return Ok(());
+        }
+    }
+    if spec.setup.is_some() && matches!(spec.run, Command::Exec(_)) {
+        let what = "a setup in an image without /bin/sh".to_owned();
+        return Err(RuntimeError::Unsupported { runtime: NAME, what });
+    }
+    Err(RuntimeError::Start(format!("there is no program `{program}` in the image")))
+}
+
+fn places(program: &str, image: &Resolved) -> Vec<String> {
+    if program.starts_with('/') {
+        vec![program.to_owned()]
+    } else if program.contains('/') {
+        vec![format!("/work/{program}")]
+    } else {
+        let path = image.path.as_deref().unwrap_or(PATH);
+        path.split(':')
+            .filter(|place| place.starts_with('/'))
+            .map(|place| format!("{place}/{program}"))
+            .collect()
+    }
+}
+
+async fn is_program(shared: &Shared, lease: LeaseId, path: &str) -> Result<bool, RuntimeError> {
+    let name = container::name(lease);
+    let options = ContainerArchiveInfoOptionsBuilder::default().path(path).build();
+    let outcome = shared
+        .engine
+        .call("look for a program", |docker| async move {
+            docker.get_container_archive_info(&name, Some(options)).await
+        })
+        .await;
+    match outcome {
+        Ok(stat) if stat.file_mode & GO_LINK != 0 => Ok(true),
+        Ok(stat) => Ok(stat.file_mode & GO_DIRECTORY == 0 && stat.file_mode & 0o111 != 0),
+        Err(CallError::Refused { .. }) => Ok(false),
+        Err(error) => Err(error.into()),
+    }
+}
+
+impl Shared {
+    /// The image that the spec names, here.
+    pub(super) async fn image(&self, spec: &WorkloadSpec) -> Result<Resolved, RuntimeError> {
+        let Some(named) = &spec.image else {
+            let what = "a job without an image; the process runtime can".to_owned();
+            return Err(RuntimeError::Unsupported { runtime: NAME, what });
+        };
+        image::resolve(&self.engine, named, self.config.pull_within, self.config.images.unpacked).await
+    }
+}

@@ -1,0 +1,154 @@
+//! Whether this machine can hold a lease's container, and what to do where it cannot.
+
+use bollard::models::SystemInfo;
+
+use super::engine::OLDEST_API;
+use super::{GpuMode, Shared};
+use crate::runtime::{Finding, Readiness};
+
+/// What was found, and whether leases are refused for it.
+struct Check {
+    grave: bool,
+    finding: Finding,
+}
+
+fn grave(problem: impl Into<String>, fix: impl Into<String>) -> Check {
+    Check { grave: true, finding: Finding { problem: problem.into(), fix: fix.into() } }
+}
+
+fn minor(problem: impl Into<String>, fix: impl Into<String>) -> Check {
+    Check { grave: false, ..grave(problem, fix) }
+}
+
+/// Asks the engine and looks at the egress table.
+pub(super) async fn check(shared: &Shared) -> Readiness {
+    let mut checks = Vec::new();
+    match shared.engine.call("describe itself", |docker| async move { docker.info().await }).await {
+        Ok(info) => {
+            checks.extend(of_version(shared).await);
+            checks.extend(of_engine(&info));
+            checks.extend(of_gpus(&info, shared.config.gpus));
+        }
+        Err(error) => checks.push(grave(
+            format!("no Docker engine answers at {}: {error:?}", shared.engine.host()),
+            "install one (Debian: apt-get install docker.io), start it, and let the agent's user into the group `docker`",
+        )),
+    }
+    if let Err(error) = shared.egress.ensure().await {
+        checks.push(grave(
+            format!("containers could reach the local network: {error}"),
+            "install nftables and run the agent as root, or load the egress table at boot and name its mark in the configuration",
+        ));
+    }
+    Readiness {
+        ready: !checks.iter().any(|check| check.grave),
+        findings: checks.into_iter().map(|check| check.finding).collect(),
+    }
+}
+
+async fn of_version(shared: &Shared) -> Option<Check> {
+    let client = shared.engine.client().await.ok()?;
+    let version = client.client_version();
+    let found = (version.major_version, version.minor_version);
+    (found < OLDEST_API).then(|| {
+        grave(format!("the engine speaks API {}.{}", found.0, found.1), "update it to 20.10 or newer")
+    })
+}
+
+fn of_engine(info: &SystemInfo) -> Vec<Check> {
+    let mut checks = Vec::new();
+    let security = info.security_options.clone().unwrap_or_default();
+    let has = |word: &str| security.iter().any(|option| option.contains(&format!("name={word}")));
+    if has("rootless") {
+        checks.push(grave(
+            "the engine is rootless: its bridges are in a namespace that the egress table does not cover",
+            "use an engine that runs as root, or the process runtime",
+        ));
+    }
+    if has("userns") {
+        checks.push(grave(
+            "the engine remaps users: a job could not write its work directory",
+            "remove `userns-remap` from the engine's configuration",
+        ));
+    }
+    if !has("seccomp") {
+        checks.push(grave("the engine has no seccomp", "use a kernel and an engine with seccomp"));
+    }
+    for (what, there) in
+        [("memory", info.memory_limit), ("processes", info.pids_limit), ("CPU time", info.cpu_cfs_quota)]
+    {
+        if there == Some(false) {
+            checks.push(grave(
+                format!("the engine cannot limit {what}"),
+                "enable the cgroup controller in the kernel",
+            ));
+        }
+    }
+    if info.swap_limit == Some(false) {
+        checks.push(minor(
+            "the engine cannot limit swap: a job may use the host's",
+            "boot with `swapaccount=1`, or without swap",
+        ));
+    }
+    if info.live_restore_enabled == Some(false) {
+        checks.push(minor(
+            "restarting the engine ends every lease",
+            "set `\"live-restore\": true` in /etc/docker/daemon.json",
+        ));
+    }
+    checks
+}
+
+fn of_gpus(info: &SystemInfo, mode: GpuMode) -> Option<Check> {
+    let toolkit = info.runtimes.as_ref().is_some_and(|runtimes| runtimes.contains_key("nvidia"));
+    let cdi = info.cdi_spec_dirs.as_ref().is_some_and(|places| !places.is_empty());
+    match mode {
+        GpuMode::Cdi if !cdi => Some(minor(
+            "the engine has no Container Device Interface",
+            "update it to 25 or newer and run `nvidia-ctk cdi generate`, or choose the toolkit",
+        )),
+        GpuMode::Toolkit if !toolkit => Some(minor(
+            "the engine does not know NVIDIA's runtime",
+            "install nvidia-container-toolkit and run `nvidia-ctk runtime configure --runtime=docker`",
+        )),
+        GpuMode::Off | GpuMode::Cdi | GpuMode::Toolkit => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn info(options: &[&str]) -> SystemInfo {
+        SystemInfo {
+            security_options: Some(options.iter().map(ToString::to_string).collect()),
+            memory_limit: Some(true),
+            pids_limit: Some(true),
+            cpu_cfs_quota: Some(true),
+            swap_limit: Some(true),
+            live_restore_enabled: Some(true),
+            ..SystemInfo::default()
+        }
+    }
+
+    fn graves(info: &SystemInfo) -> Vec<String> {
+        of_engine(info).into_iter().filter(|check| check.grave).map(|check| check.finding.problem).collect()
+    }
+
+    #[test]
+    fn an_engine_that_cannot_hold_a_job_is_refused() {
+        assert_eq!(graves(&info(&["name=seccomp,profile=default"])), Vec::<String>::new());
+        assert!(graves(&info(&[])).concat().contains("seccomp"));
+        assert!(graves(&info(&["name=seccomp", "name=rootless"])).concat().contains("rootless"));
+        assert!(graves(&info(&["name=seccomp", "name=userns"])).concat().contains("remaps"));
+        let unlimited = SystemInfo { memory_limit: Some(false), ..info(&["name=seccomp"]) };
+        assert!(graves(&unlimited).concat().contains("memory"));
+    }
+
+    #[test]
+    fn an_engine_that_takes_leases_along_is_told_of() {
+        let fragile = SystemInfo { live_restore_enabled: Some(false), ..info(&["name=seccomp"]) };
+        let checks = of_engine(&fragile);
+        assert!(checks.iter().any(|check| !check.grave && check.finding.fix.contains("live-restore")));
+    }
+}
