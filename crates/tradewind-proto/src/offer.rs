@@ -36,6 +36,7 @@ pub const MAX_UNIT_RATE: RatePerSecond = RatePerSecond::from_scaled(u128::MAX >>
 
 const DOMAIN: &str = "offer";
 const MAX_TEXT: usize = 64;
+const MAX_ADDRESS: usize = 512;
 const MAX_PORT_RANGES: usize = 16;
 const MAX_DURATION: Seconds = Seconds::new(366 * 86_400);
 const BASIS_POINTS: u16 = 10_000;
@@ -231,6 +232,9 @@ pub struct Offer {
     /// The parameter version that leases would run under.
     #[n(17)]
     pub version: u32,
+    /// Where the mesh reaches the provider's node, as the mesh writes it; by its key alone where absent.
+    #[n(18)]
+    pub address: Option<String>,
 }
 
 impl Offer {
@@ -282,6 +286,8 @@ impl Offer {
             "must be unstaked without a device, and only then",
         )?;
         range(self.version != 0, "parameter version", "is zero")?;
+        let printable = |text: &str| text.len() <= MAX_ADDRESS && text.bytes().all(|b| b.is_ascii_graphic());
+        range(self.address.as_deref().is_none_or(printable), "address", "is not at most 512 printable characters")?;
         range(self.ports.len() <= MAX_PORT_RANGES, "ports", "are more than 16 ranges")?;
         range(
             self.ports.iter().all(|p| p.first != 0 && p.first <= p.last),

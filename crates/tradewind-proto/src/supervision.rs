@@ -89,6 +89,8 @@ pub struct Supervision {
     pub fetched: bool,
     /// Why the job was stopped.
     pub stop: Option<StopReason>,
+    /// When the last voucher was first sent.
+    pub last_sent_at: Option<Timestamp>,
     /// The buyer gave the provider up.
     pub gave_up: bool,
 }
@@ -145,6 +147,7 @@ impl Supervision {
             run_seen: None,
             fetched: false,
             stop: None,
+            last_sent_at: None,
             gave_up: false,
         }
     }
@@ -193,7 +196,8 @@ impl Supervision {
         }
         let silent = now.since(self.heard_at) > self.limits.patience;
         let failed = matches!(self.report.as_ref().map(|r| &r.stage), Some(Stage::Failed { .. }));
-        self.gave_up |= failed || (silent && !(self.is_over() && self.fetched));
+        let unclosed = self.last_sent_at.is_some_and(|sent| now.since(sent) > self.limits.patience);
+        self.gave_up |= failed || unclosed || (silent && !(self.is_over() && self.fetched));
     }
 
     /// What to do now.
@@ -374,6 +378,18 @@ mod tests {
             lease.next(&at(1_114, LeasePhase::Closed)),
             [Action::Finish(Outcome::Finished { code: 3 })]
         );
+    }
+
+    #[test]
+    fn a_provider_that_keeps_a_finished_lease_open_is_left_too() {
+        let mut lease = supervised();
+        let exit = Exit { code: 0, out_of_memory: false, at: time(1_110) };
+        lease.observe(report(2, Stage::Finished, Some(exit)), time(1_112));
+        lease.fetched = true;
+        lease.last_sent_at = Some(time(1_113));
+        lease.judge(time(1_174));
+        assert_eq!(lease.next(&at(1_174, LeasePhase::Open)), [Action::RequestClose]);
+        assert_eq!(lease.outcome(), Outcome::Finished { code: 0 });
     }
 
     #[test]

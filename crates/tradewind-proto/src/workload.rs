@@ -48,7 +48,7 @@ pub struct Image {
 }
 
 /// What the workload may reach. Never the LAN, the host or the metadata address.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Network {
     /// Loopback only.

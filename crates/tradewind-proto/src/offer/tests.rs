@@ -45,6 +45,7 @@ pub(crate) fn sample() -> Offer {
         trust: TrustTier::Staked,
         terms_of_service: B256::repeat_byte(8),
         version: 1,
+        address: None,
     }
 }
 

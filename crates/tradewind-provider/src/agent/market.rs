@@ -39,6 +39,7 @@ async fn publish_once(
         expires_at: now.after(Seconds::new(lifetime.as_secs())),
         free_units: if accepting { free } else { 0 },
         mesh_key: inner.parts.transport.key(),
+        address: Some(inner.parts.transport.address().to_string()),
         ..inner.config.offer.clone()
     };
     let signed = SignedOffer::sign(&offer, &inner.parts.key)?;

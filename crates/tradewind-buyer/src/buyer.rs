@@ -1,0 +1,339 @@
+//! The buyer's node: places jobs, supervises their leases, pays, and brings outputs home.
+//!
+//! ```text
+//! submit ─► Placing ─ plan, negotiate ─► Leased ─ reports, vouchers, logs ─► Ended
+//!              ▲                            │ provider lost: the old lease winds down by itself
+//!              └────────────────────────────┘ (never the same provider first)
+//! ```
+//!
+//! The store is the truth: a voucher is stored before it is sent, and a restarted buyer takes every job up again.
+
+use std::collections::{BTreeMap, HashMap};
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, PoisonError, RwLock};
+use std::time::Duration;
+
+use tokio::sync::{Mutex, Notify, watch};
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+use tradewind_chain::ledger::{Ledger, LedgerError, Parameters};
+use tradewind_mesh::Transport;
+use tradewind_mesh::blobs::Label;
+use tradewind_proto::ids::{JobId, ProviderId};
+use tradewind_proto::job::JobSpec;
+use tradewind_proto::signature::SigningKey;
+use tradewind_proto::terms::Domain;
+use tradewind_proto::units::{Seconds, Timestamp};
+use tradewind_proto::workload::Secrets;
+use tradewind_store::{Store, StoreError};
+
+use crate::inputs::{self, InputError};
+use crate::job::record::{JobRecord, JobState, KIND};
+use crate::{job, market};
+
+/// Where the time comes from.
+pub type Clock = Arc<dyn Fn() -> Timestamp + Send + Sync>;
+
+/// How the buyer works.
+#[derive(Debug, Clone)]
+pub struct BuyerConfig {
+    /// Logs live here, a directory a job.
+    pub state_dir: PathBuf,
+    /// What jobs are paid in.
+    pub token: alloy_primitives::Address,
+    /// That token's decimals, for the amounts in job files.
+    pub decimals: u8,
+    /// The parameter version that leases are made under.
+    pub version: u32,
+    /// How far payment may run ahead of work, or lag behind it.
+    pub slack: Seconds,
+    /// Unbilled time for the provider to pull data.
+    pub prepare: Seconds,
+    /// How long a job without `timeout` may run.
+    pub default_duration: Seconds,
+    /// How long a provider may be silent before it is given up.
+    pub patience: Seconds,
+    /// Challenge silent providers on chain.
+    pub challenge: bool,
+    /// How often a job is looked at without being rung.
+    pub tick: Duration,
+}
+
+/// Why the buyer could not do what it was asked.
+#[derive(Debug, thiserror::Error)]
+pub enum BuyerError {
+    /// The store failed.
+    #[error("the buyer's store failed")]
+    Store(#[from] StoreError),
+    /// The chain did not answer.
+    #[error("the chain did not answer")]
+    Ledger(#[from] LedgerError),
+    /// The state directory cannot be used.
+    #[error("the directory {path} cannot be used")]
+    Directory {
+        /// Which one.
+        path: PathBuf,
+        /// The failure.
+        #[source]
+        source: std::io::Error,
+    },
+    /// The chain has no such parameter version.
+    #[error("the chain has no parameter version {0}; take the network's profile anew")]
+    Version(u32),
+    /// An input cannot be used.
+    #[error("an input cannot be used")]
+    Input(#[from] InputError),
+    /// No such job.
+    #[error("there is no job {0}; `tradewind ps --all` lists them")]
+    NoJob(String),
+    /// The job names a secret whose value was not given.
+    #[error("the secret `{0}` has no value")]
+    Secret(String),
+}
+
+/// The parts that a buyer drives.
+pub struct Parts {
+    /// The chain, as the buyer's account.
+    pub ledger: Arc<dyn Ledger>,
+    /// The mesh.
+    pub transport: Arc<dyn Transport>,
+    /// What survives.
+    pub store: Store,
+    /// The account's key: signs terms and last vouchers.
+    pub key: SigningKey,
+    /// Signs vouchers.
+    pub meter: SigningKey,
+    /// The time.
+    pub clock: Clock,
+}
+
+/// A job to be run.
+#[derive(Debug, Clone)]
+pub struct Submission {
+    /// What it is.
+    pub spec: JobSpec,
+    /// Local inputs are relative to this directory.
+    pub base_dir: PathBuf,
+    /// Where outputs are put.
+    pub output_dir: PathBuf,
+    /// The values of its secrets.
+    pub secrets: Secrets,
+}
+
+/// A running buyer; clones share it.
+#[derive(Clone)]
+pub struct Buyer {
+    pub(crate) inner: Arc<Inner>,
+}
+
+pub(crate) struct Inner {
+    pub(crate) config: BuyerConfig,
+    pub(crate) parts: Parts,
+    pub(crate) domain: Domain,
+    pub(crate) parameters: Parameters,
+    pub(crate) market: market::Market,
+    pub(crate) jobs: RwLock<HashMap<JobId, Arc<Tracked>>>,
+    pub(crate) cancel: CancellationToken,
+    pub(crate) tasks: TaskTracker,
+}
+
+/// A job in memory.
+pub(crate) struct Tracked {
+    pub(crate) id: JobId,
+    pub(crate) record: Mutex<JobRecord>,
+    pub(crate) secrets: Mutex<Secrets>,
+    pub(crate) bell: Notify,
+    pub(crate) view: watch::Sender<JobRecord>,
+}
+
+impl Buyer {
+    /// Starts the buyer and takes every job up again that is not over.
+    ///
+    /// # Errors
+    /// [`BuyerError`]; nothing runs then.
+    pub async fn start(config: BuyerConfig, parts: Parts) -> Result<Self, BuyerError> {
+        make_dir(&config.state_dir).await?;
+        let parameters = parts.ledger.parameters(config.version).await?;
+        let parameters = parameters.ok_or(BuyerError::Version(config.version))?;
+        let stored: Vec<(String, JobRecord)> = parts.store.all(KIND).await?;
+        let cancel = CancellationToken::new();
+        let market = market::Market::follow(parts.transport.clone(), parts.clock.clone(), cancel.clone());
+        let domain = parts.ledger.domain();
+        let (jobs, tasks) = (RwLock::default(), TaskTracker::new());
+        let inner = Arc::new(Inner { config, parts, domain, parameters, market, jobs, cancel, tasks });
+        let buyer = Self { inner };
+        for (_, record) in stored {
+            buyer.inner.regrant(&record);
+            buyer.track(record, Secrets::default());
+        }
+        Ok(buyer)
+    }
+
+    /// Takes a job over: stored before this returns, and carried on after a restart.
+    ///
+    /// # Errors
+    /// [`BuyerError::Input`], [`BuyerError::Secret`], [`BuyerError::Store`].
+    pub async fn submit(&self, submission: Submission) -> Result<JobId, BuyerError> {
+        let Submission { spec, base_dir, output_dir, secrets } = submission;
+        if let Some(missing) = spec.secrets.iter().find(|secret| !secrets.0.contains_key(&secret.name)) {
+            return Err(BuyerError::Secret(missing.name.clone()));
+        }
+        let id = JobId::new(rand::random::<[u8; 32]>().into());
+        let label = label(id);
+        let inputs = inputs::gather(&spec, &base_dir, self.inner.parts.transport.as_ref(), &label).await?;
+        make_dir(&self.inner.job_dir(id)).await?;
+        let record = JobRecord {
+            id,
+            spec,
+            inputs,
+            output_dir,
+            submitted_at: self.inner.now(),
+            attempts: Vec::new(),
+            state: JobState::Placing { problem: String::new() },
+            stop_requested: false,
+        };
+        self.inner.parts.store.put(KIND, id.to_string(), &record).await?;
+        self.track(record, secrets);
+        Ok(id)
+    }
+
+    /// Every job, in the order of their submission.
+    #[must_use]
+    pub fn jobs(&self) -> Vec<JobRecord> {
+        let jobs = self.inner.jobs.read().unwrap_or_else(PoisonError::into_inner);
+        let mut records: Vec<JobRecord> = jobs.values().map(|job| job.view.borrow().clone()).collect();
+        records.sort_by_key(|record| (record.submitted_at, record.id));
+        records
+    }
+
+    /// A job's record, and every change from then on.
+    ///
+    /// # Errors
+    /// [`BuyerError::NoJob`].
+    pub fn watch(&self, id: JobId) -> Result<watch::Receiver<JobRecord>, BuyerError> {
+        self.inner.job(id).map(|job| job.view.subscribe()).ok_or_else(|| BuyerError::NoJob(id.to_string()))
+    }
+
+    /// Asks a job to end. It is stopped on its provider, and its lease is settled.
+    ///
+    /// # Errors
+    /// [`BuyerError::NoJob`], [`BuyerError::Store`].
+    pub async fn stop(&self, id: JobId) -> Result<(), BuyerError> {
+        let job = self.inner.job(id).ok_or_else(|| BuyerError::NoJob(id.to_string()))?;
+        self.inner.update(&job, |record| record.stop_requested = true).await?;
+        Ok(())
+    }
+
+    /// The file that holds the log of a job's attempt, counted from zero.
+    #[must_use]
+    pub fn log_path(&self, id: JobId, attempt: usize) -> PathBuf {
+        self.inner.log_path(id, attempt)
+    }
+
+    /// The live offers, as the mesh knows them now.
+    #[must_use]
+    pub fn offers(&self) -> Vec<tradewind_proto::offer::Offer> {
+        self.inner.market.offers()
+    }
+
+    /// Ends the workers. Leases go on and are taken up by the next start.
+    pub async fn shutdown(&self) {
+        self.inner.cancel.cancel();
+        self.inner.tasks.close();
+        self.inner.tasks.wait().await;
+    }
+
+    fn track(&self, record: JobRecord, secrets: Secrets) {
+        let id = record.id;
+        let tracked = Arc::new(Tracked {
+            id,
+            view: watch::Sender::new(record.clone()),
+            record: Mutex::new(record),
+            secrets: Mutex::new(secrets),
+            bell: Notify::new(),
+        });
+        self.inner.jobs.write().unwrap_or_else(PoisonError::into_inner).insert(id, tracked.clone());
+        self.inner.tasks.spawn(job::run(self.inner.clone(), tracked));
+    }
+}
+
+impl Inner {
+    pub(crate) fn now(&self) -> Timestamp {
+        (self.parts.clock)()
+    }
+
+    pub(crate) fn job(&self, id: JobId) -> Option<Arc<Tracked>> {
+        self.jobs.read().unwrap_or_else(PoisonError::into_inner).get(&id).cloned()
+    }
+
+    pub(crate) fn job_dir(&self, id: JobId) -> PathBuf {
+        self.config.state_dir.join("jobs").join(id.to_string())
+    }
+
+    pub(crate) fn log_path(&self, id: JobId, attempt: usize) -> PathBuf {
+        self.job_dir(id).join(format!("attempt-{attempt}.log"))
+    }
+
+    /// Changes a job's record, durably, then rings its worker and shows the change. Writes nothing when nothing changed.
+    pub(crate) async fn update(
+        &self,
+        job: &Tracked,
+        change: impl FnOnce(&mut JobRecord),
+    ) -> Result<JobRecord, StoreError> {
+        let mut record = job.record.lock().await;
+        let mut next = record.clone();
+        change(&mut next);
+        if next != *record {
+            self.parts.store.put(KIND, job.id.to_string(), &next).await?;
+            record.clone_from(&next);
+            job.view.send_replace(next.clone());
+            job.bell.notify_waiters();
+        }
+        Ok(next)
+    }
+
+    /// Lets the providers of running attempts fetch inputs again: grants live in memory only.
+    fn regrant(&self, record: &JobRecord) {
+        for attempt in record.attempts.iter().filter(|attempt| attempt.outcome.is_none()) {
+            self.grant(record, attempt.address.key);
+        }
+    }
+
+    pub(crate) fn grant(&self, record: &JobRecord, peer: tradewind_proto::ids::MeshKey) {
+        let label = label(record.id);
+        for input in &record.inputs {
+            if let tradewind_proto::manifest::Source::Blob { hash, .. } = input.source {
+                let hash = tradewind_mesh::blobs::BlobHash::from_bytes(hash);
+                if let Err(error) = self.parts.transport.grant(&label, hash, peer) {
+                    tracing::warn!(%error, "an input cannot be shared");
+                }
+            }
+        }
+    }
+
+    /// The providers that failed this job, with how often.
+    pub(crate) fn failed_providers(record: &JobRecord) -> BTreeMap<ProviderId, u32> {
+        let mut failed = BTreeMap::new();
+        for attempt in &record.attempts {
+            *failed.entry(attempt.provider).or_insert(0) += 1;
+        }
+        failed
+    }
+}
+
+/// The label under which a job's blobs are kept.
+pub(crate) fn label(id: JobId) -> Label {
+    #[expect(clippy::expect_used, reason = "a job id is 0x and 64 hex digits, which every label may hold")]
+    id.to_string().parse().expect("a job id is a label")
+}
+
+async fn make_dir(path: &Path) -> Result<(), BuyerError> {
+    let error = |source| BuyerError::Directory { path: path.to_owned(), source };
+    tokio::fs::create_dir_all(path).await.map_err(error)
+}
+
+impl std::fmt::Debug for Buyer {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Buyer").field("account", &self.inner.parts.key.address()).finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,154 @@
+//! One worker per job: place it, follow its leases, place it again when a provider fails.
+
+mod conversation;
+mod lease;
+mod logs;
+mod outputs;
+mod place;
+pub mod record;
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tradewind_proto::supervision::{Outcome, StopReason};
+
+use crate::buyer::{Inner, Tracked, label};
+use record::{JobRecord, JobState};
+
+/// The pause between two looks for a provider.
+const LOOK_AGAIN: Duration = Duration::from_secs(2);
+
+/// Works on a job until it is over and its last lease is settled.
+pub(crate) async fn run(inner: Arc<Inner>, job: Arc<Tracked>) {
+    let mut followed = BTreeSet::new();
+    loop {
+        let bell = job.bell.notified();
+        let record = job.record.lock().await.clone();
+        for (index, attempt) in record.attempts.iter().enumerate() {
+            if attempt.outcome.is_none() && followed.insert(index) {
+                inner.tasks.spawn(lease::follow(inner.clone(), job.clone(), index));
+            }
+        }
+        let wait = match step(&inner, &job, &record).await {
+            Ok(wait) => wait,
+            Err(error) => {
+                tracing::warn!(job = %job.id, %error, "a job's turn failed; trying again");
+                inner.config.tick
+            }
+        };
+        if is_settled(&*job.record.lock().await) {
+            break;
+        }
+        tokio::select! {
+            () = bell => {}
+            () = tokio::time::sleep(wait) => {}
+            () = inner.cancel.cancelled() => return,
+        }
+    }
+    if let Err(error) = inner.parts.transport.release(&label(job.id)).await {
+        tracing::warn!(job = %job.id, %error, "the job's inputs stay in the blob store");
+    }
+}
+
+/// Over, and no lease is left to wind down.
+fn is_settled(record: &JobRecord) -> bool {
+    record.is_over() && record.attempts.iter().all(|attempt| attempt.outcome.is_some())
+}
+
+async fn step(
+    inner: &Arc<Inner>,
+    job: &Arc<Tracked>,
+    record: &JobRecord,
+) -> Result<Duration, tradewind_store::StoreError> {
+    match &record.state {
+        JobState::Ended { .. } => Ok(inner.config.tick),
+        JobState::Placing { .. } if record.stop_requested => {
+            end(inner, job, None, "stopped before a provider was found".into()).await?;
+            Ok(Duration::ZERO)
+        }
+        JobState::Placing { .. } => match place::place(inner, job, record).await {
+            Ok(attempt) => {
+                let leased = |record: &mut JobRecord| {
+                    record.attempts.push(attempt);
+                    record.state = JobState::Leased;
+                };
+                inner.update(job, leased).await?;
+                Ok(Duration::ZERO)
+            }
+            Err(problem) => {
+                tracing::info!(job = %job.id, %problem, "no provider yet");
+                inner.update(job, |record| record.state = JobState::Placing { problem }).await?;
+                Ok(LOOK_AGAIN)
+            }
+        },
+        JobState::Leased => judge(inner, job, record).await,
+    }
+}
+
+/// Decides what becomes of a job whose current lease ended or was given up.
+async fn judge(
+    inner: &Arc<Inner>,
+    job: &Arc<Tracked>,
+    record: &JobRecord,
+) -> Result<Duration, tradewind_store::StoreError> {
+    let Some(attempt) = record.attempts.last() else { return Ok(inner.config.tick) };
+    let supervision = &attempt.supervision;
+    let outcome = attempt.outcome.or_else(|| supervision.gave_up.then(|| supervision.outcome()));
+    match outcome {
+        None => return Ok(inner.config.tick),
+        Some(Outcome::Finished { code }) => end(inner, job, Some(code), "the job ended".into()).await?,
+        Some(Outcome::Stopped(reason)) => {
+            let code = supervision.report.as_ref().and_then(|report| report.exit).map(|exit| exit.code);
+            let reason = match reason {
+                StopReason::Asked => "stopped on request",
+                StopReason::Timeout => "stopped: its timeout passed",
+                StopReason::MaxCost => "stopped: max_cost was reached",
+                StopReason::LeaseEnd => "stopped: the lease's end was reached",
+            };
+            end(inner, job, code, reason.into()).await?;
+        }
+        Some(Outcome::ProviderFailed | Outcome::NeverOpened) => {
+            let tried = record.attempts.len();
+            // Terms that never opened cost nothing and are no attempt of the job's.
+            let spent = record.attempts.iter().filter(|a| a.outcome != Some(Outcome::NeverOpened)).count();
+            if record.stop_requested {
+                end(inner, job, None, "stopped; its provider had failed".into()).await?;
+            } else if spent > usize::from(record.spec.retry.attempts.max(1) - 1) || tried >= MAX_TRIES {
+                let hint = "set `retry` in the job file to place it again elsewhere";
+                let reason =
+                    format!("the provider {} failed: {}; {hint}", attempt.provider, failure(attempt));
+                end(inner, job, None, reason).await?;
+            } else {
+                let problem = format!("the provider {} failed: {}", attempt.provider, failure(attempt));
+                inner.update(job, |record| record.state = JobState::Placing { problem }).await?;
+            }
+        }
+    }
+    Ok(Duration::ZERO)
+}
+
+/// Leases that one job may try, whatever its `retry` says.
+const MAX_TRIES: usize = 64;
+
+fn failure(attempt: &record::Attempt) -> String {
+    use tradewind_proto::report::Stage;
+    if attempt.outcome == Some(Outcome::NeverOpened) {
+        return "its lease was never opened".into();
+    }
+    match attempt.supervision.report.as_ref().map(|report| &report.stage) {
+        Some(Stage::Failed { reason }) => reason.clone(),
+        _ => "it did not answer any more".into(),
+    }
+}
+
+async fn end(
+    inner: &Inner,
+    job: &Tracked,
+    code: Option<u8>,
+    reason: String,
+) -> Result<(), tradewind_store::StoreError> {
+    tracing::info!(job = %job.id, ?code, %reason, "a job is over");
+    inner.update(job, |record| record.state = JobState::Ended { code, reason }).await?;
+    Ok(())
+}

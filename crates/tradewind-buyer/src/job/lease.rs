@@ -1,0 +1,321 @@
+//! One attempt: listen to the provider, pay, fetch, and leave by the chain when it must be.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tradewind_chain::ledger::{Action as ChainAction, ActionStatus, LeaseRecord};
+use tradewind_proto::conversation::{Begin, MAX_WAIT};
+use tradewind_proto::supervision::{Action, Outcome, Seen, StopReason, Supervision};
+use tradewind_proto::units::{Money, Seconds, Timestamp};
+use tradewind_proto::voucher::{SignedVoucher, Voucher};
+
+use super::conversation::{self, AskError};
+use super::logs::LogFile;
+use super::outputs;
+use super::record::{Attempt, Settlement};
+use crate::buyer::{Inner, Tracked};
+
+/// How long one look at the chain may take.
+const LOOK: Duration = Duration::from_secs(20);
+/// The pause after a provider did not answer.
+const SILENCE: Duration = Duration::from_secs(1);
+
+/// Follows an attempt until its lease is over on chain.
+pub(super) async fn follow(inner: Arc<Inner>, job: Arc<Tracked>, index: usize) {
+    let lease = Lease { inner, job, index };
+    let work = async {
+        loop {
+            match lease.turn().await {
+                Ok(true) => break,
+                Ok(false) => {}
+                Err(error) => {
+                    tracing::warn!(job = %lease.job.id, %error, "a lease's turn failed; trying again")
+                }
+            }
+            let tick = lease.inner.config.tick;
+            tokio::select! {
+                () = lease.job.bell.notified() => {}
+                () = tokio::time::sleep(tick) => {}
+            }
+        }
+    };
+    tokio::select! {
+        () = work => {}
+        () = lease.listen() => {}
+        () = lease.follow_log() => {}
+        () = lease.inner.cancel.cancelled() => return,
+    }
+    // The end of the log may still be on its way when the lease is over.
+    let rest = tokio::time::timeout(Duration::from_secs(5), lease.rest_of_log()).await;
+    if rest.is_err() {
+        tracing::info!(job = %lease.job.id, "the end of the log did not arrive");
+    }
+}
+
+struct Lease {
+    inner: Arc<Inner>,
+    job: Arc<Tracked>,
+    index: usize,
+}
+
+impl Lease {
+    async fn attempt(&self) -> Attempt {
+        self.job.record.lock().await.attempts[self.index].clone()
+    }
+
+    async fn update(&self, change: impl FnOnce(&mut Attempt)) -> Result<Attempt, String> {
+        let index = self.index;
+        let changed = self.inner.update(&self.job, |record| change(&mut record.attempts[index])).await;
+        changed.map(|record| record.attempts[index].clone()).map_err(|error| error.to_string())
+    }
+
+    /// One look and what follows from it. `true` when the lease is over.
+    async fn turn(&self) -> Result<bool, String> {
+        let now = self.inner.now();
+        let stop = self.job.record.lock().await.stop_requested;
+        let attempt = self
+            .update(|attempt| {
+                if stop && attempt.supervision.report.as_ref().is_none_or(|report| report.exit.is_none()) {
+                    attempt.supervision.stop.get_or_insert(StopReason::Asked);
+                }
+                attempt.supervision.judge(now);
+            })
+            .await?;
+        let id = attempt.supervision.id;
+        let chain = match tokio::time::timeout(LOOK, self.inner.parts.ledger.lease(id)).await {
+            Ok(Ok(record)) => Some(record),
+            Ok(Err(error)) => {
+                tracing::debug!(lease = %id, %error, "the chain could not be asked");
+                None
+            }
+            Err(_) => None,
+        };
+        let state = chain.map(|record| record.state(self.inner.parameters.answer_window));
+        for action in attempt.supervision.next(&Seen { now, chain: state }) {
+            if let Action::Finish(outcome) = action {
+                return self.finish(&attempt, outcome, chain).await.map(|()| true);
+            }
+            self.act(action, &attempt, chain, now).await?;
+        }
+        Ok(false)
+    }
+
+    async fn act(
+        &self,
+        action: Action,
+        attempt: &Attempt,
+        chain: Option<LeaseRecord>,
+        now: Timestamp,
+    ) -> Result<(), String> {
+        let terms = attempt.supervision.terms.clone();
+        let transport = self.inner.parts.transport.as_ref();
+        match action {
+            Action::Begin => self.begin(attempt).await,
+            Action::Pay(amount) => self.pay(attempt, amount, now).await,
+            Action::PayLast(amount) => self.pay_last(attempt, amount, now).await,
+            Action::Stop => conversation::stop(transport, &attempt.address, attempt.supervision.id)
+                .await
+                .map_err(|error| error.to_string()),
+            Action::Fetch => self.fetch(attempt).await,
+            Action::RequestClose => self.submit(ChainAction::RequestClose { terms }).await,
+            Action::Challenge => {
+                let sequence = chain.map_or(0, |record| record.challenges);
+                self.submit(ChainAction::Challenge { terms, sequence }).await
+            }
+            Action::Defaulted => self.submit(ChainAction::Defaulted { terms }).await,
+            Action::Finalize => self.submit(ChainAction::Finalize { terms }).await,
+            Action::Expire => self.submit(ChainAction::Expire { terms }).await,
+            Action::Finish(_) => Ok(()),
+        }
+    }
+
+    async fn begin(&self, attempt: &Attempt) -> Result<(), String> {
+        let supervision = &attempt.supervision;
+        let begin = Begin {
+            terms: supervision.terms.clone(),
+            provider_signature: attempt.provider_signature,
+            buyer_signature: attempt.buyer_signature,
+            buyer_address: self.inner.parts.transport.address().to_string(),
+            manifest: attempt.manifest.clone(),
+            secrets: self.job.secrets.lock().await.clone(),
+            prepayment: self.voucher(supervision, supervision.terms.prepay, false)?,
+        };
+        let transport = self.inner.parts.transport.as_ref();
+        match conversation::begin(transport, &attempt.address, begin).await {
+            Ok(()) => self.update(|attempt| attempt.supervision.begun = true).await.map(|_| ()),
+            Err(AskError::Refused(refusal)) => {
+                tracing::warn!(job = %self.job.id, %refusal, hint = %refusal.hint, "the provider did not take the job");
+                self.update(|attempt| attempt.supervision.gave_up = true).await.map(|_| ())
+            }
+            Err(error @ (AskError::Silent(_) | AskError::Nonsense)) => Err(error.to_string()),
+        }
+    }
+
+    async fn pay(&self, attempt: &Attempt, amount: Money, now: Timestamp) -> Result<(), String> {
+        let voucher = self.voucher(&attempt.supervision, amount, false)?;
+        let signed = |attempt: &mut Attempt| {
+            attempt.supervision.signed = amount;
+            attempt.supervision.signed_at = now;
+            attempt.vouchers += 1;
+        };
+        let attempt = self.update(signed).await?;
+        let transport = self.inner.parts.transport.as_ref();
+        conversation::pay(transport, &attempt.address, voucher)
+            .await
+            .map(|_| ())
+            .map_err(|error| error.to_string())
+    }
+
+    async fn pay_last(&self, attempt: &Attempt, amount: Money, now: Timestamp) -> Result<(), String> {
+        let voucher = self.voucher(&attempt.supervision, amount, true)?;
+        let signed = |attempt: &mut Attempt| {
+            attempt.supervision.signed = amount;
+            if attempt.supervision.last_sent_at.is_none() {
+                attempt.supervision.last_sent_at = Some(now);
+                attempt.vouchers += 1;
+            }
+        };
+        let attempt = self.update(signed).await?;
+        let transport = self.inner.parts.transport.as_ref();
+        conversation::pay(transport, &attempt.address, voucher)
+            .await
+            .map(|_| ())
+            .map_err(|error| error.to_string())
+    }
+
+    fn voucher(
+        &self,
+        supervision: &Supervision,
+        cumulative: Money,
+        last: bool,
+    ) -> Result<SignedVoucher, String> {
+        let voucher = Voucher { lease: supervision.id, cumulative, not_before: Timestamp::default(), last };
+        let parts = &self.inner.parts;
+        let key = if last { &parts.key } else { &parts.meter };
+        voucher.sign(&self.inner.domain, key).map_err(|error| error.to_string())
+    }
+
+    async fn fetch(&self, attempt: &Attempt) -> Result<(), String> {
+        let Some(report) = &attempt.supervision.report else { return Ok(()) };
+        let directory = self.job.record.lock().await.output_dir.clone();
+        let limit = attempt.manifest.share.disk;
+        let transport = self.inner.parts.transport.as_ref();
+        outputs::fetch(transport, &attempt.address, self.job.id, &report.outputs, limit, &directory)
+            .await
+            .map_err(|error| error.to_string())?;
+        self.update(|attempt| attempt.supervision.fetched = true).await.map(|_| ())
+    }
+
+    async fn submit(&self, action: ChainAction) -> Result<(), String> {
+        let ledger = &self.inner.parts.ledger;
+        let key = action.key(&self.inner.domain).map_err(|error| error.to_string())?;
+        match ledger.status(&key).await.map_err(|error| error.to_string())? {
+            Some(ActionStatus::Pending | ActionStatus::Included { .. } | ActionStatus::Final { .. }) => {
+                return Ok(());
+            }
+            Some(ActionStatus::Failed { reason }) => {
+                tracing::warn!(job = %self.job.id, %key, %reason, "the chain refused an action; trying again");
+                tokio::time::sleep(Duration::from_secs(5)).await;
+            }
+            None => {}
+        }
+        ledger.submit(action).await.map(|_| ()).map_err(|error| error.to_string())
+    }
+
+    async fn finish(
+        &self,
+        attempt: &Attempt,
+        outcome: Outcome,
+        chain: Option<LeaseRecord>,
+    ) -> Result<(), String> {
+        let terms = &attempt.supervision.terms;
+        let settled = chain.filter(|_| outcome != Outcome::NeverOpened).map(|record| {
+            let forfeited =
+                if record.paid.is_zero() && !record.flags.defaulted { terms.prepay } else { Money::ZERO };
+            Settlement {
+                deposited: terms.deposit,
+                paid: record.paid,
+                refunded: terms.deposit.saturating_sub(record.paid).saturating_sub(forfeited),
+                forfeited,
+                compensated: record.compensated,
+            }
+        });
+        let ended = |attempt: &mut Attempt| {
+            attempt.outcome = Some(outcome);
+            attempt.settled = settled;
+        };
+        self.update(ended).await.map(|_| ())
+    }
+
+    /// Listens to the provider: every answer is a sign of life, every news is recorded.
+    async fn listen(&self) {
+        loop {
+            let attempt = self.attempt().await;
+            if !attempt.supervision.begun || attempt.outcome.is_some() {
+                tokio::time::sleep(Duration::from_millis(50)).await;
+                continue;
+            }
+            let seen = attempt.supervision.report.as_ref().map_or(0, |report| report.revision);
+            let wait = Seconds::new(self.inner.config.patience.get() / 3).clamp(Seconds::new(1), MAX_WAIT);
+            let wait = wait.min(tradewind_proto::meter::voucher_interval(&attempt.supervision.terms));
+            let transport = self.inner.parts.transport.as_ref();
+            let lease = attempt.supervision.id;
+            match conversation::report(transport, &attempt.address, lease, seen, wait).await {
+                Ok(report) => {
+                    let now = self.inner.now();
+                    if let Err(error) = self.update(|attempt| attempt.supervision.observe(report, now)).await
+                    {
+                        tracing::warn!(%error, "a report could not be stored");
+                        tokio::time::sleep(SILENCE).await;
+                    }
+                }
+                Err(error) => {
+                    tracing::debug!(%lease, %error, "no report");
+                    tokio::time::sleep(SILENCE).await;
+                }
+            }
+        }
+    }
+
+    async fn follow_log(&self) {
+        loop {
+            if let Err(error) = self.copy_log(Seconds::new(5)).await {
+                tracing::debug!(job = %self.job.id, %error, "no log");
+            }
+            tokio::time::sleep(SILENCE).await;
+        }
+    }
+
+    async fn rest_of_log(&self) {
+        if let Err(error) = self.copy_log(Seconds::ZERO).await {
+            tracing::debug!(job = %self.job.id, %error, "no rest of the log");
+        }
+    }
+
+    /// Copies the provider's log until it ends, or nothing is left where `wait` is zero.
+    async fn copy_log(&self, wait: Seconds) -> Result<(), String> {
+        let attempt = self.attempt().await;
+        let path = self.inner.log_path(self.job.id, self.index);
+        let mut file =
+            LogFile::open(&path, attempt.log, attempt.log_length).await.map_err(|error| error.to_string())?;
+        if !attempt.supervision.begun {
+            return Ok(());
+        }
+        let transport = self.inner.parts.transport.as_ref();
+        loop {
+            let chunk =
+                conversation::logs(transport, &attempt.address, attempt.supervision.id, file.cursor, wait)
+                    .await;
+            let chunk = chunk.map_err(|error| error.to_string())?;
+            let (ended, empty) = (chunk.end, chunk.bytes.is_empty());
+            if !empty {
+                file.append(&chunk.bytes, chunk.next).await.map_err(|error| error.to_string())?;
+                let (cursor, length) = (file.cursor, file.length);
+                self.update(|attempt| (attempt.log, attempt.log_length) = (cursor, length)).await?;
+            }
+            if empty && (ended || wait == Seconds::ZERO) {
+                return Ok(());
+            }
+        }
+    }
+}

@@ -1,0 +1,169 @@
+//! Finds a provider for a job: rank the offers, ask the best for terms, sign what is right.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use alloy_primitives::{B256, keccak256};
+use tradewind_chain::ledger::{Action, ActionStatus, Reference};
+use tradewind_mesh::PeerAddr;
+use tradewind_proto::negotiation::{Purse, TermsParameters, TermsRequest, accept};
+use tradewind_proto::supervision::{Limits, Supervision};
+use tradewind_proto::units::{Money, RatePerSecond, Seconds};
+use tradewind_proto::workload::{Image, LogCursor};
+
+use super::conversation;
+use super::record::{Attempt, JobRecord};
+use crate::buyer::{BuyerConfig, Inner, Tracked};
+use crate::choice::Choice;
+
+/// Offers that are asked in one look.
+const ASKED: usize = 16;
+/// How long a deposit may take before the next look.
+const DEPOSIT: Duration = Duration::from_secs(60);
+
+/// Gets signed terms from the best provider that gives them, or says why nobody did.
+pub(super) async fn place(
+    inner: &Arc<Inner>,
+    job: &Arc<Tracked>,
+    record: &JobRecord,
+) -> Result<Attempt, String> {
+    let choices = inner.choices(&record.spec, &Inner::failed_providers(record))?;
+    let mut problem = String::new();
+    for choice in choices.iter().take(ASKED) {
+        match negotiate(inner, job, record, choice).await {
+            Ok(attempt) => return Ok(attempt),
+            Err(error) => {
+                tracing::info!(job = %job.id, provider = %choice.offer.provider, %error, "no terms from a provider");
+                problem = format!("{} gave no terms: {error}", choice.offer.provider);
+            }
+        }
+    }
+    Err(problem)
+}
+
+async fn negotiate(
+    inner: &Arc<Inner>,
+    job: &Arc<Tracked>,
+    record: &JobRecord,
+    choice: &Choice,
+) -> Result<Attempt, String> {
+    let (config, spec, offer) = (&inner.config, &record.spec, &choice.offer);
+    let address = match &offer.address {
+        Some(text) => text.parse::<PeerAddr>().map_err(|error| error.to_string())?,
+        None => PeerAddr::new(offer.mesh_key),
+    };
+    if address.key != offer.mesh_key {
+        return Err("its address has another key than its offer".into());
+    }
+    let image = spec.image.clone().map(|reference| Image { reference, digest: None, archive: None });
+    let inputs = record.inputs.clone();
+    let manifest = spec.manifest(choice.runtime, image, choice.share.clone(), inputs, rand::random());
+    let request = TermsRequest {
+        buyer: tradewind_proto::ids::BuyerId::new(inner.parts.key.address()),
+        meter: inner.parts.meter.address(),
+        meter_may_sign_last: false,
+        device: offer.device,
+        units: choice.units,
+        kind: choice.kind,
+        duration: duration(config, record),
+        prepare: config.prepare.min(offer.conditions.max_prepare),
+        slack: config.slack.clamp(offer.conditions.min_slack, offer.conditions.max_slack),
+        job: manifest.digest(),
+        share: choice.share.clone(),
+        runtime: choice.runtime.into(),
+        parent: B256::ZERO,
+    };
+    let transport = inner.parts.transport.as_ref();
+    let quote =
+        conversation::terms(transport, &address, request.clone()).await.map_err(|error| error.to_string())?;
+    let purse = purse(config, record)?;
+    let parameters = TermsParameters {
+        version: config.version,
+        max_duration: inner.parameters.max_duration,
+        min_cap_on_demand: inner.parameters.min_cap_on_demand,
+        min_cap_spot: inner.parameters.min_cap_spot,
+        min_cap_reserved: inner.parameters.min_cap_reserved,
+    };
+    accept(offer, &request, &parameters, &quote.terms, &purse, inner.now())
+        .map_err(|error| error.to_string())?;
+    let id = quote.terms.id(&inner.domain).map_err(|error| error.to_string())?;
+    quote
+        .signature
+        .verify(id.get(), offer.provider.account())
+        .map_err(|error| format!("its signature does not count: {error}"))?;
+    fund(inner, &quote.terms, id.get()).await?;
+    inner.grant(record, address.key);
+    let limits = Limits {
+        max_cost: purse.max_deposit.min(quote.terms.deposit),
+        timeout: spec.timeout,
+        patience: config.patience,
+        challenge: config.challenge,
+    };
+    tracing::info!(job = %job.id, provider = %offer.provider, lease = %id, "signed a lease");
+    Ok(Attempt {
+        buyer_signature: inner.parts.key.sign(id.get()),
+        supervision: Supervision::new(id, quote.terms, limits),
+        provider: offer.provider,
+        address,
+        manifest,
+        provider_signature: quote.signature,
+        log: LogCursor::default(),
+        log_length: 0,
+        vouchers: 1,
+        outcome: None,
+        settled: None,
+    })
+}
+
+/// How long the lease may run: the job's timeout, with a little for its end.
+fn duration(config: &BuyerConfig, record: &JobRecord) -> Seconds {
+    record
+        .spec
+        .timeout
+        .map_or(config.default_duration, |timeout| timeout.plus(Seconds::new(60)).plus(config.prepare))
+}
+
+/// What the job may cost, less what earlier attempts cost already.
+fn purse(config: &BuyerConfig, record: &JobRecord) -> Result<Purse, String> {
+    let money = |amount: Option<tradewind_proto::job::Amount>| {
+        amount.map(|amount| amount.to_money(config.decimals)).transpose().map_err(|error| error.to_string())
+    };
+    let spent = record.attempts.iter().fold(Money::ZERO, |sum, attempt| {
+        let paid = attempt.settled.map_or(attempt.supervision.signed, |settled| settled.paid);
+        sum.checked_add(paid).unwrap_or(Money::MAX)
+    });
+    let max_cost = money(record.spec.max_cost)?.map_or(Money::MAX, |limit| limit.saturating_sub(spent));
+    let max_rate =
+        money(record.spec.max_price)?.map_or(RatePerSecond::from_scaled(u128::MAX), RatePerSecond::per_hour);
+    Ok(Purse { max_rate, max_deposit: max_cost })
+}
+
+/// Puts the deposit into the contract where the free balance does not hold it yet.
+async fn fund(inner: &Inner, terms: &tradewind_proto::terms::LeaseTerms, id: B256) -> Result<(), String> {
+    let ledger = &inner.parts.ledger;
+    let account = ledger.account();
+    let balance = ledger.balance(terms.token, account).await.map_err(|error| error.to_string())?;
+    if balance >= terms.deposit {
+        return Ok(());
+    }
+    let missing = terms.deposit.saturating_sub(balance);
+    let holdings = ledger.holdings(terms.token, account).await.map_err(|error| error.to_string())?;
+    if holdings < missing {
+        let decimals = inner.config.decimals;
+        return Err(format!(
+            "the deposit of {} is not covered: {} free in the contract, {} in the wallet; `tradewind wallet fund` says how to add",
+            terms.deposit.display(decimals),
+            balance.display(decimals),
+            holdings.display(decimals),
+        ));
+    }
+    let reference = Reference(keccak256([b"deposit".as_slice(), id.as_slice()].concat()));
+    let action = Action::Deposit { reference, token: terms.token, amount: missing };
+    let submitted = ledger.submit(action).await.map_err(|error| error.to_string())?;
+    match tokio::time::timeout(DEPOSIT, ledger.settled(&submitted.key)).await {
+        Ok(Ok(status)) if status.is_included() => Ok(()),
+        Ok(Ok(ActionStatus::Failed { reason })) => Err(format!("the deposit was refused: {reason}")),
+        Ok(Ok(_)) | Err(_) => Err("the deposit is still on its way".into()),
+        Ok(Err(error)) => Err(error.to_string()),
+    }
+}

@@ -1,0 +1,113 @@
+//! What the buyer keeps of a job, so that a restart changes nothing.
+
+use std::path::PathBuf;
+
+use serde::{Deserialize, Serialize};
+use tradewind_mesh::PeerAddr;
+use tradewind_proto::ids::{JobId, ProviderId};
+use tradewind_proto::job::JobSpec;
+use tradewind_proto::manifest::JobManifest;
+use tradewind_proto::signature::Signature;
+use tradewind_proto::supervision::{Outcome, Supervision};
+use tradewind_proto::units::{Money, Timestamp};
+use tradewind_proto::workload::LogCursor;
+
+/// The kind of the buyer's records in the store.
+pub(crate) const KIND: &str = "job";
+
+/// A job and everything that was tried for it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct JobRecord {
+    /// The digest of the first attempt's manifest.
+    pub id: JobId,
+    /// The job as it was read.
+    pub spec: JobSpec,
+    /// Local inputs, as they were when the job was submitted, in the blob store.
+    pub inputs: Vec<tradewind_proto::manifest::Input>,
+    /// Where outputs are put.
+    pub output_dir: PathBuf,
+    /// When it was submitted.
+    pub submitted_at: Timestamp,
+    /// The leases, in order; the last one is the current.
+    pub attempts: Vec<Attempt>,
+    /// Where it stands.
+    pub state: JobState,
+    /// Somebody asked to stop it.
+    pub stop_requested: bool,
+}
+
+/// Where a job stands.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", tag = "state")]
+pub enum JobState {
+    /// Looking for a provider.
+    Placing {
+        /// Why the last look found none; empty at first.
+        problem: String,
+    },
+    /// Under a lease.
+    Leased,
+    /// Over.
+    Ended {
+        /// The job's own exit code, where it had one.
+        code: Option<u8>,
+        /// How it ended, for people.
+        reason: String,
+    },
+}
+
+/// One lease of a job.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Attempt {
+    /// The pure state.
+    pub supervision: Supervision,
+    /// With whom.
+    pub provider: ProviderId,
+    /// Where its node is.
+    pub address: PeerAddr,
+    /// What it runs.
+    pub manifest: JobManifest,
+    /// Ours, over the terms.
+    pub buyer_signature: Signature,
+    /// The provider's.
+    pub provider_signature: Signature,
+    /// How much of its log is here.
+    pub log: LogCursor,
+    /// The length of the local log file there.
+    pub log_length: u64,
+    /// How many vouchers were signed.
+    pub vouchers: u32,
+    /// How it ended.
+    pub outcome: Option<Outcome>,
+    /// What the chain says was paid in the end.
+    pub settled: Option<Settlement>,
+}
+
+/// The money of a lease that is over. `deposited = paid + refunded + forfeited` unless a break fee was owed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Settlement {
+    /// Locked at opening.
+    pub deposited: Money,
+    /// Paid to the provider, its fee included.
+    pub paid: Money,
+    /// Returned.
+    pub refunded: Money,
+    /// Lost to the sink: the prepayment of a lease without any voucher.
+    pub forfeited: Money,
+    /// Compensation from the provider's bond.
+    pub compensated: Money,
+}
+
+impl JobRecord {
+    /// The lease that is being worked on.
+    #[must_use]
+    pub fn current(&self) -> Option<&Attempt> {
+        self.attempts.last().filter(|attempt| attempt.outcome.is_none())
+    }
+
+    /// True once nothing more will happen.
+    #[must_use]
+    pub const fn is_over(&self) -> bool {
+        matches!(self.state, JobState::Ended { .. })
+    }
+}
