@@ -29,7 +29,7 @@ use tokio::sync::broadcast;
 use tradewind_proto::units::Timestamp;
 
 pub use record::{Record, RecordDigest, RecordId, RecordVerifier};
-pub use table::{PARTS, PartDigest, Rejection, Summary, Table, TableLimits, Verdict, part_of};
+pub use table::{PARTS, PartDigest, PartSet, Rejection, Summary, Table, TableLimits, Verdict, part_of};
 
 pub(crate) use link::DirectoryServer;
 

@@ -6,8 +6,8 @@ use std::sync::Arc;
 use tradewind_proto::ids::MeshKey;
 
 use super::link::{Chain, DirectoryServer, LinkError};
-use super::record::RecordId;
-use super::table::Summary;
+use super::record::{Record, RecordId};
+use super::table::{PartSet, Summary, part_of};
 use super::wire::{self, MAX_BATCH, MAX_LISTING, Message, Purpose};
 use crate::frame::{FrameError, Kind};
 use crate::peer::PeerAddr;
@@ -15,6 +15,9 @@ use crate::stream::FrameStream;
 
 /// Messages of one comparison at most: a peer that lists forever is left.
 const MAX_MESSAGES: usize = 100_000;
+
+/// Pages of one listing at most.
+const MAX_PAGES: usize = 2000;
 
 /// Answers one comparison.
 pub(crate) async fn serve(
@@ -37,8 +40,10 @@ pub(crate) async fn serve(
                 server.directory.purge();
                 Message::Digests(server.directory.table().digests()).encode()?
             }
-            Message::GetListing { part, after } => {
-                Message::Listing(server.directory.table().list(part, after, MAX_LISTING)).encode()?
+            Message::GetListing { parts, after } => {
+                let lines = server.directory.table().list(&parts, after, None, MAX_LISTING);
+                let more = lines.len() == MAX_LISTING;
+                Message::Listing { lines, more }.encode()?
             }
             Message::GetRecords(ids) => {
                 let records: Vec<_> = {
@@ -48,7 +53,7 @@ pub(crate) async fn serve(
                 let fits = wire::batches(&records, server.limits.max_body).into_iter().next();
                 fits.map_or_else(|| Message::Records(Vec::new()).encode(), Ok)?
             }
-            Message::Digests(_) | Message::Listing(_) => return Err(FrameError::Malformed.into()),
+            Message::Digests(_) | Message::Listing { .. } => return Err(FrameError::Malformed.into()),
         };
         stream.writer().send_frame_within(Kind::Data, &answer, server.limits.write).await?;
     }
@@ -63,9 +68,9 @@ pub(crate) async fn compare(server: &DirectoryServer, peer: &PeerAddr) -> Result
     };
     server.directory.purge();
     let ours = server.directory.table().digests();
-    for (part, _) in (0..=u8::MAX).zip(ours.iter().zip(&theirs)).filter(|(_, (ours, theirs))| ours != theirs)
-    {
-        session.reconcile(part).await?;
+    let differing = PartSet::of_differences(&ours, &theirs);
+    if !differing.is_empty() {
+        session.reconcile(&differing).await?;
     }
     Ok(session.stream.finish().await?)
 }
@@ -87,46 +92,55 @@ impl Session<'_> {
         }
     }
 
-    /// Makes one part alike on both sides.
-    async fn reconcile(&mut self, part: u8) -> Result<(), LinkError> {
-        let theirs = self.listing(part).await?;
-        let (wanted, lacking) = {
-            let table = self.server.directory.table();
-            let wanted: Vec<RecordId> =
-                theirs.values().filter(|line| table.wants(line)).map(|line| line.id).collect();
-            let newer = |ours: &Summary| {
-                theirs
-                    .get(&ours.id)
-                    .is_none_or(|line| (ours.sequence, ours.digest) > (line.sequence, line.digest))
-            };
-            let ours = table.list(part, None, usize::MAX);
-            let lacking: Vec<_> =
-                ours.iter().filter(|line| newer(line)).filter_map(|line| table.get(line.id)).collect();
-            (wanted, lacking)
-        };
-        self.pull(wanted).await?;
-        for message in wire::batches(&lacking, self.server.limits.max_body) {
-            self.stream.writer().send_frame_within(Kind::Data, &message, self.server.limits.write).await?;
-        }
-        Ok(())
-    }
-
-    async fn listing(&mut self, part: u8) -> Result<HashMap<RecordId, Summary>, LinkError> {
-        let most = self.server.limits.directory.table.records;
-        let mut lines = HashMap::new();
+    /// Makes some parts alike on both sides, a page at a time, so that neither side holds a whole listing.
+    async fn reconcile(&mut self, parts: &PartSet) -> Result<(), LinkError> {
         let mut after = None;
-        loop {
-            let Message::Listing(page) = self.ask(&Message::GetListing { part, after }).await? else {
+        for _ in 0..MAX_PAGES {
+            let request = Message::GetListing { parts: *parts, after };
+            let Message::Listing { lines, more } = self.ask(&request).await? else {
                 return Err(FrameError::Malformed.into());
             };
-            let Some(last) = page.last() else { return Ok(lines) };
-            // Lists go forward and stay bounded, or the peer is not listing.
-            if after.is_some_and(|after| last.id <= after) || lines.len() > most {
+            let place = |id: RecordId| (part_of(id), id);
+            let forward = lines.is_sorted_by(|a, b| place(a.id) < place(b.id));
+            let beyond =
+                after.is_none_or(|after| lines.first().is_none_or(|line| place(line.id) > place(after)));
+            if !forward || !beyond {
                 return Err(FrameError::Malformed.into());
             }
-            after = Some(last.id);
-            lines.extend(page.iter().map(|line| (line.id, *line)));
+            let until = lines.last().filter(|_| more).map(|line| line.id);
+            let (wanted, lacking) = self.differences(parts, after, until, &lines);
+            self.pull(wanted).await?;
+            for message in wire::batches(&lacking, self.server.limits.max_body) {
+                let limit = self.server.limits.write;
+                self.stream.writer().send_frame_within(Kind::Data, &message, limit).await?;
+            }
+            if !more {
+                return Ok(());
+            }
+            after = until;
         }
+        Err(FrameError::Malformed.into())
+    }
+
+    /// What this node lacks of a page, and what the peer lacks of the same range.
+    fn differences(
+        &self,
+        parts: &PartSet,
+        after: Option<RecordId>,
+        until: Option<RecordId>,
+        lines: &[Summary],
+    ) -> (Vec<RecordId>, Vec<Arc<Record>>) {
+        let table = self.server.directory.table();
+        let wanted = lines.iter().filter(|line| table.wants(line)).map(|line| line.id).collect();
+        let theirs: HashMap<RecordId, &Summary> = lines.iter().map(|line| (line.id, line)).collect();
+        let newer = |ours: &Summary| {
+            theirs
+                .get(&ours.id)
+                .is_none_or(|line| (ours.sequence, ours.digest) > (line.sequence, line.digest))
+        };
+        let ours = table.list(parts, after, until, usize::MAX);
+        let lacking = ours.iter().filter(|line| newer(line)).filter_map(|line| table.get(line.id)).collect();
+        (wanted, lacking)
     }
 
     async fn pull(&mut self, wanted: Vec<RecordId>) -> Result<(), LinkError> {

@@ -279,27 +279,43 @@ impl DirectoryServer {
     /// One task for each linked node, at most `links_out` at once.
     async fn keep_links(self: Arc<Self>) {
         let mut busy: HashSet<MeshKey> = HashSet::new();
+        let mut failures: HashMap<MeshKey, u32> = HashMap::new();
         let mut tasks = tokio::task::JoinSet::new();
         loop {
             let candidates: Vec<_> = self.known().iter().rev().cloned().collect();
+            failures.retain(|key, _| candidates.iter().any(|peer| peer.key == *key));
             for peer in candidates {
                 if busy.len() >= self.limits.directory.links_out || !busy.insert(peer.key) {
                     continue;
                 }
-                tasks.spawn(self.clone().keep_link(peer));
+                let pause = self.pause(failures.get(&peer.key).copied().unwrap_or_default());
+                tasks.spawn(self.clone().keep_link(peer, pause));
             }
             tokio::select! {
                 () = self.changed.notified() => {}
                 Some(ended) = tasks.join_next() => match ended {
-                    Ok(key) => { busy.remove(&key); }
+                    Ok((key, lasted)) => {
+                        busy.remove(&key);
+                        let failed = failures.entry(key).or_default();
+                        *failed = if lasted { 0 } else { failed.saturating_add(1) };
+                    }
                     Err(error) => tracing::error!(%error, "a link's task failed"),
                 }
             }
         }
     }
 
-    /// One link, and a pause after it ended so that a node that refuses is not asked at once again.
-    async fn keep_link(self: Arc<Self>, peer: PeerAddr) -> MeshKey {
+    /// How long to wait before a link: not at all at first, then doubling, never in step with others.
+    fn pause(&self, failures: u32) -> Duration {
+        let Some(doublings) = failures.checked_sub(1) else { return Duration::ZERO };
+        let doubled = self.limits.backoff_min.saturating_mul(1 << doublings.min(16));
+        let pause = doubled.min(self.limits.backoff_max);
+        pause + pause.mul_f64(rand::random::<f64>())
+    }
+
+    /// One link from its start to its end, and whether it was up for a while.
+    async fn keep_link(self: Arc<Self>, peer: PeerAddr, pause: Duration) -> (MeshKey, bool) {
+        tokio::time::sleep(pause).await;
         let started = tokio::time::Instant::now();
         let linked = async {
             let stream = self.open(&peer, Purpose::Link).await?;
@@ -312,10 +328,7 @@ impl DirectoryServer {
         if let Err(error) = linked.await {
             tracing::debug!(peer = %peer.key, error = %Chain(&error), "a link ended");
         }
-        let lasted = started.elapsed() > self.limits.backoff_max;
-        let pause = if lasted { self.limits.backoff_min } else { self.limits.backoff_max.div_f32(4.0) };
-        tokio::time::sleep(pause + pause.mul_f64(rand::random::<f64>())).await;
-        peer.key
+        (peer.key, started.elapsed() > self.limits.backoff_max)
     }
 
     fn links(&self) -> MutexGuard<'_, HashMap<u64, Link>> {

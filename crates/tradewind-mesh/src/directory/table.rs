@@ -13,6 +13,7 @@
 //! and the verdict reports it.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::ops::Bound;
 use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
@@ -48,7 +49,7 @@ impl Default for TableLimits {
             records: 1_000_000,
             records_per_writer: 256,
             record_size: 8 << 10,
-            lifetime: Seconds::new(3600),
+            lifetime: Seconds::new(3660),
             update_burst: 512,
             updates_per_second: 32,
         }
@@ -127,6 +128,36 @@ pub struct Summary {
 
 /// The digest of one part of the records.
 pub type PartDigest = [u8; 16];
+
+/// Some of the [`PARTS`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct PartSet([u8; PARTS / 8]);
+
+impl PartSet {
+    /// The parts whose digests differ.
+    #[must_use]
+    pub fn of_differences(ours: &[PartDigest], theirs: &[PartDigest]) -> Self {
+        let mut set = Self::default();
+        for (part, _) in
+            (0..=u8::MAX).zip(ours.iter().zip(theirs)).filter(|(_, (ours, theirs))| ours != theirs)
+        {
+            set.0[usize::from(part / 8)] |= 1 << (part % 8);
+        }
+        set
+    }
+
+    /// Whether the set has `part`.
+    #[must_use]
+    pub const fn contains(&self, part: u8) -> bool {
+        self.0[(part / 8) as usize] & (1 << (part % 8)) != 0
+    }
+
+    /// Whether the set has no part.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.0 == [0; PARTS / 8]
+    }
+}
 
 #[derive(Debug)]
 struct Entry {
@@ -279,16 +310,26 @@ impl Table {
         (0..=u8::MAX).map(|part| self.digest(part)).collect()
     }
 
-    /// The live records of one part in order, after `after`, at most `limit`.
+    /// The live records of `parts` after `after` up to and with `until`, ordered by part and id, at most `limit`.
     #[must_use]
-    pub fn list(&self, part: u8, after: Option<RecordId>, limit: usize) -> Vec<Summary> {
-        use std::ops::Bound::{Excluded, Included, Unbounded};
-        let first = RecordId { provider: ProviderId::default(), slot: 0 };
-        let from = after.map_or(Included((part, first)), |id| Excluded((part, id)));
+    pub fn list(
+        &self,
+        parts: &PartSet,
+        after: Option<RecordId>,
+        until: Option<RecordId>,
+        limit: usize,
+    ) -> Vec<Summary> {
+        let place = |id: RecordId| (part_of(id), id);
+        let from = after.map_or(Bound::Unbounded, |id| Bound::Excluded(place(id)));
+        let to = until.map_or(Bound::Unbounded, |id| Bound::Included(place(id)));
+        if let (Some(after), Some(until)) = (after, until)
+            && place(after) >= place(until)
+        {
+            return Vec::new();
+        }
         self.entries
-            .range((from, Unbounded))
-            .take_while(|((of, _), _)| *of == part)
-            .filter(|(_, entry)| entry.record.is_some())
+            .range((from, to))
+            .filter(|((part, _), entry)| parts.contains(*part) && entry.record.is_some())
             .map(|((_, id), entry)| Summary { id: *id, sequence: entry.sequence, digest: entry.digest })
             .take(limit)
             .collect()
@@ -350,8 +391,10 @@ impl Table {
             return *known;
         }
         let mut hasher = blake3::Hasher::new();
-        for summary in self.list(part, None, usize::MAX) {
-            hasher.update(&summary.digest.0);
+        let first = RecordId { provider: ProviderId::default(), slot: 0 };
+        let of_part = self.entries.range((part, first)..).take_while(|((of, _), _)| *of == part);
+        for (_, entry) in of_part.filter(|(_, entry)| entry.record.is_some()) {
+            hasher.update(&entry.digest.0);
         }
         let mut digest = [0; 16];
         digest.copy_from_slice(&hasher.finalize().as_bytes()[..16]);

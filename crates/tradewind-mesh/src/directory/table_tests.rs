@@ -145,19 +145,19 @@ fn listing_goes_on_where_it_stopped() {
     for slot in 0..600 {
         assert!(is_stored(&table.insert(at(u64::from(slot) / 32), record(1, slot, 1, 50, b"x"))));
     }
-    let mut seen = 0;
-    for part in 0..=u8::MAX {
-        let mut after = None;
-        loop {
-            let page = table.list(part, after, 2);
-            seen += page.len();
-            match page.last() {
-                Some(last) => after = Some(last.id),
-                None => break,
-            }
-        }
+    let all = PartSet::of_differences(&[[0; 16]; PARTS], &[[1; 16]; PARTS]);
+    let mut seen = Vec::new();
+    while let Some(last) = {
+        let page = table.list(&all, seen.last().copied(), None, 7);
+        seen.extend(page.iter().map(|line| line.id));
+        page.last().copied()
+    } {
+        assert_eq!(seen.last(), Some(&last.id));
     }
-    assert_eq!(seen, table.len());
+    assert_eq!(seen.len(), table.len());
+    let middle = table.list(&all, Some(seen[9]), Some(seen[19]), usize::MAX);
+    assert_eq!(middle.iter().map(|line| line.id).collect::<Vec<_>>(), seen[10..=19]);
+    assert!(table.list(&PartSet::default(), None, None, 10).is_empty());
 }
 
 #[derive(Debug, Clone)]
@@ -276,12 +276,10 @@ proptest! {
 
 /// Anti-entropy, in memory: `to` takes from `from` what it lacks.
 fn pull(to: &mut Table, from: &mut Table) {
-    let (ours, theirs) = (to.digests(), from.digests());
-    for part in (0..=u8::MAX).filter(|part| ours[usize::from(*part)] != theirs[usize::from(*part)]) {
-        for summary in from.list(part, None, usize::MAX) {
-            if to.wants(&summary) {
-                to.insert(at(0), from.get(summary.id).expect("listed"));
-            }
+    let differing = PartSet::of_differences(&to.digests(), &from.digests());
+    for summary in from.list(&differing, None, None, usize::MAX) {
+        if to.wants(&summary) {
+            to.insert(at(0), from.get(summary.id).expect("listed"));
         }
     }
 }

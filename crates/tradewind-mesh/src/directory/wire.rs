@@ -6,7 +6,7 @@ use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
 use super::record::{Record, RecordId};
-use super::table::{PARTS, PartDigest, Summary};
+use super::table::{PARTS, PartDigest, PartSet, Summary};
 use crate::frame::FrameError;
 
 /// Records of one message at most.
@@ -31,10 +31,10 @@ pub(crate) enum Message {
     GetDigests,
     /// The digest of every part.
     Digests(Vec<PartDigest>),
-    /// Asks for a [`Message::Listing`].
-    GetListing { part: u8, after: Option<RecordId> },
-    /// A page of a part; an empty one is the end.
-    Listing(Vec<Summary>),
+    /// Asks for a [`Message::Listing`] of some parts, from `after` on.
+    GetListing { parts: PartSet, after: Option<RecordId> },
+    /// A page, ordered by part and id, and whether there is more behind it.
+    Listing { lines: Vec<Summary>, more: bool },
     /// Asks for [`Message::Records`]; fewer than asked for may come.
     GetRecords(Vec<RecordId>),
 }
@@ -50,7 +50,7 @@ impl Message {
         let within = match &message {
             Self::Records(records) => records.len() <= MAX_BATCH,
             Self::Digests(digests) => digests.len() == PARTS,
-            Self::Listing(lines) => lines.len() <= MAX_LISTING,
+            Self::Listing { lines, more } => lines.len() <= MAX_LISTING && !(*more && lines.is_empty()),
             Self::GetRecords(ids) => ids.len() <= MAX_BATCH,
             Self::GetDigests | Self::GetListing { .. } => true,
         };
