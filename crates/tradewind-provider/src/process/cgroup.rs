@@ -153,22 +153,26 @@ impl Cgroup {
     }
 
     fn set_frozen(&self, frozen: bool) -> io::Result<bool> {
-        let Some(freezer) = self.freezer.as_ref().filter(|freezer| freezer.dir.exists()) else {
+        let Some(freezer) = &self.freezer else {
             return Ok(false);
         };
+        let (file, value) = match (freezer.version, frozen) {
+            (Version::V1, true) => ("freezer.state", "FROZEN"),
+            (Version::V1, false) => ("freezer.state", "THAWED"),
+            (Version::V2, true) => ("cgroup.freeze", "1"),
+            (Version::V2, false) => ("cgroup.freeze", "0"),
+        };
         let reached = || match freezer.version {
-            Version::V1 => {
-                Ok(freezer.read("freezer.state")?.trim() == if frozen { "FROZEN" } else { "THAWED" })
-            }
+            Version::V1 => Ok(freezer.read(file)?.trim() == value),
             Version::V2 => {
                 io::Result::Ok(freezer.field("cgroup.events", "frozen") == Some(u64::from(frozen)))
             }
         };
-        match freezer.version {
-            Version::V1 => freezer.write("freezer.state", if frozen { "FROZEN" } else { "THAWED" })?,
-            Version::V2 => freezer.write("cgroup.freeze", if frozen { "1" } else { "0" })?,
+        match freezer.write(file, value).and_then(|()| wait_until("the freezer", reached)) {
+            // It ended meanwhile, and its group with it.
+            Err(_) if !freezer.dir.exists() => Ok(true),
+            outcome => outcome.map(|()| true),
         }
-        wait_until("the freezer", reached).map(|()| true)
     }
 
     /// The processes in it.
@@ -181,7 +185,10 @@ impl Cgroup {
         self.thaw()?;
         let unified = self.controllers().find(|controller| controller.dir.join("cgroup.kill").exists());
         if let Some(unified) = unified.filter(|controller| controller.version == Version::V2) {
-            return unified.write("cgroup.kill", "1");
+            return match unified.write("cgroup.kill", "1") {
+                Err(_) if !unified.dir.exists() => Ok(()),
+                outcome => outcome,
+            };
         }
         for pid in self.members() {
             if let Some(pid) = i32::try_from(pid).ok().and_then(Pid::from_raw) {

@@ -25,7 +25,7 @@ use rustix::thread::{
     CpuSet, UnshareFlags, sched_getaffinity, sched_setaffinity, set_thread_groups, set_thread_res_gid,
     set_thread_res_uid,
 };
-use tradewind_proto::workload::Limits;
+use tradewind_proto::workload::WorkloadSpec;
 
 use super::control::{self, Event, Launch};
 use super::init;
@@ -73,7 +73,7 @@ pub(super) fn main() -> ExitCode {
 fn run(launch: Launch) -> Result<u8, LaunchError> {
     launch.cgroup.join().map_err(io_error("join the control group"))?;
     if launch.cgroup.cpu.is_none() {
-        confine_to_cpus(&launch.spec.limits).map_err(io_error("confine the job to its CPUs"))?;
+        confine_to_cpus(&launch.spec).map_err(io_error("confine the job to its CPUs"))?;
     }
     let places = match launch.user {
         Some(user) => stage(&launch.work, user)?,
@@ -146,12 +146,14 @@ fn become_user(user: u32) -> io::Result<()> {
     Ok(set_dumpable_behavior(DumpableBehavior::Dumpable)?)
 }
 
-/// Stands in for the CPU controller: as many whole CPUs as the limit needs.
-fn confine_to_cpus(limits: &Limits) -> io::Result<()> {
+/// Stands in for the CPU controller: as many whole CPUs as the limit needs, other ones for other leases.
+fn confine_to_cpus(spec: &WorkloadSpec) -> io::Result<()> {
     let allowed = sched_getaffinity(None)?;
+    let cpus: Vec<usize> = (0..CpuSet::MAX_CPU).filter(|&cpu| allowed.is_set(cpu)).collect();
+    let wanted = usize::try_from(spec.limits.cpu_millis.div_ceil(1000)).unwrap_or(usize::MAX).max(1);
     let mut lent = CpuSet::new();
-    let wanted = usize::try_from(limits.cpu_millis.div_ceil(1000)).unwrap_or(usize::MAX).max(1);
-    (0..CpuSet::MAX_CPU).filter(|&cpu| allowed.is_set(cpu)).take(wanted).for_each(|cpu| lent.set(cpu));
+    let first = usize::from(spec.lease.get()[0]);
+    cpus.iter().cycle().skip(first % cpus.len().max(1)).take(wanted.min(cpus.len())).for_each(|&cpu| lent.set(cpu));
     Ok(sched_setaffinity(None, &lent)?)
 }
 

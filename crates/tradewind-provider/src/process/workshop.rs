@@ -234,9 +234,7 @@ impl Workshop {
     fn live(&self, lease: LeaseId) -> Result<Live, RuntimeError> {
         match self.fate(lease)? {
             Fate::Running(live) => Ok(live),
-            Fate::Absent | Fate::Unstarted | Fate::Exited(_) | Fate::Lost => {
-                Err(RuntimeError::Absent(lease))
-            }
+            Fate::Absent | Fate::Unstarted | Fate::Exited(_) | Fate::Lost => Err(RuntimeError::Absent(lease)),
         }
     }
 

@@ -114,6 +114,13 @@ impl Fixture {
         }
     }
 
+    /// Whether this host gives the runtime no control groups: memory is then refused by an rlimit instead of a kill, and CPU
+    /// lent by whole ones.
+    async fn approximates(&self) -> bool {
+        let findings = self.runtime.readiness().await.findings;
+        findings.iter().any(|finding| finding.problem.contains("no control group"))
+    }
+
     /// Starts it and waits for its end.
     pub(crate) async fn run(&self, job: &Job) -> Exit {
         self.start(job).await.expect("start");
@@ -406,6 +413,10 @@ pub(crate) async fn memory_is_bounded_and_reported(f: &Fixture) {
     let mut job = f.job("./busybox dd if=/dev/zero of=/dev/null bs=512M count=1; echo survived");
     job.spec.limits.memory = Bytes::mib(64);
     let exit = f.run(&job).await;
+    if f.approximates().await {
+        assert!(!f.log(job.lease()).await.contains("records out"), "it got more than its limit");
+        return f.clear(&job).await;
+    }
     assert!(exit.out_of_memory, "the job may exit with any code ({}), the kill is told", exit.code);
     f.clear(&job).await;
 }
@@ -444,7 +455,8 @@ pub(crate) async fn cpu_is_bounded_and_metered(f: &Fixture) {
     let used = u128::from(usage.cpu_ms - before);
     let elapsed = begin.elapsed().as_millis();
     assert!(used >= 50, "{used} ms of CPU were metered in {elapsed} ms");
-    assert!(used <= elapsed / 2, "{used} ms of CPU in {elapsed} ms with a quarter of a CPU");
+    let share = if f.approximates().await { elapsed + elapsed / 10 } else { elapsed / 2 };
+    assert!(used <= share, "{used} ms of CPU in {elapsed} ms with a quarter of a CPU");
     assert!(usage.memory > Bytes::ZERO && usage.memory_peak >= usage.memory);
     assert!(usage.disk > Bytes::mib(1), "busybox alone is more: {}", usage.disk);
     f.clear(&job).await;
