@@ -156,6 +156,11 @@ impl Engine {
         self.make_blocks_on_demand();
         loop {
             let command = match self.next_tick() {
+                // A stream of commands must not keep a block from its time.
+                Some(Duration::ZERO) => {
+                    self.tick();
+                    continue;
+                }
                 Some(wait) => match tokio::time::timeout(wait, commands.recv()).await {
                     Ok(command) => command,
                     Err(_) => {

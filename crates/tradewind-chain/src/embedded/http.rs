@@ -27,7 +27,7 @@ use super::rpc::Rpc;
 const BODY: usize = 5 << 20;
 /// Requests in one batch.
 const BATCH: usize = 256;
-/// Requests that are worked on at once.
+/// Requests that are worked on at once; others wait.
 const REQUESTS: usize = 256;
 /// Connections that are open at once.
 const CONNECTIONS: usize = 512;
@@ -166,10 +166,11 @@ async fn answer(State(server): State<Server>, headers: HeaderMap, body: Bytes) -
     if !is_json(&headers) {
         return (StatusCode::UNSUPPORTED_MEDIA_TYPE, "content type must be application/json").into_response();
     }
-    let Ok(_permit) = server.requests.try_acquire() else {
-        return (StatusCode::SERVICE_UNAVAILABLE, "too many requests at once").into_response();
+    let work = async {
+        let _permit = server.requests.acquire().await;
+        dispatch(&server.rpc, &body).await
     };
-    match tokio::time::timeout(REQUEST_TIME, dispatch(&server.rpc, &body)).await {
+    match tokio::time::timeout(REQUEST_TIME, work).await {
         Ok(Some(reply)) => Json(reply).into_response(),
         Ok(None) => StatusCode::OK.into_response(),
         Err(_) => Json(Reply::failure(null(), Fault::busy("the request timed out"))).into_response(),

@@ -1,7 +1,7 @@
 //! Transactions that were accepted and are not in a block yet: bounded, ordered by nonce, replaceable for a
 //! higher fee.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use alloy::consensus::transaction::SignerRecoverable as _;
 use alloy::consensus::{Transaction as _, TxEnvelope, TxType};
@@ -248,6 +248,11 @@ impl Pool {
 
     pub(crate) fn iter(&self) -> impl Iterator<Item = &Pooled> {
         self.by_sender.values().flat_map(BTreeMap::values)
+    }
+
+    /// The nonces of `sender` that wait.
+    pub(crate) fn nonces(&self, sender: Address) -> BTreeSet<u64> {
+        self.by_sender.get(&sender).map(|queue| queue.keys().copied().collect()).unwrap_or_default()
     }
 
     /// What can go into a block at `base_fee`, in order of arrival with each sender's nonces in order, up to

@@ -8,12 +8,14 @@ use alloy::primitives::{Address, U256};
 use alloy::providers::Provider as _;
 use alloy::signers::SignerSync as _;
 use alloy::signers::local::PrivateKeySigner;
+use rand::{RngExt as _, SeedableRng as _};
 
 use super::store::faulty::Disk;
 use super::*;
 
 const CAROL: Address = Address::repeat_byte(0xca);
 
+#[derive(Clone)]
 struct Bench {
     disk: Disk,
     key: PrivateKeySigner,
@@ -68,12 +70,39 @@ async fn a_write_that_fails_refuses_its_transactions_and_keeps_the_others() {
     bench.ledger.audit().expect("the history re-executes");
 }
 
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_loss_of_power_takes_nothing_acknowledged() {
+    let seed = rand::rng().random();
+    let mut random = rand_chacha::ChaCha8Rng::seed_from_u64(seed);
+    let bench = Bench::new();
+    let mut acknowledged = 0;
+    for _ in 0..25 {
+        let sending = tokio::spawn({
+            let bench = bench.clone();
+            async move { bench.send(acknowledged).await.expect("it is accepted") }
+        });
+        let mut lost = vec![(acknowledged, bench.disk.after_power_loss(&mut random))];
+        while !sending.is_finished() {
+            lost.push((acknowledged, bench.disk.after_power_loss(&mut random)));
+            tokio::time::sleep(Duration::from_micros(random.random_range(0..2000))).await;
+        }
+        sending.await.expect("it is sent");
+        acknowledged += 1;
+        lost.push((acknowledged, bench.disk.after_power_loss(&mut random)));
+        for (certain, disk) in lost {
+            let survivor = open(&disk, &bench.key);
+            let sent = survivor.audit().unwrap_or_else(|error| panic!("seed {seed}: {error}")).transactions;
+            assert!(sent >= certain, "seed {seed}: {sent} of {certain} acknowledged transactions are left");
+        }
+    }
+}
+
 #[tokio::test]
 async fn a_sync_that_fails_is_answered_by_what_is_durable() {
     for _ in 0..4 {
         let bench = Bench::new();
         bench.send(0).await.expect("it is accepted");
-        bench.disk.set_lying(true);
+        bench.disk.fail_next_sync();
         let accepted = bench.send(1).await.is_ok();
         tokio::time::sleep(Duration::from_millis(300)).await;
         let sent = if accepted { 2 } else { 1 };

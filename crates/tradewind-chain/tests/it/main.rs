@@ -1,6 +1,11 @@
 //! One binary with all integration tests of the crate.
 
-#![expect(clippy::expect_used, clippy::panic, reason = "what a test cannot set up has failed it")]
+#![expect(
+    clippy::expect_used,
+    clippy::panic,
+    clippy::unwrap_used,
+    reason = "what a test cannot set up has failed it"
+)]
 
 mod client_failover;
 mod client_faults;

@@ -45,13 +45,7 @@ impl Rpc {
         let address: Address = params.required(0)?;
         let id = params.block(1)?;
         // The pool first: a transaction that is mined between the two looks must not be missed by both.
-        let waiting = (id == BlockId::pending()).then(|| {
-            let pool = lock(&self.shared.pool);
-            pool.iter()
-                .filter(|pooled| pooled.sender == address)
-                .map(|pooled| pooled.transaction.nonce())
-                .collect::<std::collections::BTreeSet<_>>()
-        });
+        let waiting = (id == BlockId::pending()).then(|| lock(&self.shared.pool).nonces(address));
         let mut nonce = self.state_at(id)?.account(address)?.map_or(0, |account| account.nonce);
         while waiting.as_ref().is_some_and(|waiting| waiting.contains(&nonce)) {
             nonce += 1;
