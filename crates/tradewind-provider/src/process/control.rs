@@ -1,7 +1,7 @@
 //! What shim, launcher and PID 1 say to each other over one sequenced-packet socket pair.
 //!
 //! ```text
-//! shim ──Launch──► launcher        shim ──signal number──► PID 1
+//! shim ──Launch, GO──► launcher    shim ──signal number──► PID 1
 //! shim ◄─────────── Event ──────── launcher, PID 1
 //! ```
 //!
@@ -20,6 +20,9 @@ use super::cgroup::Cgroup;
 
 /// The largest packet; below the kernel's default send buffer.
 pub(super) const PACKET_MAX: usize = 160 << 10;
+
+/// Lets the launcher go on: it is on disk that this workload was started.
+pub(super) const GO: u8 = b'g';
 
 /// What the launcher needs. It travels in memory only, since it carries the secrets.
 #[derive(Serialize, Deserialize)]
@@ -72,6 +75,13 @@ pub(super) fn send<T: Serialize>(socket: impl AsFd, message: &T) -> io::Result<(
 pub(super) fn send_raw(socket: impl AsFd, packet: &[u8]) -> io::Result<()> {
     rustix::net::send(socket, packet, SendFlags::NOSIGNAL)?;
     Ok(())
+}
+
+/// Waits for [`GO`]; `false` when the shim is gone.
+pub(super) fn may_go(socket: impl AsFd) -> io::Result<bool> {
+    let mut packet = [0u8; 1];
+    let (length, _) = recv(socket, &mut packet[..], RecvFlags::empty())?;
+    Ok(length == 1 && packet == [GO])
 }
 
 /// The next message, or `None` at the end.

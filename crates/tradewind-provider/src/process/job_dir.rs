@@ -141,6 +141,11 @@ impl JobDir {
         File::open(&self.path)?.sync_all()
     }
 
+    /// Sees to it that what [`note`](Self::note) wrote stays.
+    pub(super) fn settle(&self, name: &str) -> io::Result<()> {
+        File::open(self.file(name))?.sync_all()
+    }
+
     /// Replaces a file that may be lost with the machine.
     pub(super) fn note<T: Serialize>(&self, name: &str, value: &T) -> io::Result<()> {
         let draft = self.file(&format!("{name}.new"));

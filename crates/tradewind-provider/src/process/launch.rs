@@ -80,6 +80,9 @@ fn run(launch: Launch) -> Result<u8, LaunchError> {
         None => Places { root: launch.root.clone(), work: launch.work.clone() },
     };
     let container = sandbox(&launch, &places)?;
+    if !control::may_go(rustix::stdio::stdin()).map_err(io_error("wait for the shim"))? {
+        return Ok(init::FAILED);
+    }
     let (spec, secrets) = (launch.spec, launch.secrets);
     let mut command = enter(&container, move || i32::from(init::main(&spec, &secrets)));
     let mut child = command.current_dir("/work").spawn()?;
@@ -153,7 +156,11 @@ fn confine_to_cpus(spec: &WorkloadSpec) -> io::Result<()> {
     let wanted = usize::try_from(spec.limits.cpu_millis.div_ceil(1000)).unwrap_or(usize::MAX).max(1);
     let mut lent = CpuSet::new();
     let first = usize::from(spec.lease.get()[0]);
-    cpus.iter().cycle().skip(first % cpus.len().max(1)).take(wanted.min(cpus.len())).for_each(|&cpu| lent.set(cpu));
+    cpus.iter()
+        .cycle()
+        .skip(first % cpus.len().max(1))
+        .take(wanted.min(cpus.len()))
+        .for_each(|&cpu| lent.set(cpu));
     Ok(sched_setaffinity(None, &lent)?)
 }
 

@@ -10,7 +10,9 @@ use super::job_dir::{JobDir, Order};
 use super::{disk, tree};
 
 /// Between two looks, at the least.
-const TICK: Duration = Duration::from_millis(250);
+const TICK: Duration = Duration::from_millis(500);
+/// The same for a job that has used more than half of its disk.
+const TICK_TIGHT: Duration = Duration::from_millis(100);
 /// And at the most, however long a look takes.
 const TICK_MAX: Duration = Duration::from_secs(5);
 /// A look may take one part in so many of the time.
@@ -59,7 +61,9 @@ impl Meter {
         let usage = self.read(false);
         // The agent sees the last one that could be written.
         let _ = dir.note("usage.json", &usage);
-        self.next = Instant::now() + (begin.elapsed() * TICK_SHARE).clamp(TICK, TICK_MAX);
+        let tight = usage.disk.get() > self.limits.disk.get() / 2;
+        let least = if tight { TICK_TIGHT } else { TICK };
+        self.next = Instant::now() + (begin.elapsed() * TICK_SHARE).clamp(least, TICK_MAX);
         excess
     }
 

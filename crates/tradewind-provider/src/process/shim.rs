@@ -138,16 +138,6 @@ impl Supervisor {
         let me = tree::process(std::process::id()).ok_or(io::ErrorKind::NotFound)?;
         let addresses: io::Result<_> =
             listeners.iter().map(|(&port, listener)| Ok((port, listener.local_addr()?.port()))).collect();
-        cgroup.create(&order.spec.limits)?;
-        let record = ShimRecord {
-            pid: me.pid,
-            start_time: me.start_time,
-            boot_id: boot_id()?,
-            since: now(),
-            cgroup: cgroup.clone(),
-            ports: addresses?,
-        };
-        dir.write("shim.json", &record)?;
         let (log_pipe, log_end) = log_pipe(order.user)?;
         let (control, control_end) = control::pair()?;
         let launcher = Command::new(SELF)
@@ -158,6 +148,7 @@ impl Supervisor {
             .stderr(log_end)
             .spawn()?;
         let launcher_end = pidfd(launcher.id())?;
+        cgroup.create(&order.spec.limits)?;
         let root = dir.file("root");
         fs::create_dir_all(&root)?;
         let launch = Launch {
@@ -169,6 +160,17 @@ impl Supervisor {
             cgroup: cgroup.clone(),
         };
         control::send(&control, &launch)?;
+        // While the launcher gets ready, this reaches the disk.
+        let record = ShimRecord {
+            pid: me.pid,
+            start_time: me.start_time,
+            boot_id: boot_id()?,
+            since: now(),
+            cgroup: cgroup.clone(),
+            ports: addresses?,
+        };
+        dir.write("shim.json", &record)?;
+        control::send_raw(&control, &[control::GO])?;
         let meter = Meter::new(&order, cgroup.clone(), launcher.id());
         Ok(Self {
             dir,

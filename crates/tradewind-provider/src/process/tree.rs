@@ -1,13 +1,12 @@
 //! Processes as `/proc` shows them: identity, descent, and consumption where there is no cgroup to ask.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::fs;
 
 /// One process.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Process {
     pub(super) pid: u32,
-    pub(super) parent: u32,
     pub(super) zombie: bool,
     /// Clock ticks since boot.
     pub(super) start_time: u64,
@@ -29,7 +28,6 @@ fn parse(stat: &str) -> Option<Process> {
     let number = |index: usize| -> Option<u64> { fields.get(index)?.parse().ok() };
     Some(Process {
         pid: pid.parse().ok()?,
-        parent: u32::try_from(number(1)?).ok()?,
         zombie: matches!(*fields.first()?, "Z" | "X"),
         cpu_ticks: number(11)? + number(12)? + number(13)? + number(14)?,
         start_time: number(19)?,
@@ -39,24 +37,27 @@ fn parse(stat: &str) -> Option<Process> {
 
 /// `root` and all that descends from it.
 pub(super) fn descendants(root: u32) -> Vec<Process> {
-    let Ok(entries) = fs::read_dir("/proc") else {
-        return Vec::new();
-    };
-    let all: BTreeMap<u32, Process> = entries
-        .filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok())
-        .filter_map(|pid| Some((pid, process(pid)?)))
-        .collect();
-    let mut children: BTreeMap<u32, Vec<u32>> = BTreeMap::new();
-    for process in all.values() {
-        children.entry(process.parent).or_default().push(process.pid);
-    }
-    let (mut found, mut open) = (BTreeSet::new(), vec![root]);
+    let (mut found, mut open) = (BTreeMap::new(), vec![root]);
     while let Some(pid) = open.pop() {
-        if found.insert(pid) {
-            open.extend(children.get(&pid).into_iter().flatten());
+        if let Some(process) = process(pid)
+            && found.insert(pid, process).is_none()
+        {
+            open.extend(children(pid));
         }
     }
-    found.into_iter().filter_map(|pid| all.get(&pid).copied()).collect()
+    found.into_values().collect()
+}
+
+/// The children of all of a process's threads.
+fn children(pid: u32) -> Vec<u32> {
+    let Ok(threads) = fs::read_dir(format!("/proc/{pid}/task")) else {
+        return Vec::new();
+    };
+    let lists =
+        threads.flatten().filter_map(|thread| fs::read_to_string(thread.path().join("children")).ok());
+    lists
+        .flat_map(|list| list.split_whitespace().filter_map(|pid| pid.parse().ok()).collect::<Vec<u32>>())
+        .collect()
 }
 
 #[cfg(test)]
@@ -68,7 +69,7 @@ mod tests {
         let line =
             "42 (a) R (b) S 7 42 42 0 -1 4194560 1 0 0 0 3 4 5 6 20 0 1 0 990 1 77 18446744073709551615";
         let process = parse(line).unwrap();
-        assert_eq!((process.pid, process.parent, process.zombie), (42, 7, false));
+        assert_eq!((process.pid, process.zombie), (42, false));
         assert_eq!((process.cpu_ticks, process.start_time, process.resident_pages), (18, 990, 77));
     }
 

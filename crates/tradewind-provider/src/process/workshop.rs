@@ -11,7 +11,7 @@ use std::fs::{self, File, OpenOptions};
 use std::io::{self, BufRead, BufReader, Read, Write};
 use std::os::fd::AsFd;
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
@@ -81,7 +81,7 @@ impl Workshop {
         self.host.missing()
     }
 
-    pub(super) fn jobs(&self) -> &std::path::Path {
+    pub(super) fn jobs(&self) -> &Path {
         &self.jobs
     }
 
@@ -157,7 +157,7 @@ impl Workshop {
         let work = volumes.work.canonicalize().map_err(RuntimeError::io("find the work directory"))?;
         let user = if self.privileged() { Some(self.lend_user()?) } else { None };
         let order = Order { spec: spec.clone(), work, user };
-        dir.write("spec.json", &order).map_err(RuntimeError::io("write the job's order"))?;
+        dir.note("spec.json", &order).map_err(RuntimeError::io("write the job's order"))?;
         if let Some(user) = user {
             disk::lend(&order.work, user).map_err(RuntimeError::io("lend the work directory"))?;
         }
@@ -190,7 +190,7 @@ impl Workshop {
             .stderr(Stdio::null())
             .spawn()
             .map_err(doing())?;
-        let answer = hand_over(&mut child, &packet).map_err(doing());
+        let answer = hand_over(&mut child, &packet, &assignment.dir).map_err(doing());
         self.shims.lock().unwrap_or_else(PoisonError::into_inner).push(child);
         answer
     }
@@ -331,10 +331,12 @@ impl Workshop {
 }
 
 /// Writes the assignment and reads the answer.
-fn hand_over(child: &mut Child, packet: &[u8]) -> io::Result<Report> {
+fn hand_over(child: &mut Child, packet: &[u8], dir: &Path) -> io::Result<Report> {
     let mut input = child.stdin.take().ok_or(io::ErrorKind::BrokenPipe)?;
     input.write_all(packet)?;
     drop(input);
+    // While the shim gets ready, this reaches the disk.
+    JobDir::at(dir.to_owned()).settle("spec.json")?;
     let output = child.stdout.take().ok_or(io::ErrorKind::BrokenPipe)?;
     let timeout = Timespec::try_from(START_PATIENCE).map_err(io::Error::other)?;
     let mut fds = [PollFd::new(&output, PollFlags::IN)];
