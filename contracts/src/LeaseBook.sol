@@ -8,9 +8,10 @@ import {ILeases} from "./interfaces/ILeases.sol";
 import {IRegistry} from "./interfaces/IRegistry.sol";
 import {IRemedyActions} from "./interfaces/IRemedies.sol";
 import {Actions} from "./libraries/Actions.sol";
+import {Clean} from "./libraries/Clean.sol";
 import {Rules} from "./libraries/Rules.sol";
 import {BUYER_FEE, CHALLENGED, LeaseWord, State} from "./types/LeaseWord.sol";
-import {ColdParameters, HotParameters} from "./types/Parameters.sol";
+import {ColdParameters, HotWord} from "./types/Parameters.sol";
 import {BASIS_POINTS, LeaseTerms, Voucher} from "./types/Terms.sol";
 
 /// @title The state of every lease
@@ -33,43 +34,62 @@ abstract contract LeaseBook is Ledger {
     mapping(bytes32 id => Remedy) internal _remedies;
     /// @dev When a buyer's lease with a provider last defaulted, by `_pair`.
     mapping(bytes32 pair => uint256) internal _lastDefault;
-    mapping(uint32 version => HotParameters) internal _hot;
+    /// @dev A version's word for each token, so that an opening reads one word to know that both are active. The
+    /// word under the zero token is the version's own.
+    mapping(uint256 versionAndToken => HotWord) private _hotWords;
+    address[] internal _tokens;
     mapping(uint32 version => ColdParameters) internal _cold;
     uint32 internal _latestVersion;
+
+    function _hot(LeaseTerms calldata terms) internal view returns (HotWord) {
+        return _hotOf(Clean.version(terms), Clean.token(terms));
+    }
+
+    function _hotOf(uint256 version, address token) internal view returns (HotWord) {
+        return _hotWords[version << 160 | uint160(token)];
+    }
+
+    /// @dev Writes a version's own word and, from it, the word of each token.
+    function _setHot(uint256 version, HotWord own) internal {
+        _hotWords[version << 160] = own;
+        for (uint256 i; i < _tokens.length; ++i) {
+            address token = _tokens[i];
+            _hotWords[version << 160 | uint160(token)] =
+                own.withActive(own.isActive() && _pools[token].allowed);
+        }
+    }
 
     function _registry() internal view virtual returns (IRegistry);
 
     /// @dev Ends the work and the payments; the bond waits until `bondDelay` passed.
-    function _settleLease(LeaseTerms calldata terms, bytes32 id, LeaseWord current, HotParameters memory hot)
-        internal
-    {
+    function _settleLease(LeaseTerms calldata terms, bytes32 id, LeaseWord current, HotWord hot) internal {
         uint96 paid = current.paid();
         uint96 forfeited = Rules.forfeited(terms, current);
-        uint96 refunded = terms.deposit - paid - forfeited;
-        if (current.has(BUYER_FEE)) refunded -= terms.buyerBreakFee;
-        uint256 bondDue = block.timestamp + hot.bondDelay;
+        uint96 refunded = Clean.deposit(terms) - paid - forfeited;
+        if (current.has(BUYER_FEE)) refunded -= Clean.buyerBreakFee(terms);
+        uint256 bondDue = block.timestamp + hot.bondDelay();
         _words[id] = current.withState(State.Settled).withDueAt(bondDue);
-        uint96 fee = _collectFee(terms.token, paid, forfeited, hot);
-        _credit(terms.token, terms.buyer, refunded);
+        uint256 fee = Rules.fee(paid, hot.feeBps());
+        _collectFee(Clean.token(terms), fee, forfeited, hot);
+        _credit(Clean.token(terms), Clean.buyer(terms), refunded);
         _release(terms);
-        emit ILeases.LeaseSettled(id, paid, refunded, forfeited, fee, uint40(bondDue));
+        emit ILeases.LeaseSettled(id, paid, refunded, forfeited, uint96(fee), uint40(bondDue));
     }
 
-    function _collectFee(address token, uint96 paid, uint96 forfeited, HotParameters memory hot)
-        internal
-        returns (uint96 fee)
-    {
-        fee = Rules.fee(paid, hot.feeBps);
-        uint256 toSink = uint256(fee) * hot.sinkBps / BASIS_POINTS;
-        _fill(token, toSink + forfeited, fee - toSink);
+    /// @dev Moves the fee on what was paid, and a forfeited prepayment, into the pools.
+    function _collectFee(address token, uint256 fee, uint256 forfeited, HotWord hot) internal {
+        unchecked {
+            uint256 toSink = fee * hot.sinkBps() / BASIS_POINTS;
+            _fill(token, toSink + forfeited, fee - toSink);
+        }
     }
 
     function _release(LeaseTerms calldata terms) internal {
-        if (terms.device != 0) _registry().release(terms.device, terms.units);
+        if (terms.device != 0) _registry().releaseUnits(terms.device, Clean.units(terms));
     }
 
     function _find(LeaseTerms calldata terms) internal view returns (bytes32 id, LeaseWord current) {
-        id = _hashTypedDataV4(Actions.hash(terms));
+        id = _digest(Actions.hash(terms));
         current = _words[id];
     }
 
@@ -91,62 +111,71 @@ abstract contract LeaseBook is Ledger {
     }
 
     /// @dev Raises `paid` to a voucher's amount and credits the provider with the difference, less the fee on it.
-    /// Fees are reckoned on the cumulative, so that splitting settlements changes nothing.
     function _apply(
         LeaseTerms calldata terms,
         bytes32 id,
         LeaseWord current,
-        HotParameters memory hot,
+        HotWord hot,
         Voucher calldata voucher,
-        bytes calldata signature,
-        bool last
+        bytes calldata signature
     ) internal returns (LeaseWord) {
+        if (voucher.last) revert ILeases.UnexpectedLast(true);
         if (voucher.lease != id) revert ILeases.WrongLease(id, voucher.lease);
-        if (voucher.last != last) revert ILeases.UnexpectedLast(voucher.last);
-        uint96 paid = current.paid();
         uint96 cumulative = voucher.cumulative;
-        if (!last && cumulative <= paid) return current;
-
-        uint256 moment = _moment(current, hot.window, block.timestamp);
-        if (voucher.notBefore > moment) revert ILeases.VoucherNotYetValid(voucher.notBefore, moment);
-        uint256 most = Rules.cap(terms, moment);
-        if (cumulative < terms.prepay || cumulative > most) {
-            revert ILeases.CumulativeOutOfRange(cumulative, terms.prepay, most);
-        }
-        bytes32 digest = _hashTypedDataV4(Actions.hash(voucher));
-        bool byMeter = (!last || terms.meterMaySignLast) && _signedByKey(terms.meter, digest, signature);
-        if (!byMeter) {
-            if (!last) revert InvalidSignature(terms.meter, digest);
-            _checkSigner(terms.buyer, digest, signature);
-        }
+        uint256 paid = current.paid();
         if (cumulative <= paid) return current;
 
-        uint256 feeGrowth = Rules.fee(cumulative, hot.feeBps) - Rules.fee(paid, hot.feeBps);
-        _credit(terms.token, terms.provider, cumulative - paid - feeGrowth);
+        bytes32 digest = _checkVoucher(terms, current, hot, voucher);
+        address meter = Clean.meter(terms);
+        if (!_signedByKey(meter, digest, signature)) revert InvalidSignature(meter, digest);
+        _credit(Clean.token(terms), Clean.provider(terms), _earnings(paid, cumulative, hot));
         current = current.withPaid(cumulative);
-        if (!last) {
-            emit ILeases.VoucherSettled(id, cumulative);
-            if (
-                current.state() == State.NoticedUnpaid
-                    && cumulative >= Rules.due(terms, current.noticeAt(), 0)
-            ) {
-                current = current.withState(State.Open);
-                emit ILeases.NoticeCured(id);
-            }
+        emit ILeases.VoucherSettled(id, cumulative);
+        if (current.state() == State.NoticedUnpaid && cumulative >= Rules.due(terms, current.noticeAt(), 0)) {
+            current = current.withState(State.Open);
+            emit ILeases.NoticeCured(id);
         }
         return current;
     }
 
+    /// @dev What a voucher says is due by now and within [prepay, cap].
+    /// @return digest What its signer signed.
+    function _checkVoucher(
+        LeaseTerms calldata terms,
+        LeaseWord current,
+        HotWord hot,
+        Voucher calldata voucher
+    ) internal view returns (bytes32 digest) {
+        uint256 moment = _moment(current, hot, block.timestamp);
+        if (voucher.notBefore > moment) revert ILeases.VoucherNotYetValid(voucher.notBefore, moment);
+        uint256 most = Rules.cap(terms, moment);
+        uint256 cumulative = voucher.cumulative;
+        if (cumulative < Clean.prepay(terms) || cumulative > most) {
+            revert ILeases.CumulativeOutOfRange(cumulative, Clean.prepay(terms), most);
+        }
+        return _digest(Actions.hash(voucher));
+    }
+
+    /// @dev The provider's share when `paid` grows. Fees are reckoned on the cumulative, so that splitting
+    /// settlements changes nothing; a fee grows slower than what it is on.
+    function _earnings(uint256 paid, uint256 cumulative, HotWord hot) internal pure returns (uint256) {
+        unchecked {
+            uint256 feeBps = hot.feeBps();
+            return cumulative - paid - (Rules.fee(cumulative, feeBps) - Rules.fee(paid, feeBps));
+        }
+    }
+
     /// @dev The instant that counts at `time`: a closing lease's clock stopped when the buyer asked.
-    function _moment(LeaseWord current, uint256 window, uint256 time) internal pure returns (uint256) {
+    function _moment(LeaseWord current, HotWord hot, uint256 time) internal pure returns (uint256) {
         if (current.state() != State.Closing) return time;
-        return Math.min(time, current.dueAt() - window);
+        return Math.min(time, current.dueAt() - hot.window());
     }
 
     function _emitClosed(
         LeaseTerms calldata terms,
         bytes32 id,
         LeaseWord current,
+        uint256 fee,
         uint96 buyerFee,
         uint96 bondToBuyer
     ) internal {
@@ -155,12 +184,11 @@ abstract contract LeaseBook is Ledger {
         emit ILeases.LeaseClosed(
             id,
             paid,
-            terms.deposit - paid - forfeited - buyerFee,
+            Clean.deposit(terms) - paid - forfeited - buyerFee,
             forfeited,
-            Rules.fee(paid, _hot[terms.version].feeBps),
+            uint96(fee),
             buyerFee,
-            bondToBuyer,
-            terms.bond - bondToBuyer
+            bondToBuyer
         );
     }
 }

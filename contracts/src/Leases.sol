@@ -8,12 +8,12 @@ import {Math} from "@openzeppelin/contracts/utils/math/Math.sol";
 import {LeaseBook} from "./LeaseBook.sol";
 import {ParameterBook} from "./ParameterBook.sol";
 import {Registry} from "./Registry.sol";
-import {Vault} from "./Vault.sol";
 import {Verdict} from "./interfaces/ICourt.sol";
 import {ILeases, TermsFault} from "./interfaces/ILeases.sol";
 import {IRegistry, RegistryConfig} from "./interfaces/IRegistry.sol";
 import {IRemedies, IRemedyActions, LeaseView, Reason} from "./interfaces/IRemedies.sol";
 import {Actions} from "./libraries/Actions.sol";
+import {Clean} from "./libraries/Clean.sol";
 import {Rules} from "./libraries/Rules.sol";
 import {Auth} from "./types/Authorization.sol";
 import {
@@ -29,7 +29,7 @@ import {
     State,
     openedLease
 } from "./types/LeaseWord.sol";
-import {HotParameters, Parameters, VERSION_ACTIVE, VERSION_HAS_MEMBERS} from "./types/Parameters.sol";
+import {HotWord, Parameters} from "./types/Parameters.sol";
 import {
     BASIS_POINTS,
     CheckpointRecord,
@@ -43,7 +43,7 @@ import {
 /// @title Leases
 /// @notice See {ILeases}. One word a lease; the terms come back as calldata.
 /// @dev No exit reads pause, membership, court or any token: they move balances in here, and {withdraw} sends coins.
-contract Leases is ILeases, IRemedies, ParameterBook, Vault {
+contract Leases is ILeases, IRemedies, ParameterBook {
     IRegistry private immutable _REGISTRY;
     address private immutable _REMEDIES;
 
@@ -79,7 +79,7 @@ contract Leases is ILeases, IRemedies, ParameterBook, Vault {
     /// @inheritdoc ILeases
     function settle(LeaseTerms calldata terms, Voucher calldata voucher, bytes calldata signature) external {
         (bytes32 id, LeaseWord before) = _live(terms);
-        LeaseWord next = _apply(terms, id, before, _hot[terms.version], voucher, signature, false);
+        LeaseWord next = _apply(terms, id, before, _hot(terms), voucher, signature);
         if (LeaseWord.unwrap(next) != LeaseWord.unwrap(before)) _words[id] = next;
     }
 
@@ -113,13 +113,17 @@ contract Leases is ILeases, IRemedies, ParameterBook, Vault {
         LeaseTerms calldata next,
         bytes calldata buyerSignature,
         bytes calldata providerSignature
-    ) external returns (bytes32) {
+    ) external returns (bytes32 id) {
         if (!voucher.last) revert UnexpectedLast(false);
         bytes32 parent = _close(terms, voucher, voucherSignature, auth);
-        if (next.parent != parent || next.buyer != terms.buyer || next.provider != terms.provider) {
+        if (
+            next.parent != parent || Clean.buyer(next) != Clean.buyer(terms)
+                || Clean.provider(next) != Clean.provider(terms)
+        ) {
             revert InvalidTerms(leaseId(next), TermsFault.Parent);
         }
-        return _open(next, buyerSignature, providerSignature);
+        id = _open(next, buyerSignature, providerSignature);
+        emit LeaseExtended(parent, id);
     }
 
     /// @inheritdoc IRemedyActions
@@ -219,27 +223,27 @@ contract Leases is ILeases, IRemedies, ParameterBook, Vault {
     /// @inheritdoc ILeases
     function cap(LeaseTerms calldata terms, uint40 time) external view returns (uint256) {
         (, LeaseWord current) = _find(terms);
-        return Rules.cap(terms, _moment(current, _hot[terms.version].window, time));
+        return Rules.cap(terms, _moment(current, _hot(terms), time));
     }
 
     /// @inheritdoc ILeases
     function dueAt(LeaseTerms calldata terms, uint40 time) external pure returns (uint256) {
-        return Rules.due(terms, time, terms.schedule.slack);
+        return Rules.due(terms, time, Clean.slack(terms));
     }
 
     /// @inheritdoc ILeases
     function leaseId(LeaseTerms calldata terms) public view returns (bytes32) {
-        return _hashTypedDataV4(Actions.hash(terms));
+        return _digest(Actions.hash(terms));
     }
 
     /// @inheritdoc ILeases
     function voucherDigest(Voucher calldata voucher) external view returns (bytes32) {
-        return _hashTypedDataV4(Actions.hash(voucher));
+        return _digest(Actions.hash(voucher));
     }
 
     /// @inheritdoc IRemedies
     function checkpointDigest(CheckpointRecord calldata record) external view returns (bytes32) {
-        return _hashTypedDataV4(Actions.hash(record));
+        return _digest(Actions.hash(record));
     }
 
     /// @inheritdoc ILeases
@@ -275,39 +279,40 @@ contract Leases is ILeases, IRemedies, ParameterBook, Vault {
         id = leaseId(terms);
         State found = _words[id].state();
         if (found != State.None) revert WrongState(id, found);
-        HotParameters memory hot = _hot[terms.version];
-        if (hot.flags & VERSION_ACTIVE == 0) revert VersionInactive(terms.version);
-        _requireAllowed(terms.token);
+        HotWord hot = _hot(terms);
         Rules.check(terms, id, hot);
-        _checkSigner(terms.buyer, id, buyerSignature);
-        _checkSigner(terms.provider, id, providerSignature);
-        if (hot.flags & VERSION_HAS_MEMBERS != 0) {
-            _requireMember(terms.version, terms.buyer);
-            _requireMember(terms.version, terms.provider);
+        if (!hot.isActive()) _refuse(terms);
+        _checkSigner(Clean.buyer(terms), id, buyerSignature);
+        _checkSigner(Clean.provider(terms), id, providerSignature);
+        if (hot.hasMembers()) {
+            _requireMember(Clean.version(terms), Clean.buyer(terms));
+            _requireMember(Clean.version(terms), Clean.provider(terms));
         }
 
         _words[id] = openedLease(block.timestamp);
-        _debit(terms.token, terms.buyer, terms.deposit);
-        _debit(terms.token, terms.provider, terms.bond);
+        _debit(Clean.token(terms), Clean.buyer(terms), Clean.deposit(terms));
+        _debit(Clean.token(terms), Clean.provider(terms), Clean.bond(terms));
         if (terms.device != 0) {
-            uint40 until = terms.schedule.end + hot.tail;
-            _registry().reserve(terms.device, terms.provider, terms.units, !terms.unstaked, until);
+            uint40 until = uint40(Clean.end(terms) + hot.tail());
+            _registry()
+                .assign(
+                    terms.device, Clean.provider(terms), Clean.units(terms), !Clean.unstaked(terms), until
+                );
         }
         emit LeaseOpened(
             id,
-            terms.buyer,
-            terms.provider,
+            Clean.buyer(terms),
+            Clean.provider(terms),
             terms.device,
-            terms.units,
-            terms.token,
-            terms.rate,
-            terms.deposit,
-            terms.bond,
-            terms.kind,
-            terms.schedule.start,
-            terms.schedule.end,
-            terms.version,
-            terms.parent
+            Clean.units(terms),
+            Clean.token(terms),
+            Clean.rate(terms),
+            Clean.deposit(terms),
+            Clean.bond(terms),
+            Clean.kind(terms),
+            Clean.start(terms),
+            Clean.end(terms),
+            Clean.version(terms)
         );
     }
 
@@ -321,57 +326,82 @@ contract Leases is ILeases, IRemedies, ParameterBook, Vault {
         (id, current) = _live(terms);
         bool given = voucherSignature.length != 0;
         _authorize(
-            terms.provider,
-            keccak256(
-                abi.encode(
-                    Actions.CLOSE_TYPEHASH, id, given ? Actions.hash(voucher) : bytes32(0), auth.deadline
-                )
-            ),
+            Clean.provider(terms),
+            Actions.hashClose(id, given ? Actions.hash(voucher) : bytes32(0), auth.deadline),
             auth
         );
-        HotParameters memory hot = _hot[terms.version];
+        HotWord hot = _hot(terms);
         if (given && voucher.last) {
-            current = _apply(terms, id, current, hot, voucher, voucherSignature, true);
-            _closeWell(terms, id, current, hot);
+            _closeWell(terms, id, current, hot, voucher, voucherSignature);
         } else {
             _unchallenged(id, current);
-            if (given) current = _apply(terms, id, current, hot, voucher, voucherSignature, false);
+            if (given) current = _apply(terms, id, current, hot, voucher, voucherSignature);
             if (_early(terms, current)) current = current.withFlag(PROVIDER_FEE);
             _settleLease(terms, id, current, hot);
         }
     }
 
     /// @dev Both sides are content: everything moves at once, and no break fee is owed. An open dispute keeps the
-    /// bond waiting; a pending challenge has lost its point.
-    function _closeWell(LeaseTerms calldata terms, bytes32 id, LeaseWord current, HotParameters memory hot)
-        private
-    {
-        if (current.has(CHALLENGED)) {
-            uint256 bond = Rules.challengeBond(terms, _cold[terms.version].challengeSpan);
-            _credit(terms.token, terms.buyer, bond);
-            emit ChallengeDropped(id, uint96(bond));
+    /// bond waiting; a pending challenge has lost its point. A `last` voucher below `paid` still ends the lease.
+    function _closeWell(
+        LeaseTerms calldata terms,
+        bytes32 id,
+        LeaseWord current,
+        HotWord hot,
+        Voucher calldata voucher,
+        bytes calldata signature
+    ) private {
+        if (voucher.lease != id) revert WrongLease(id, voucher.lease);
+        bytes32 digest = _checkVoucher(terms, current, hot, voucher);
+        if (!Clean.meterMaySignLast(terms) || !_signedByKey(Clean.meter(terms), digest, signature)) {
+            _checkSigner(Clean.buyer(terms), digest, signature);
         }
-        current = current.withoutFlag(CHALLENGED | BUYER_FEE);
+        uint256 earned;
+        if (voucher.cumulative > current.paid()) {
+            earned = _earnings(current.paid(), voucher.cumulative, hot);
+            current = current.withPaid(voucher.cumulative);
+        }
+        if (current.has(CHALLENGED | BUYER_FEE)) current = _dropQuarrels(terms, id, current);
         if (current.has(DISPUTED)) {
+            _credit(Clean.token(terms), Clean.provider(terms), earned);
             _settleLease(terms, id, current, hot);
             return;
         }
         uint96 bondToBuyer = current.has(COMPENSATED) ? _remedies[id].compensated : 0;
         _words[id] = current.withState(State.Closed);
-        _collectFee(terms.token, current.paid(), 0, hot);
-        _credit(terms.token, terms.buyer, terms.deposit - current.paid());
-        _credit(terms.token, terms.provider, terms.bond - bondToBuyer);
+        uint256 fee = Rules.fee(current.paid(), hot.feeBps());
+        _collectFee(Clean.token(terms), fee, 0, hot);
+        _credit(Clean.token(terms), Clean.buyer(terms), Clean.deposit(terms) - current.paid());
+        _credit(Clean.token(terms), Clean.provider(terms), earned + (Clean.bond(terms) - bondToBuyer));
         _release(terms);
-        _emitClosed(terms, id, current, 0, bondToBuyer);
+        _emitClosed(terms, id, current, fee, 0, bondToBuyer);
+    }
+
+    function _dropQuarrels(LeaseTerms calldata terms, bytes32 id, LeaseWord current)
+        private
+        returns (LeaseWord)
+    {
+        if (current.has(CHALLENGED)) {
+            uint256 bond = Rules.challengeBond(terms, _cold[Clean.version(terms)].challengeSpan);
+            _credit(Clean.token(terms), Clean.buyer(terms), bond);
+            emit ChallengeDropped(id, uint96(bond));
+        }
+        return current.withoutFlag(CHALLENGED | BUYER_FEE);
     }
 
     /// @dev The provider leaves before the end, unwarned and unasked.
     function _early(LeaseTerms calldata terms, LeaseWord current) private view returns (bool) {
-        if (terms.providerBreakFee == 0 || block.timestamp >= terms.schedule.end) return false;
+        if (Clean.providerBreakFee(terms) == 0 || block.timestamp >= Clean.end(terms)) return false;
         State state = current.state();
         if (state == State.Closing) return false;
         bool noticed = state == State.NoticedUnpaid || state == State.NoticedReclaim;
-        return !noticed || block.timestamp < uint256(current.noticeAt()) + terms.schedule.notice;
+        return !noticed || block.timestamp < uint256(current.noticeAt()) + Clean.noticeSpan(terms);
+    }
+
+    /// @dev Says which of the two is not active.
+    function _refuse(LeaseTerms calldata terms) private view {
+        _requireAllowed(Clean.token(terms));
+        revert VersionInactive(Clean.version(terms));
     }
 
     function _requireMember(uint32 version, address account) private view {

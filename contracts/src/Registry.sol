@@ -24,6 +24,7 @@ contract Registry is IRegistry, Signatures, Relay, Ownable2Step {
         uint40 rentUntil;
         uint40 unbondingAt;
         uint8 units;
+        bool qualified;
     }
 
     struct Account {
@@ -142,7 +143,7 @@ contract Registry is IRegistry, Signatures, Relay, Ownable2Step {
         if (_records[id].provider != address(0)) revert DeviceExists(id);
         if (sponsor == address(0)) sponsor = provider;
         _words[id] = newDevice(class);
-        _records[id] = Record(provider, 0, 0, units);
+        _records[id] = Record(provider, 0, 0, units, _classMinimum[class] == 0);
         _keys[id] = key;
         _sponsors[id] = sponsor;
         _deviceList.push(id);
@@ -176,6 +177,7 @@ contract Registry is IRegistry, Signatures, Relay, Ownable2Step {
         DeviceWord word = _words[id];
         uint96 total = word.stake() + amount;
         _words[id] = word.withStake(total);
+        _qualify(id, total);
         _VAULT.takeStake(_STAKE_TOKEN, sponsor, amount);
         emit StakeAdded(id, sponsor, amount, total);
     }
@@ -229,8 +231,15 @@ contract Registry is IRegistry, Signatures, Relay, Ownable2Step {
         address sponsor = _sponsors[id];
         _words[id] = word.withStake(0);
         _records[id].unbondingAt = 0;
+        _qualify(id, 0);
         _VAULT.returnStake(_STAKE_TOKEN, sponsor, amount);
         emit StakeWithdrawn(id, sponsor, amount);
+    }
+
+    /// @inheritdoc IRegistry
+    function qualify(bytes32 id) external {
+        _known(id);
+        _qualify(id, _words[id].stake());
     }
 
     /// @inheritdoc IRegistry
@@ -242,6 +251,7 @@ contract Registry is IRegistry, Signatures, Relay, Ownable2Step {
         uint96 reward = reporter == address(0) ? 0 : uint96(amount / REWARD_PARTS);
         uint96 sunk = amount - reward;
         _words[id] = word.withStake(held - amount);
+        _qualify(id, held - amount);
         if (reward != 0) _VAULT.returnStake(_STAKE_TOKEN, reporter, reward);
         _VAULT.sinkStake(_STAKE_TOKEN, sunk);
         emit Slashed(id, amount, reporter, reward, sunk);
@@ -258,7 +268,7 @@ contract Registry is IRegistry, Signatures, Relay, Ownable2Step {
     }
 
     /// @inheritdoc IRegistry
-    function reserve(bytes32 id, address provider, uint64 units, bool staked, uint40 until)
+    function assign(bytes32 id, address provider, uint64 units, bool staked, uint40 until)
         external
         onlyLeases
     {
@@ -272,9 +282,8 @@ contract Registry is IRegistry, Signatures, Relay, Ownable2Step {
         if (units == 0 || uint256(units) >> record.units != 0 || units & busy != 0) {
             revert UnitsUnavailable(id, units, busy, record.units);
         }
-        if (staked) {
-            uint256 minimum = minimumStake(word.class(), record.units);
-            if (word.stake() < minimum) revert StakeTooLow(id, word.stake(), minimum);
+        if (staked && !record.qualified) {
+            revert StakeTooLow(id, word.stake(), minimumStake(word.class(), record.units));
         }
         word = word.withBusyUnits(busy | units);
         if (until > word.lastEnd()) word = word.withLastEnd(until);
@@ -282,7 +291,7 @@ contract Registry is IRegistry, Signatures, Relay, Ownable2Step {
     }
 
     /// @inheritdoc IRegistry
-    function release(bytes32 id, uint64 units) external onlyLeases {
+    function releaseUnits(bytes32 id, uint64 units) external onlyLeases {
         DeviceWord word = _words[id];
         _words[id] = word.withBusyUnits(word.busyUnits() & ~units);
     }
@@ -388,6 +397,16 @@ contract Registry is IRegistry, Signatures, Relay, Ownable2Step {
 
     function _payRelayer(FeeAuthorization calldata fee, bytes calldata signature) internal override {
         _VAULT.payFee(fee, signature);
+    }
+
+    /// @dev Remembers beside the rent whether the stake suffices, so that an opening reads no class.
+    function _qualify(bytes32 id, uint96 held) private {
+        Record storage record = _records[id];
+        bool enough = held >= minimumStake(_words[id].class(), record.units);
+        if (enough != record.qualified) {
+            record.qualified = enough;
+            emit DeviceQualified(id, enough);
+        }
     }
 
     function _known(bytes32 id) private view returns (Record memory record) {

@@ -1,7 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 pragma solidity 0.8.37;
 
-import {ECDSA} from "@openzeppelin/contracts/utils/cryptography/ECDSA.sol";
 import {EIP712} from "@openzeppelin/contracts/utils/cryptography/EIP712.sol";
 import {SignatureChecker} from "@openzeppelin/contracts/utils/cryptography/SignatureChecker.sol";
 
@@ -11,6 +10,14 @@ import {Auth} from "./types/Authorization.sol";
 /// @title Who agreed to what
 /// @notice Keys first, contracts second: an account whose code is only a delegation still signs with its key.
 abstract contract Signatures is ISignatures, EIP712 {
+    /// @dev Half of the curve's order: a signature with a larger `s` is the malleable twin of another.
+    uint256 private constant _HALF_ORDER = 0x7FFFFFFFFFFFFFFFFFFFFFFFFFFFFFFF5D576E7357A4501DDFE92F46681B20A0;
+
+    /// @dev {EIP712} keeps the same three to itself; reading them here spares every digest two calls.
+    bytes32 private immutable _DOMAIN = _domainSeparatorV4();
+    uint256 private immutable _CHAIN = block.chainid;
+    address private immutable _SELF = address(this);
+
     /// @dev One bit a nonce, so that signatures may be submitted in any order.
     mapping(address account => mapping(uint256 word => uint256 bits)) private _spentNonces;
 
@@ -34,7 +41,7 @@ abstract contract Signatures is ISignatures, EIP712 {
     function _authorize(address account, bytes32 structHash, Auth calldata auth) internal view {
         if (msg.sender == account) return;
         if (block.timestamp > auth.deadline) revert DeadlinePassed(auth.deadline, block.timestamp);
-        _checkSigner(account, _hashTypedDataV4(structHash), auth.signature);
+        _checkSigner(account, _digest(structHash), auth.signature);
     }
 
     /// @dev Consent to an action that could repeat: a signature counts once.
@@ -62,13 +69,36 @@ abstract contract Signatures is ISignatures, EIP712 {
             && SignatureChecker.isValidERC1271SignatureNowCalldata(signer, digest, signature);
     }
 
-    /// @dev A plain key: low `s`, 65 bytes, and never the zero address.
+    /// @dev A plain key: 65 bytes, low `s`, `v` 27 or 28, and never the zero address.
     function _signedByKey(address signer, bytes32 digest, bytes calldata signature)
         internal
-        pure
-        returns (bool)
+        view
+        returns (bool result)
     {
-        (address recovered, ECDSA.RecoverError fault,) = ECDSA.tryRecoverCalldata(digest, signature);
-        return fault == ECDSA.RecoverError.NoError && recovered == signer;
+        if (signature.length != 65 || signer == address(0)) return false;
+        assembly ("memory-safe") {
+            let ptr := mload(0x40)
+            mstore(ptr, digest)
+            mstore(add(ptr, 0x20), byte(0, calldataload(add(signature.offset, 0x40))))
+            calldatacopy(add(ptr, 0x40), signature.offset, 0x40)
+            mstore(0x00, 0)
+            // The precompile answers nothing unless the signature recovers and `v` is 27 or 28.
+            if iszero(gt(mload(add(ptr, 0x60)), _HALF_ORDER)) {
+                pop(staticcall(gas(), 1, ptr, 0x80, 0x00, 0x20))
+                result := eq(mload(0x00), signer)
+            }
+        }
+    }
+
+    /// @dev The EIP-712 digest of a struct in this contract's domain.
+    function _digest(bytes32 structHash) internal view returns (bytes32 digest) {
+        bytes32 domain = address(this) == _SELF && block.chainid == _CHAIN ? _DOMAIN : _domainSeparatorV4();
+        assembly ("memory-safe") {
+            mstore(0x00, hex"1901")
+            mstore(0x02, domain)
+            mstore(0x22, structHash)
+            digest := keccak256(0x00, 0x42)
+            mstore(0x22, 0)
+        }
     }
 }

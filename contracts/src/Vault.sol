@@ -37,6 +37,9 @@ abstract contract Vault is IVault, Ledger, Relay, Ownable2Step, ReentrancyGuardT
     /// @inheritdoc IVault
     mapping(address token => uint256) public staked;
 
+    /// @dev The allow-list changed.
+    function _tokenSet(address token) internal virtual;
+
     /// @dev The one contract that moves stake and rent.
     function _custodian() internal view virtual returns (address);
 
@@ -47,7 +50,7 @@ abstract contract Vault is IVault, Ledger, Relay, Ownable2Step, ReentrancyGuardT
 
     /// @inheritdoc IVault
     function balanceOf(address token, address account) public view returns (uint256) {
-        return _balances[token][account];
+        return _balances[token][account].value;
     }
 
     /// @inheritdoc IVault
@@ -147,6 +150,7 @@ abstract contract Vault is IVault, Ledger, Relay, Ownable2Step, ReentrancyGuardT
         _pools[token].allowed = allowed;
         _pools[token].burnable = burnable;
         emit TokenSet(token, allowed, burnable);
+        _tokenSet(token);
     }
 
     /// @inheritdoc IVault
@@ -202,7 +206,7 @@ abstract contract Vault is IVault, Ledger, Relay, Ownable2Step, ReentrancyGuardT
 
     function _payRelayer(FeeAuthorization calldata fee, bytes calldata signature) internal override {
         if (block.timestamp > fee.deadline) revert DeadlinePassed(fee.deadline, block.timestamp);
-        _checkSigner(fee.payer, _hashTypedDataV4(Actions.hash(fee)), signature);
+        _checkSigner(fee.payer, _digest(Actions.hash(fee)), signature);
         _spend(fee.payer, fee.nonce);
         _debit(fee.token, fee.payer, fee.amount);
         _credit(fee.token, fee.relayer, fee.amount);

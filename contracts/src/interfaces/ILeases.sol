@@ -18,7 +18,8 @@ enum TermsFault {
     Bond,
     CompensationCap,
     BuyerBreakFee,
-    Parent
+    Parent,
+    Encoding
 }
 
 /// @title Leases
@@ -43,9 +44,10 @@ interface ILeases {
         uint8 kind,
         uint40 start,
         uint40 end,
-        uint32 version,
-        bytes32 parent
+        uint32 version
     );
+    /// @notice `parent` closed and `id` opened in the same transaction.
+    event LeaseExtended(bytes32 indexed parent, bytes32 indexed id);
     /// @notice The lease's paid amount grew to `paid`; the provider's free balance has it, less the fee.
     event VoucherSettled(bytes32 indexed id, uint96 paid);
     /// @notice One item of a batch failed and was skipped.
@@ -60,7 +62,7 @@ interface ILeases {
         bytes32 indexed id, uint96 paid, uint96 refunded, uint96 forfeited, uint96 fee, uint40 bondDue
     );
     /// @notice The lease is over. `deposit = paid + refunded + forfeited + buyerFee`, and
-    /// `bond = bondToBuyer + bondToProvider`.
+    /// of the bond the buyer got `bondToBuyer` and the provider the rest.
     /// @param buyerFee The buyer's break fee that went to the provider.
     /// @param bondToBuyer Compensation, awards and the provider's break fee.
     event LeaseClosed(
@@ -70,8 +72,7 @@ interface ILeases {
         uint96 forfeited,
         uint96 fee,
         uint96 buyerFee,
-        uint96 bondToBuyer,
-        uint96 bondToProvider
+        uint96 bondToBuyer
     );
     error WrongState(bytes32 id, State state);
     error InvalidTerms(bytes32 id, TermsFault fault);

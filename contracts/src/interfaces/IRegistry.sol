@@ -75,6 +75,8 @@ interface IRegistry {
     event UnbondBegun(bytes32 indexed device, uint40 withdrawableAt);
     event StakeWithdrawn(bytes32 indexed device, address indexed sponsor, uint96 amount);
     event RentExtended(bytes32 indexed device, address indexed payer, uint40 rentUntil, uint256 cost);
+    /// @notice Whether the device's stake reaches its class's minimum.
+    event DeviceQualified(bytes32 indexed device, bool qualified);
     event Slashed(
         bytes32 indexed device, uint96 amount, address indexed reporter, uint96 reward, uint96 sunk
     );
@@ -144,6 +146,10 @@ interface IRegistry {
     /// @notice Returns an unbonded stake to its sponsor's free balance. By anyone.
     function withdrawStake(bytes32 device) external;
 
+    /// @notice Compares a device's stake with its class's minimum anew. By anyone: after {setClass} raised a minimum,
+    /// a device that no longer reaches it opens staked leases until somebody asks.
+    function qualify(bytes32 device) external;
+
     /// @notice Takes up to `amount` of one device's stake: at most a tenth to `reporter`, the rest to the sink.
     /// The arbiter only; a deployment without one cannot slash.
     function slash(bytes32 device, uint96 amount, address reporter) external;
@@ -151,18 +157,20 @@ interface IRegistry {
     /// @notice The device opens no lease until then; a sentence never shortens. The arbiter only.
     function jail(bytes32 device, uint40 until) external;
 
-    /// @notice Takes units for a lease. The leases' contract only.
+    /// @notice Gives units to a lease. The leases' contract only.
+    /// @dev This name and {releaseUnits} sort first among the selectors, where dispatch is cheapest.
     /// @param staked Whether the minimum stake is required.
     /// @param until When the last dispute about the lease can still be open.
-    function reserve(bytes32 device, address provider, uint64 units, bool staked, uint40 until) external;
+    function assign(bytes32 device, address provider, uint64 units, bool staked, uint40 until) external;
 
     /// @notice Frees a lease's units. The leases' contract only.
-    function release(bytes32 device, uint64 units) external;
+    function releaseUnits(bytes32 device, uint64 units) external;
 
     /// @notice Owner only.
     function setConfig(RegistryConfig calldata config_) external;
 
-    /// @notice The least stake for each unit of a class, in base units of the stake token. Owner only.
+    /// @notice The least stake for each unit of a class, in base units of the stake token. Owner only. Counts for a
+    /// device when its stake next changes, or when anyone calls {qualify}.
     function setClass(uint16 class, uint96 minimumPerUnit) external;
 
     function deviceId(address provider, address key) external pure returns (bytes32);

@@ -58,10 +58,32 @@ library Actions {
         }
     }
 
-    function hash(Voucher calldata voucher) internal pure returns (bytes32) {
-        return keccak256(
-            abi.encode(VOUCHER_TYPEHASH, voucher.lease, voucher.cumulative, voucher.notBefore, voucher.last)
-        );
+    /// @dev As {hash} of terms: four static words.
+    function hash(Voucher calldata voucher) internal pure returns (bytes32 result) {
+        bytes32 voucherType = VOUCHER_TYPEHASH;
+        assembly ("memory-safe") {
+            let ptr := mload(0x40)
+            mstore(ptr, voucherType)
+            calldatacopy(add(ptr, 0x20), voucher, 0x80)
+            result := keccak256(ptr, 0xa0)
+        }
+    }
+
+    /// @param voucher The struct hash of the voucher that the provider closes with, or zero.
+    function hashClose(bytes32 lease, bytes32 voucher, uint256 deadline)
+        internal
+        pure
+        returns (bytes32 result)
+    {
+        bytes32 closeType = CLOSE_TYPEHASH;
+        assembly ("memory-safe") {
+            let ptr := mload(0x40)
+            mstore(ptr, closeType)
+            mstore(add(ptr, 0x20), lease)
+            mstore(add(ptr, 0x40), voucher)
+            mstore(add(ptr, 0x60), deadline)
+            result := keccak256(ptr, 0x80)
+        }
     }
 
     function hash(CheckpointRecord calldata record) internal pure returns (bytes32) {

@@ -5,48 +5,83 @@ import {Math} from "@openzeppelin/contracts/utils/math/Math.sol";
 
 import {ILeases, TermsFault} from "../interfaces/ILeases.sol";
 import {DEFAULTED, LeaseWord} from "../types/LeaseWord.sol";
-import {ColdParameters, HotParameters} from "../types/Parameters.sol";
-import {BASIS_POINTS, LeaseTerms, ON_DEMAND, RATE_SCALE, RESERVED, SPOT} from "../types/Terms.sol";
+import {ColdParameters, HotWord} from "../types/Parameters.sol";
+import {BASIS_POINTS, LeaseTerms, RATE_SCALE, RESERVED} from "../types/Terms.sol";
+import {Clean} from "./Clean.sol";
 
 /// @title The arithmetic of a lease
-/// @notice Products of the rate divide by 1e18; differences saturate at zero. Every product fits: a rate has 128
-/// bits, a span at most 42.
+/// @notice Products of the rate divide by 1e18; differences saturate at zero.
+/// @dev Unchecked where nothing can overflow: a rate has 128 bits, an instant or amount at most 96, a sum of spans 43.
 library Rules {
     /// @dev Everything that `open` demands of terms by themselves.
-    function check(LeaseTerms calldata terms, bytes32 id, HotParameters memory hot) internal view {
-        (bool sound, TermsFault fault) = _parties(terms);
-        if (sound) (sound, fault) = _times(terms, hot);
-        if (sound) (sound, fault) = _amounts(terms, hot);
-        if (!sound) revert ILeases.InvalidTerms(id, fault);
+    function check(LeaseTerms calldata terms, bytes32 id, HotWord hot) internal view {
+        unchecked {
+            if (!Clean.check(terms)) _fail(id, TermsFault.Encoding);
+            if (Clean.buyer(terms) == Clean.provider(terms) || Clean.meter(terms) == address(0)) {
+                _fail(id, TermsFault.Parties);
+            }
+            uint256 kind = Clean.kind(terms);
+            if (kind > RESERVED) _fail(id, TermsFault.Kind);
+            bool listed = terms.device != 0;
+            if (listed != (Clean.units(terms) != 0) || (!listed && !Clean.unstaked(terms))) {
+                _fail(id, TermsFault.Device);
+            }
+            _checkTimes(terms, id, hot);
+
+            (uint256 deposit, uint256 prepay, uint256 rate) =
+                (Clean.deposit(terms), Clean.prepay(terms), Clean.rate(terms));
+            uint256 buyerBreakFee = Clean.buyerBreakFee(terms);
+            uint256 compensationCap = Clean.compensationCap(terms);
+            if (prepay > deposit || prepay > rate * Clean.slack(terms) / RATE_SCALE) {
+                _fail(id, TermsFault.Prepay);
+            }
+            if (deposit < prepay + buyerBreakFee) _fail(id, TermsFault.Deposit);
+            if (Clean.bond(terms) < compensationCap + Clean.providerBreakFee(terms)) {
+                _fail(id, TermsFault.Bond);
+            }
+            if (compensationCap < rate * hot.minCap(kind) / RATE_SCALE) {
+                _fail(id, TermsFault.CompensationCap);
+            }
+            if (buyerBreakFee != 0 && kind != RESERVED) _fail(id, TermsFault.BuyerBreakFee);
+        }
     }
 
     /// @notice The most that a voucher may say when `moment` is what counts, in base units.
     function cap(LeaseTerms calldata terms, uint256 moment) internal pure returns (uint256) {
-        uint256 elapsed = Math.saturatingSub(Math.min(moment, terms.schedule.end), terms.schedule.start);
-        uint256 earned = _worth(terms, elapsed + terms.schedule.slack) + 1;
-        return Math.min(terms.deposit - terms.buyerBreakFee, earned);
+        unchecked {
+            uint256 start = Clean.start(terms);
+            uint256 end = Clean.end(terms);
+            if (moment > end) moment = end;
+            uint256 span = Clean.slack(terms);
+            if (moment > start) span += moment - start;
+            uint256 earned = worth(terms, span) + 1;
+            uint256 most = uint256(Clean.deposit(terms)) - Clean.buyerBreakFee(terms);
+            return earned < most ? earned : most;
+        }
     }
 
     /// @notice What must be paid at `time`, less `slack` seconds of the rate, rounded down. The clock starts after
     /// `prepare` and stops at the end.
     function due(LeaseTerms calldata terms, uint256 time, uint256 slack) internal pure returns (uint256) {
-        uint256 from = uint256(terms.schedule.start) + terms.schedule.prepare + slack;
-        return _worth(terms, Math.saturatingSub(Math.min(time, terms.schedule.end), from));
+        uint256 from = uint256(Clean.start(terms)) + Clean.prepare(terms) + slack;
+        return worth(terms, Math.saturatingSub(Math.min(time, Clean.end(terms)), from));
     }
 
     /// @notice The fee on a cumulative amount, rounded down.
-    function fee(uint96 paid, uint16 feeBps) internal pure returns (uint96) {
-        return uint96(uint256(paid) * feeBps / BASIS_POINTS);
+    function fee(uint256 paid, uint256 feeBps) internal pure returns (uint256) {
+        unchecked {
+            return paid * feeBps / BASIS_POINTS;
+        }
     }
 
     /// @notice The prepayment, where no voucher ever settled and the provider did not default.
     function forfeited(LeaseTerms calldata terms, LeaseWord current) internal pure returns (uint96) {
-        return current.paid() == 0 && !current.has(DEFAULTED) ? terms.prepay : 0;
+        return current.paid() == 0 && !current.has(DEFAULTED) ? Clean.prepay(terms) : 0;
     }
 
     /// @notice A challenge's bond, rounded up.
     function challengeBond(LeaseTerms calldata terms, uint256 span) internal pure returns (uint256) {
-        return Math.min(Math.ceilDiv(uint256(terms.rate) * span, RATE_SCALE), type(uint96).max);
+        return Math.min(Math.ceilDiv(uint256(Clean.rate(terms)) * span, RATE_SCALE), type(uint96).max);
     }
 
     /// @notice A dispute's bond, rounded up.
@@ -65,70 +100,40 @@ library Rules {
         bool repeated,
         ColdParameters memory cold
     ) internal pure returns (uint256 amount) {
-        uint256 began = Math.max(terms.schedule.start, current.openedAt());
+        uint256 began = Math.max(Clean.start(terms), current.openedAt());
         if (challengedAt < began + cold.refundWindow) {
             amount = current.paid();
         } else {
             uint256 lost = Math.saturatingSub(current.paid(), checkpointPaid);
-            amount = Math.min(lost, _worth(terms, cold.compensationSpan));
-            if (!repeated) amount += _worth(terms, cold.bonusSpan);
+            amount = Math.min(lost, worth(terms, cold.compensationSpan));
+            if (!repeated) amount += worth(terms, cold.bonusSpan);
         }
-        return Math.min(amount, terms.compensationCap);
+        return Math.min(amount, Clean.compensationCap(terms));
     }
 
-    function _worth(LeaseTerms calldata terms, uint256 span) private pure returns (uint256) {
-        return uint256(terms.rate) * span / RATE_SCALE;
+    /// @notice What `span` seconds of the rate are worth, rounded down.
+    function worth(LeaseTerms calldata terms, uint256 span) internal pure returns (uint256) {
+        unchecked {
+            return uint256(Clean.rate(terms)) * span / RATE_SCALE;
+        }
     }
 
-    function _parties(LeaseTerms calldata terms) private pure returns (bool, TermsFault) {
-        if (terms.buyer == terms.provider || terms.meter == address(0)) return (false, TermsFault.Parties);
-        if (terms.kind > RESERVED) return (false, TermsFault.Kind);
-        bool listed = terms.device != 0;
-        if (listed != (terms.units != 0) || (!listed && !terms.unstaked)) return (false, TermsFault.Device);
-        return (true, TermsFault.Parties);
+    function _checkTimes(LeaseTerms calldata terms, bytes32 id, HotWord hot) private view {
+        unchecked {
+            (uint256 start, uint256 end) = (Clean.start(terms), Clean.end(terms));
+            uint256 openBy = Clean.openBy(terms);
+            uint256 ahead = hot.openAhead();
+            if (block.timestamp > openBy || openBy > block.timestamp + ahead) _fail(id, TermsFault.OpenBy);
+            if (start + ahead < block.timestamp || start > block.timestamp + hot.startAhead()) {
+                _fail(id, TermsFault.Start);
+            }
+            if (end <= start || end <= block.timestamp || end - start > hot.maxDuration()) {
+                _fail(id, TermsFault.End);
+            }
+        }
     }
 
-    function _times(LeaseTerms calldata terms, HotParameters memory hot)
-        private
-        view
-        returns (bool, TermsFault)
-    {
-        (uint256 start, uint256 end) = (terms.schedule.start, terms.schedule.end);
-        uint256 openBy = terms.schedule.openBy;
-        if (block.timestamp > openBy || openBy > block.timestamp + hot.openAhead) {
-            return (false, TermsFault.OpenBy);
-        }
-        if (start + hot.openAhead < block.timestamp || start > block.timestamp + hot.startAhead) {
-            return (false, TermsFault.Start);
-        }
-        if (end <= start || end <= block.timestamp || end - start > hot.maxDuration) {
-            return (false, TermsFault.End);
-        }
-        return (true, TermsFault.Parties);
-    }
-
-    function _amounts(LeaseTerms calldata terms, HotParameters memory hot)
-        private
-        pure
-        returns (bool, TermsFault)
-    {
-        uint256 prepay = terms.prepay;
-        if (prepay > terms.deposit || prepay > _worth(terms, terms.schedule.slack)) {
-            return (false, TermsFault.Prepay);
-        }
-        if (terms.deposit < prepay + terms.buyerBreakFee) return (false, TermsFault.Deposit);
-        if (terms.bond < uint256(terms.compensationCap) + terms.providerBreakFee) {
-            return (false, TermsFault.Bond);
-        }
-        if (terms.compensationCap < _worth(terms, _minimumSpan(terms.kind, hot))) {
-            return (false, TermsFault.CompensationCap);
-        }
-        if (terms.buyerBreakFee != 0 && terms.kind != RESERVED) return (false, TermsFault.BuyerBreakFee);
-        return (true, TermsFault.Parties);
-    }
-
-    function _minimumSpan(uint8 kind, HotParameters memory hot) private pure returns (uint256) {
-        if (kind == ON_DEMAND) return hot.minCapOnDemand;
-        return kind == SPOT ? hot.minCapSpot : hot.minCapReserved;
+    function _fail(bytes32 id, TermsFault fault) private pure {
+        revert ILeases.InvalidTerms(id, fault);
     }
 }

@@ -48,28 +48,91 @@ struct Parameters {
     IMembership membership;
 }
 
-/// @notice The one word that open, settle and close read. Spans of 24 bits hold 194 days.
-/// @param tail From a lease's end until the last dispute about it is over.
-/// @param flags {VERSION_ACTIVE}, {VERSION_HAS_MEMBERS}.
-struct HotParameters {
-    uint24 window;
-    uint24 bondDelay;
-    uint24 tail;
-    uint24 startAhead;
-    uint32 maxDuration;
-    uint24 minCapOnDemand;
-    uint24 minCapSpot;
-    uint24 minCapReserved;
-    uint16 openAhead;
-    uint16 feeBps;
-    uint16 sinkBps;
-    uint8 flags;
-}
+/// @notice The one word that open, settle and close read; spans of 24 bits hold 194 days. Lowest bits last:
+/// `flags8 | sinkBps16 | feeBps16 | openAhead16 | minCapReserved24 | minCapSpot24 | minCapOnDemand24 |
+/// maxDuration32 | startAhead24 | tail24 | bondDelay24 | window24`.
+/// @dev `tail` is the span from a lease's end until the last dispute about it is over.
+type HotWord is uint256;
+
+using {
+    window,
+    bondDelay,
+    tail,
+    startAhead,
+    maxDuration,
+    minCap,
+    openAhead,
+    feeBps,
+    sinkBps,
+    isActive,
+    hasMembers,
+    withActive
+} for HotWord global;
 
 /// @dev `open` accepts the version.
-uint8 constant VERSION_ACTIVE = 1;
+uint256 constant VERSION_ACTIVE = 1 << 248;
 /// @dev The version names a membership hook.
-uint8 constant VERSION_HAS_MEMBERS = 2;
+uint256 constant VERSION_HAS_MEMBERS = 2 << 248;
+
+function packHot(Parameters calldata p) pure returns (HotWord) {
+    uint256 bits = uint256(p.window) | uint256(p.bondDelay) << 24
+        | (uint256(p.window) + p.bondDelay + p.hardLimit) << 48 | uint256(p.startAhead) << 72
+        | uint256(p.maxDuration) << 96;
+    bits |= uint256(p.minCapOnDemand) << 128 | uint256(p.minCapSpot) << 152 | uint256(p.minCapReserved) << 176;
+    bits |= uint256(p.openAhead) << 200 | uint256(p.feeBps) << 216 | uint256(p.sinkBps) << 232;
+    if (address(p.membership) != address(0)) bits |= VERSION_HAS_MEMBERS;
+    return HotWord.wrap(bits | VERSION_ACTIVE);
+}
+
+function window(HotWord self) pure returns (uint256) {
+    return HotWord.unwrap(self) & 0xffffff;
+}
+
+function bondDelay(HotWord self) pure returns (uint256) {
+    return (HotWord.unwrap(self) >> 24) & 0xffffff;
+}
+
+function tail(HotWord self) pure returns (uint256) {
+    return (HotWord.unwrap(self) >> 48) & 0xffffff;
+}
+
+function startAhead(HotWord self) pure returns (uint256) {
+    return (HotWord.unwrap(self) >> 72) & 0xffffff;
+}
+
+function maxDuration(HotWord self) pure returns (uint256) {
+    return (HotWord.unwrap(self) >> 96) & 0xffffffff;
+}
+
+/// @dev In seconds of the rate; `kind` is 0, 1 or 2.
+function minCap(HotWord self, uint256 kind) pure returns (uint256) {
+    return (HotWord.unwrap(self) >> (128 + 24 * kind)) & 0xffffff;
+}
+
+function openAhead(HotWord self) pure returns (uint256) {
+    return (HotWord.unwrap(self) >> 200) & 0xffff;
+}
+
+function feeBps(HotWord self) pure returns (uint256) {
+    return (HotWord.unwrap(self) >> 216) & 0xffff;
+}
+
+function sinkBps(HotWord self) pure returns (uint256) {
+    return (HotWord.unwrap(self) >> 232) & 0xffff;
+}
+
+function isActive(HotWord self) pure returns (bool) {
+    return HotWord.unwrap(self) & VERSION_ACTIVE != 0;
+}
+
+function hasMembers(HotWord self) pure returns (bool) {
+    return HotWord.unwrap(self) & VERSION_HAS_MEMBERS != 0;
+}
+
+function withActive(HotWord self, bool active) pure returns (HotWord) {
+    uint256 bits = HotWord.unwrap(self) & ~VERSION_ACTIVE;
+    return HotWord.wrap(active ? bits | VERSION_ACTIVE : bits);
+}
 
 /// @notice What only the rare calls read.
 struct ColdParameters {
