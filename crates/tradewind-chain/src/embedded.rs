@@ -154,7 +154,8 @@ impl fmt::Debug for Embedded {
 }
 
 impl Embedded {
-    /// Opens the ledger under `config.dir`, or makes a new one there or in memory.
+    /// Opens the ledger under `config.dir`, or makes a new one there or in memory. Blocking; after a crash it reads
+    /// the whole database once.
     pub fn open(config: EmbeddedConfig) -> Result<Self, OpenError> {
         let medium = match &config.dir {
             None => Medium::Memory,

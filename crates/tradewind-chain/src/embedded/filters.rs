@@ -10,7 +10,7 @@ use rand::RngExt as _;
 use super::block::Block;
 
 /// Filters that may be installed at once.
-const FILTERS: usize = 1024;
+const FILTERS: usize = 256;
 /// How long a filter lives without being polled, as geth has it.
 const IDLE: Duration = Duration::from_secs(300);
 /// Removed logs that one filter keeps for its next poll.
