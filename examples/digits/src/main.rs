@@ -48,7 +48,7 @@ struct Options {
     #[arg(long, value_name = "DIR", env = "TRADEWIND_OUTPUT", default_value = "output")]
     output: PathBuf,
     /// Keeps a checkpoint in this directory and resumes from it.
-    #[arg(long, value_name = "DIR", env = "TRADEWIND_CHECKPOINT")]
+    #[arg(long, value_name = "DIR", env = "TRADEWIND_CHECKPOINT_PATH")]
     checkpoint: Option<PathBuf>,
     /// Writes the checkpoint after every so many epochs.
     #[arg(long, value_name = "N", default_value_t = 10, value_parser = clap::value_parser!(u32).range(1..))]

@@ -6,6 +6,8 @@ use std::io::{BufRead as _, BufReader};
 use std::path::Path;
 use std::process::{Child, ChildStdout, Command, Stdio};
 
+use tradewind_proto::job::JobSpec;
+
 const EPOCHS: u32 = 24;
 
 #[test]
@@ -96,6 +98,15 @@ fn data_that_are_no_digits_are_an_error_that_names_the_file() {
     let output = digits(directory.path(), EPOCHS).arg("--data").arg(&path).output().unwrap();
     assert_eq!(output.status.code(), Some(1));
     assert!(text(&output.stderr).contains("record 0: label 200"), "{}", text(&output.stderr));
+}
+
+#[test]
+fn the_job_file_is_a_valid_job_that_brings_the_results_back() {
+    let text = include_str!("../../job.yaml");
+    let job = JobSpec::parse("job.yaml", text).unwrap_or_else(|error| panic!("{error}"));
+    assert_eq!(job.outputs, ["output"]);
+    assert_eq!(job.checkpoint.unwrap().path, "checkpoint");
+    assert!(job.max_cost.is_some() && job.timeout.is_some(), "the worst loss has a bound");
 }
 
 fn digits(directory: &Path, epochs: u32) -> Command {
