@@ -58,7 +58,7 @@ fn a_run_killed_at_any_moment_resumes_to_the_same_bytes() {
 fn a_run_told_to_stop_writes_a_checkpoint_and_exits_with_143() {
     let directory = tempfile::tempdir().unwrap();
     let (mut child, lines) = run_to_epoch(directory.path(), 2, 100_000);
-    let told = Command::new("kill").args(["-TERM", &child.id().to_string()]).status().unwrap();
+    let told = Command::new("sh").args(["-c", &format!("kill -TERM {}", child.id())]).status().unwrap();
     assert!(told.success());
     assert_eq!(child.wait().unwrap().code(), Some(143));
     let last = lines.lines().last().unwrap().unwrap();
