@@ -2,6 +2,7 @@
 
 pub mod agent;
 pub mod docker;
+pub mod inventory;
 pub mod process;
 pub mod runtime;
 pub mod web;

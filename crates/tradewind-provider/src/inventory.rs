@@ -1,0 +1,224 @@
+//! What this machine is made of: the basis of offers, and of what `provider` shows its owner.
+//!
+//! Everything here is read, nothing is measured. Accelerators come from a [`GpuSource`], so that a test can have some; a machine
+//! without them, or without NVIDIA's library, is no error.
+
+use std::io;
+use std::path::Path;
+use std::thread::available_parallelism;
+
+use serde::{Deserialize, Serialize};
+use tradewind_proto::units::Bytes;
+
+pub mod gpu;
+mod nvml;
+
+pub use gpu::{Gpu, GpuGroup, GpuSource};
+pub use nvml::Nvml;
+
+/// Why the machine could not be described.
+#[derive(Debug, thiserror::Error)]
+pub enum InventoryError {
+    /// The state directory's file system could not be asked.
+    #[error("the file system of {path} does not answer")]
+    Disk {
+        /// The directory.
+        path: String,
+        /// The failure.
+        #[source]
+        source: io::Error,
+    },
+}
+
+/// The processor.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Cpu {
+    /// As the maker names it; empty where the machine does not say.
+    pub model: String,
+    /// The instruction set: `x86_64`, `aarch64`.
+    pub architecture: String,
+    /// Hardware threads that this process may use.
+    pub threads: usize,
+    /// Physical cores, where known.
+    pub cores: Option<usize>,
+}
+
+/// Main memory, within the agent's own control group.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Memory {
+    /// All of it.
+    pub total: Bytes,
+    /// What could be used now without swapping.
+    pub available: Bytes,
+}
+
+/// The file system of the state directory, where work directories lie.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Disk {
+    /// Its size.
+    pub total: Bytes,
+    /// What this user may still write.
+    pub free: Bytes,
+}
+
+/// A network interface that is up, other than loopback.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Interface {
+    /// Its name here.
+    pub name: String,
+    /// The link's speed in megabits per second, where the driver says one.
+    pub megabits: Option<u64>,
+    /// Bytes since boot.
+    pub received: Bytes,
+    /// Bytes since boot.
+    pub sent: Bytes,
+}
+
+/// One machine.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Inventory {
+    /// The kernel's release, as `uname -r` prints it.
+    pub kernel: String,
+    /// The processor.
+    pub cpu: Cpu,
+    /// Main memory.
+    pub memory: Memory,
+    /// Where work directories lie.
+    pub disk: Disk,
+    /// The network, by name.
+    pub interfaces: Vec<Interface>,
+    /// Accelerators, by index.
+    pub gpus: Vec<Gpu>,
+    /// Why accelerators that are there could not be listed.
+    pub gpu_problem: Option<String>,
+}
+
+impl Inventory {
+    /// Describes this machine; `state_dir` exists and lies where work directories will.
+    ///
+    /// # Errors
+    /// The state directory's file system cannot be asked.
+    pub fn take(state_dir: &Path, gpus: &dyn GpuSource) -> Result<Self, InventoryError> {
+        let (gpus, gpu_problem) = match gpus.list() {
+            Ok(mut gpus) => {
+                gpus.sort_by_key(|gpu| gpu.index);
+                (gpus, None)
+            }
+            Err(problem) => (Vec::new(), Some(problem.to_string())),
+        };
+        let system = sysinfo::System::new_with_specifics(
+            sysinfo::RefreshKind::nothing()
+                .with_cpu(sysinfo::CpuRefreshKind::nothing())
+                .with_memory(sysinfo::MemoryRefreshKind::nothing().with_ram()),
+        );
+        let system = system.ok();
+        Ok(Self {
+            kernel: rustix::system::uname().release().to_string_lossy().into_owned(),
+            cpu: cpu(system.as_ref()),
+            memory: memory(system.as_ref()),
+            disk: disk(state_dir)?,
+            interfaces: interfaces(),
+            gpus,
+            gpu_problem,
+        })
+    }
+
+    /// The accelerators as an offer describes them: alike ones together, the largest group first.
+    #[must_use]
+    pub fn gpu_groups(&self) -> Vec<GpuGroup> {
+        gpu::groups(&self.gpus)
+    }
+}
+
+fn cpu(system: Option<&sysinfo::System>) -> Cpu {
+    let model = system.and_then(|system| system.cpus().first()).map(|cpu| cpu.brand().trim().to_owned());
+    Cpu {
+        model: model.unwrap_or_default(),
+        architecture: std::env::consts::ARCH.into(),
+        threads: available_parallelism().map_or(1, usize::from),
+        cores: sysinfo::System::physical_core_count().ok(),
+    }
+}
+
+fn memory(system: Option<&sysinfo::System>) -> Memory {
+    let Some(system) = system else {
+        return Memory { total: Bytes::ZERO, available: Bytes::ZERO };
+    };
+    let (mut total, mut available) = (system.total_memory(), system.available_memory());
+    if let Some(group) = system.cgroup_limits() {
+        total = total.min(group.total_memory);
+        available = available.min(group.free_memory);
+    }
+    Memory { total: Bytes::new(total), available: Bytes::new(available) }
+}
+
+fn disk(state_dir: &Path) -> Result<Disk, InventoryError> {
+    let found = rustix::fs::statvfs(state_dir).map_err(|error| InventoryError::Disk {
+        path: state_dir.display().to_string(),
+        source: error.into(),
+    })?;
+    let bytes = |blocks: u64| Bytes::new(blocks.saturating_mul(found.f_frsize));
+    Ok(Disk { total: bytes(found.f_blocks), free: bytes(found.f_bavail) })
+}
+
+fn interfaces() -> Vec<Interface> {
+    let Ok(networks) = sysinfo::Networks::new_with_refreshed_list() else {
+        return Vec::new();
+    };
+    let up = networks.iter().filter(|(name, data)| {
+        name.as_os_str() != "lo" && data.operational_state() == sysinfo::InterfaceOperationalState::Up
+    });
+    let mut interfaces: Vec<Interface> = up
+        .map(|(name, data)| Interface {
+            name: name.to_string_lossy().into_owned(),
+            megabits: data.receive_link_speed().map(|bits| bits / 1_000_000).filter(|megabits| *megabits > 0),
+            received: Bytes::new(data.total_received()),
+            sent: Bytes::new(data.total_transmitted()),
+        })
+        .collect();
+    interfaces.sort_by(|a, b| a.name.cmp(&b.name));
+    interfaces
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::inventory::gpu::tests::{Fake, h100};
+
+    #[test]
+    fn this_machine_describes_itself() {
+        let dir = tempfile::tempdir().unwrap();
+        let found = Inventory::take(dir.path(), &Nvml).unwrap();
+        assert!(found.cpu.threads >= 1 && !found.kernel.is_empty());
+        assert!(
+            found.memory.total > Bytes::mib(64) && found.memory.available <= found.memory.total,
+            "{found:?}"
+        );
+        assert!(found.disk.total > found.disk.free && found.disk.free > Bytes::ZERO, "{found:?}");
+        assert!(found.interfaces.iter().all(|interface| interface.name != "lo"));
+        let text = serde_json::to_string(&found).unwrap();
+        assert_eq!(serde_json::from_str::<Inventory>(&text).unwrap(), found);
+    }
+
+    #[test]
+    fn accelerators_that_cannot_be_listed_are_a_problem_and_not_a_failure() {
+        let dir = tempfile::tempdir().unwrap();
+        let found = Inventory::take(dir.path(), &Fake(Err("the driver and the library differ"))).unwrap();
+        assert!(found.gpus.is_empty());
+        assert!(found.gpu_problem.unwrap().contains("differ"));
+    }
+
+    #[test]
+    fn accelerators_are_listed_by_index() {
+        let dir = tempfile::tempdir().unwrap();
+        let found = Inventory::take(dir.path(), &Fake(Ok(vec![h100(1), h100(0)]))).unwrap();
+        assert_eq!(found.gpus.iter().map(|gpu| gpu.index).collect::<Vec<_>>(), [0, 1]);
+        assert_eq!(found.gpu_groups().len(), 1);
+    }
+
+    #[test]
+    fn a_missing_state_directory_is_an_error_that_names_it() {
+        let error = Inventory::take(Path::new("/no/such/dir"), &Fake(Ok(Vec::new()))).unwrap_err();
+        assert!(error.to_string().contains("/no/such/dir"));
+    }
+}

@@ -1,0 +1,66 @@
+//! NVIDIA accelerators by NVML, which is loaded when it is asked for. What NVML says is a claim of the host, not a proof.
+
+use std::ffi::OsStr;
+
+use nvml_wrapper::error::NvmlError;
+use nvml_wrapper::{Device, Nvml as Library};
+use tradewind_proto::offer::{ComputeCapability, DriverVersion, Vendor};
+use tradewind_proto::units::Bytes;
+
+use super::gpu::{Gpu, GpuError, GpuSource};
+
+/// What the driver installs; the name without a version comes with development packages only.
+const LIBRARY: &str = "libnvidia-ml.so.1";
+/// More than any device has.
+const LINKS_MAX: u32 = 18;
+
+/// The machine's NVIDIA accelerators; none where driver or library are absent.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Nvml;
+
+impl GpuSource for Nvml {
+    fn list(&self) -> Result<Vec<Gpu>, GpuError> {
+        let library = match Library::builder().lib_path(OsStr::new(LIBRARY)).init() {
+            Ok(library) => library,
+            Err(error) if is_absence(&error) => return Ok(Vec::new()),
+            Err(error) => return Err(GpuError(error.to_string())),
+        };
+        list(&library).map_err(|error| GpuError(error.to_string()))
+    }
+}
+
+fn is_absence(error: &NvmlError) -> bool {
+    matches!(error, NvmlError::LibloadingError(_) | NvmlError::DriverNotLoaded)
+}
+
+fn list(library: &Library) -> Result<Vec<Gpu>, NvmlError> {
+    let driver: Option<DriverVersion> = library.sys_driver_version().ok().and_then(|text| text.parse().ok());
+    (0..library.device_count()?)
+        .map(|index| describe(&library.device_by_index(index)?, index, driver))
+        .collect()
+}
+
+fn describe(device: &Device<'_>, index: u32, driver: Option<DriverVersion>) -> Result<Gpu, NvmlError> {
+    let capability = device.cuda_compute_capability().ok().and_then(|capability| {
+        let (major, minor) = (u8::try_from(capability.major).ok()?, u8::try_from(capability.minor).ok()?);
+        Some(ComputeCapability { major, minor })
+    });
+    Ok(Gpu {
+        index,
+        uuid: device.uuid()?,
+        vendor: Vendor::Nvidia,
+        name: device.name()?,
+        vram: Bytes::new(device.memory_info()?.total),
+        compute_capability: capability,
+        driver,
+        bus: device.pci_info()?.bus_id,
+        links: links(device),
+    })
+}
+
+/// The other ends of its active links; a device without links answers each question with an error.
+fn links(device: &Device<'_>) -> Vec<String> {
+    let links = (0..LINKS_MAX).map(|link| device.link_wrapper_for(link));
+    let active = links.filter(|link| link.is_active().unwrap_or(false));
+    active.filter_map(|link| Some(link.remote_pci_info().ok()?.bus_id)).collect()
+}
