@@ -7,10 +7,21 @@
 //!                          └── events: cursor, reorgs, finality ──────────────────────────► (Failover)
 //! ```
 
+pub mod artifacts;
 pub mod bindings;
+pub mod deploy;
+pub mod encode;
+pub mod events;
 pub mod failover;
+pub mod faucet;
+pub mod keystore;
+pub mod reader;
+pub mod relayed;
+pub mod relayer;
 pub mod revert;
 pub mod sender;
 pub mod store;
+pub mod wallet;
 
+mod evidence;
 mod shape;

@@ -92,12 +92,12 @@ pub mod abi {
         struct Parameters {
             uint32 window;
             uint32 bondDelay;
-            uint16 openAhead;
+            uint32 openAhead;
             uint32 startAhead;
             uint32 maxDuration;
-            uint24 minCapOnDemand;
-            uint24 minCapSpot;
-            uint24 minCapReserved;
+            uint32 minCapOnDemand;
+            uint32 minCapSpot;
+            uint32 minCapReserved;
             uint16 feeBps;
             uint16 sinkBps;
             uint32 answerWindow;
@@ -174,13 +174,14 @@ pub mod abi {
             event Withdrawn(address indexed token, address indexed account, address indexed to, uint256 amount);
             event FeePaid(address indexed payer, address indexed relayer, address indexed token, uint256 amount);
             event NonceUsed(address indexed account, uint256 nonce);
-            event LeaseOpened(bytes32 indexed id, address indexed buyer, address indexed provider, bytes32 device, uint64 units, address token, uint128 rate, uint96 deposit, uint96 bond, uint8 kind, uint40 start, uint40 end, uint32 version, bytes32 parent);
+            event LeaseOpened(bytes32 indexed id, address indexed buyer, address indexed provider, bytes32 device, uint64 units, address token, uint128 rate, uint96 deposit, uint96 bond, uint8 kind, uint40 start, uint40 end, uint32 version);
+            event LeaseExtended(bytes32 indexed parent, bytes32 indexed id);
             event VoucherSettled(bytes32 indexed id, uint96 paid);
             event LeaseNoticed(bytes32 indexed id, uint8 reason, uint40 matureAt);
             event NoticeCured(bytes32 indexed id);
             event CloseRequested(bytes32 indexed id, uint40 dueAt, bool feeAside);
             event LeaseSettled(bytes32 indexed id, uint96 paid, uint96 refunded, uint96 forfeited, uint96 fee, uint40 bondDue);
-            event LeaseClosed(bytes32 indexed id, uint96 paid, uint96 refunded, uint96 forfeited, uint96 fee, uint96 buyerFee, uint96 bondToBuyer, uint96 bondToProvider);
+            event LeaseClosed(bytes32 indexed id, uint96 paid, uint96 refunded, uint96 forfeited, uint96 fee, uint96 buyerFee, uint96 bondToBuyer);
             event Challenged(bytes32 indexed id, uint32 sequence, uint96 bond, uint40 answerBy);
             event ChallengeAnswered(bytes32 indexed id, uint96 bondToProvider);
             event ChallengeDropped(bytes32 indexed id, uint96 bondToBuyer);
@@ -195,6 +196,7 @@ pub mod abi {
             function setToken(address token, bool allowed, bool burnable) external;
             function deposit(address token, address account, uint256 amount, Auth auth) external returns (uint256 credited);
             function depositWithAuthorization(address token, address from, uint256 amount, uint256 validAfter, uint256 validBefore, bytes32 nonce, bytes signature) external returns (uint256 credited);
+            function depositWithPermit(address token, address account, uint256 amount, uint256 permitDeadline, bytes permitSignature, Auth auth) external returns (uint256 credited);
             function withdraw(address token, address account, address to, uint256 amount, Auth auth) external;
             function payFee(FeeAuthorization fee, bytes signature) external;
             function relay(FeeAuthorization fee, bytes signature, bytes[] calls) external;
@@ -271,6 +273,7 @@ pub mod abi {
             function transfer(address to, uint256 amount) external returns (bool);
             function mint(address to, uint256 amount) external;
             function authorizationState(address authorizer, bytes32 nonce) external view returns (bool);
+            function nonces(address owner) external view returns (uint256);
             function eip712Domain() external view returns (bytes1 fields, string name, string version, uint256 chainId, address verifyingContract, bytes32 salt, uint256[] extensions);
         }
     }
@@ -451,17 +454,16 @@ impl From<abi::AccountView> for AccountRecord {
 /// The domain form of a parameter version.
 pub(crate) fn parameters(from: &abi::Parameters, active: bool) -> Parameters {
     let span = |seconds: u32| Seconds::new(seconds.into());
-    let cap = |seconds: Uint<24, 1>| Seconds::new(seconds.to());
     Parameters {
         active,
         window: span(from.window),
         bond_delay: span(from.bondDelay),
-        open_ahead: span(from.openAhead.into()),
+        open_ahead: span(from.openAhead),
         start_ahead: span(from.startAhead),
         max_duration: span(from.maxDuration),
-        min_cap_on_demand: cap(from.minCapOnDemand),
-        min_cap_spot: cap(from.minCapSpot),
-        min_cap_reserved: cap(from.minCapReserved),
+        min_cap_on_demand: span(from.minCapOnDemand),
+        min_cap_spot: span(from.minCapSpot),
+        min_cap_reserved: span(from.minCapReserved),
         fee_bps: from.feeBps,
         sink_bps: from.sinkBps,
         answer_window: span(from.answerWindow),
@@ -480,16 +482,15 @@ pub(crate) fn parameters(from: &abi::Parameters, active: bool) -> Parameters {
 /// The contract's form of a parameter version; spans beyond its fields saturate.
 pub(crate) fn parameters_to_abi(from: &Parameters) -> abi::Parameters {
     let span = |seconds: Seconds| u32::try_from(seconds.get()).unwrap_or(u32::MAX);
-    let cap = |seconds: Seconds| Uint::<24, 1>::saturating_from(seconds.get());
     abi::Parameters {
         window: span(from.window),
         bondDelay: span(from.bond_delay),
-        openAhead: u16::try_from(from.open_ahead.get()).unwrap_or(u16::MAX),
+        openAhead: span(from.open_ahead),
         startAhead: span(from.start_ahead),
         maxDuration: span(from.max_duration),
-        minCapOnDemand: cap(from.min_cap_on_demand),
-        minCapSpot: cap(from.min_cap_spot),
-        minCapReserved: cap(from.min_cap_reserved),
+        minCapOnDemand: span(from.min_cap_on_demand),
+        minCapSpot: span(from.min_cap_spot),
+        minCapReserved: span(from.min_cap_reserved),
         feeBps: from.fee_bps,
         sinkBps: from.sink_bps,
         answerWindow: span(from.answer_window),

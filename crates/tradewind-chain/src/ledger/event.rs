@@ -17,14 +17,14 @@ pub struct BlockRef {
     pub hash: B256,
 }
 
-/// How far a consumer has read: everything up to and with `block`, and of the block after it the first `logs` events.
+/// How far a consumer has read: every event of the blocks before `block`, and of `block` itself all, or the first `logs`.
 /// The default is the beginning.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Serialize, Deserialize)]
 pub struct EventCursor {
-    /// The last block read whole; number 0 with a zero hash before the first page.
+    /// The last block that was read, by number and hash so that a reorg shows; a zero hash before the first page.
     pub block: BlockRef,
-    /// How many events of the next block were read too.
-    pub logs: u32,
+    /// How many of that block's events were read; `None` for all.
+    pub logs: Option<u32>,
 }
 
 /// Part of the feed.
@@ -139,6 +139,11 @@ pub enum LedgerEvent {
 pub enum LeaseEvent {
     /// It opened; the rest of the terms is with the parties.
     Opened(Opening),
+    /// It closed and the lease `next` of the same parties opened with it.
+    Extended {
+        /// The lease that goes on.
+        next: LeaseId,
+    },
     /// A voucher was settled.
     Settled {
         /// Paid in all.
@@ -171,7 +176,7 @@ pub enum LeaseEvent {
         /// When the bond may be released.
         bond_due: Timestamp,
     },
-    /// Everything is paid out: `deposit = paid + refunded + forfeited + buyer_fee`, `bond = to_buyer + to_provider`.
+    /// Everything is paid out: `deposit = paid + refunded + forfeited + buyer_fee`.
     Closed {
         /// Paid in all, the fee included.
         paid: Money,
@@ -183,10 +188,8 @@ pub enum LeaseEvent {
         fee: Money,
         /// The buyer's break fee that went to the provider.
         buyer_fee: Money,
-        /// Of the bond, to the buyer.
+        /// Of the bond, to the buyer; the provider got the rest.
         bond_to_buyer: Money,
-        /// Of the bond, back to the provider.
-        bond_to_provider: Money,
     },
     /// The buyer demands an answer.
     Challenged {
@@ -252,6 +255,4 @@ pub struct Opening {
     pub end: Timestamp,
     /// The parameter version.
     pub version: u32,
-    /// The lease that it extends, or zero.
-    pub parent: LeaseId,
 }

@@ -9,6 +9,8 @@
 
 mod client_failover;
 mod client_faults;
+mod client_lease;
+mod client_market;
 mod client_sender;
 mod embedded_anvil;
 mod embedded_cast;
