@@ -11,6 +11,7 @@
 //! # Ok::<(), tradewind_proto::units::UnitError>(())
 //! ```
 
+pub mod book;
 pub mod conversation;
 pub mod hosting;
 pub mod ids;
@@ -20,6 +21,7 @@ pub mod manifest;
 pub mod meter;
 pub mod negotiation;
 pub mod offer;
+pub mod plan;
 pub mod profile;
 pub mod report;
 pub mod signature;
