@@ -32,6 +32,20 @@ function bytes(hex) {
   return (hex.length - 2) / 2;
 }
 
+/** Remedies runs in the storage of Leases: its variables have to be the first ones there, slot by slot. */
+function assertSharedStorage() {
+  const layout = (name) => {
+    const compiled = JSON.parse(readFileSync(join("out", `${name}.sol`, `${name}.json`), "utf8"));
+    return compiled.storageLayout.storage.map(({ slot, offset, label }) => `${slot}+${offset} ${label}`);
+  };
+  const [shared, whole] = [layout("Remedies"), layout("Leases")];
+  const stray = shared.findIndex((variable, index) => variable !== whole[index]);
+  if (stray !== -1) {
+    throw new Error(`Remedies has ${shared[stray]} where Leases has ${whole[stray]}`);
+  }
+}
+
+assertSharedStorage();
 rmSync(target, { recursive: true, force: true });
 mkdirSync(target, { recursive: true });
 for (const { name, compiled } of deployable()) {

@@ -79,6 +79,7 @@ abstract contract Test {
     address private constant CONSOLE = 0x000000000000000000636F6e736F6c652e6c6f67;
 
     bool public IS_TEST = true;
+    bool public IS_SCRIPT = true;
 
     address[] private _targets;
     FuzzSelector[] private _selectors;
