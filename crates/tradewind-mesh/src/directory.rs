@@ -19,6 +19,7 @@
 
 mod compare;
 mod link;
+mod offers;
 mod record;
 mod table;
 mod wire;
@@ -28,6 +29,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use tokio::sync::broadcast;
 use tradewind_proto::units::Timestamp;
 
+pub use offers::{Membership, OfferVerifier};
 pub use record::{Record, RecordDigest, RecordId, RecordVerifier};
 pub use table::{PARTS, PartDigest, PartSet, Rejection, Summary, Table, TableLimits, Verdict, part_of};
 
