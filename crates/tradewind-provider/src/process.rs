@@ -198,6 +198,12 @@ impl Runtime for ProcessRuntime {
     }
 
     async fn signal(&self, lease: LeaseId, signal: u8) -> Result<(), RuntimeError> {
+        if !workshop::can_send(signal) {
+            return Err(RuntimeError::Unsupported {
+                runtime: Self::NAME,
+                what: format!("send signal {signal}"),
+            });
+        }
         self.blocking(move |workshop| workshop.command(lease, [shim::SIGNAL, signal])).await
     }
 

@@ -23,24 +23,24 @@ const INODE_BYTES: u64 = 256;
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Usage {
     pub(super) bytes: Bytes,
-    /// Something lies deeper than a walk goes.
-    pub(super) too_deep: bool,
+    /// Something lies deeper than a walk goes, or where this user may not look.
+    pub(super) partial: bool,
 }
 
 /// Measures `dir`. What disappears during the walk is not counted.
 pub(super) fn usage(dir: &Path) -> io::Result<Usage> {
-    let (mut bytes, mut too_deep) = (0u64, false);
+    let (mut bytes, mut partial) = (0u64, false);
     walk(open_dir(CWD, dir)?.as_fd(), 0, &mut |step| {
         match step {
             Step::Entry { stat, .. } => {
                 let blocks = u64::try_from(stat.st_blocks).unwrap_or(0);
                 bytes = bytes.saturating_add(blocks.saturating_mul(512)).saturating_add(INODE_BYTES);
             }
-            Step::TooDeep => too_deep = true,
+            Step::Closed => partial = true,
         }
         Ok(())
     })?;
-    Ok(Usage { bytes: Bytes::new(bytes), too_deep })
+    Ok(Usage { bytes: Bytes::new(bytes), partial })
 }
 
 /// Bytes in files on `dir`'s file system that the processes `pids` hold open and that have no name any more.
@@ -91,15 +91,20 @@ fn give(dir: &Path, user: u32, allowed: impl Fn(&Stat) -> io::Result<()>) -> io:
                 Err(error) => Err(error.into()),
             }
         }
-        Step::TooDeep => Ok(()),
+        Step::Closed => Ok(()),
     })?;
     rustix::fs::fchown(&top, uid, gid)?;
     Ok(())
 }
 
 enum Step<'a> {
-    Entry { parent: BorrowedFd<'a>, name: &'a std::ffi::CStr, stat: &'a Stat },
-    TooDeep,
+    Entry {
+        parent: BorrowedFd<'a>,
+        name: &'a std::ffi::CStr,
+        stat: &'a Stat,
+    },
+    /// A directory that is not entered.
+    Closed,
 }
 
 fn open_dir(parent: BorrowedFd<'_>, name: impl rustix::path::Arg) -> io::Result<OwnedFd> {
@@ -123,9 +128,14 @@ fn walk(
         let Ok(stat) = statat(dir, name, AtFlags::SYMLINK_NOFOLLOW) else { continue };
         if FileType::from_raw_mode(stat.st_mode) == FileType::Directory && stat.st_dev == device {
             if depth >= DEPTH_MAX {
-                visit(Step::TooDeep)?;
-            } else if let Ok(child) = open_dir(dir, name) {
-                walk(child.as_fd(), depth + 1, visit)?;
+                visit(Step::Closed)?;
+            } else {
+                match open_dir(dir, name) {
+                    Ok(child) => walk(child.as_fd(), depth + 1, visit)?,
+                    Err(error) if error.kind() == io::ErrorKind::PermissionDenied => visit(Step::Closed)?,
+                    // It was removed or replaced meanwhile.
+                    Err(_) => {}
+                }
             }
         }
         visit(Step::Entry { parent: dir, name, stat: &stat })?;
@@ -148,7 +158,7 @@ mod tests {
         fs::write(work.join("a/b/file"), vec![1; 1 << 20]).unwrap();
         let usage = usage(&work).unwrap();
         assert!(usage.bytes >= Bytes::mib(1) && usage.bytes < Bytes::mib(2), "{}", usage.bytes);
-        assert!(!usage.too_deep);
+        assert!(!usage.partial);
     }
 
     #[test]
@@ -172,7 +182,7 @@ mod tests {
             deep.push("d");
         }
         fs::create_dir_all(&deep).unwrap();
-        assert!(usage(root.path()).unwrap().too_deep);
+        assert!(usage(root.path()).unwrap().partial);
     }
 
     #[test]

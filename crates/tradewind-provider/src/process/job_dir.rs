@@ -119,8 +119,17 @@ impl JobDir {
         open_lock(&self.file("lock")).map(drop)
     }
 
+    /// What was asked. An order that a power loss tore was never followed: the shim's record is written after it is whole.
     pub(super) fn order(&self) -> io::Result<Option<Order>> {
-        self.read("spec.json")
+        match self.read("spec.json") {
+            Err(error)
+                if error.kind() == io::ErrorKind::InvalidData
+                    || error.kind() == io::ErrorKind::UnexpectedEof =>
+            {
+                Ok(None)
+            }
+            outcome => outcome,
+        }
     }
 
     pub(super) fn read<T: DeserializeOwned>(&self, name: &str) -> io::Result<Option<T>> {
@@ -262,6 +271,17 @@ mod tests {
         assert!(matches!(dir.fate().unwrap(), Fate::Absent));
         dir.create().unwrap();
         assert!(matches!(dir.fate().unwrap(), Fate::Unstarted));
+    }
+
+    #[test]
+    fn a_torn_order_is_none() {
+        let root = tempfile::tempdir().unwrap();
+        let dir = JobDir::of(root.path(), LeaseId::default());
+        dir.create().unwrap();
+        for torn in ["", "{\"spec\":", "\0\0\0"] {
+            fs::write(dir.file("spec.json"), torn).unwrap();
+            assert_eq!(dir.order().unwrap(), None);
+        }
     }
 
     #[test]

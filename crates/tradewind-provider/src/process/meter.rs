@@ -92,8 +92,8 @@ impl Meter {
     fn disk_excess(&mut self) -> Option<String> {
         let found = disk::usage(&self.work).ok()?;
         self.seen.disk = found.bytes;
-        if found.too_deep {
-            return Some("killed: /work has more levels than can be measured".into());
+        if found.partial {
+            return Some("killed: /work has directories too deep or too closed to be measured".into());
         }
         let held = Bytes::new(found.bytes.get().saturating_add(self.unlinked().get()));
         let limit = self.limits.disk;

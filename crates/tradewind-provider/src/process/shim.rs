@@ -1,6 +1,6 @@
 //! The shim: one process per workload that outlives the agent and writes down what happens.
 //!
-//! It has one thread, no network and no credentials. It stays outside the workload's control group, holds the job directory's
+//! It has one thread and forgets the secrets once the launcher has them. It stays outside the workload's control group, holds the job directory's
 //! lock for its life, and is the subreaper of all that it starts: when it has no child left, nothing of the workload runs.
 
 use std::collections::BTreeMap;

@@ -126,16 +126,19 @@ impl Workshop {
         if known.as_ref().is_some_and(|order| order.spec != *spec) {
             return Err(RuntimeError::Conflict(lease));
         }
-        match self.fate(lease)? {
+        let known = match self.fate(lease)? {
             Fate::Running(_) | Fate::Lost => return Ok(()),
             Fate::Exited(record) => match record.failure {
                 None => return Ok(()),
                 Some(Failure::Job(why)) => return Err(RuntimeError::Start(why)),
-                Some(Failure::Host(_)) => self.clear(lease)?,
+                Some(Failure::Host(_)) => {
+                    self.clear(lease)?;
+                    None
+                }
             },
-            Fate::Absent | Fate::Unstarted => {}
-        }
-        let order = self.prepare(&dir, spec, volumes)?;
+            Fate::Absent | Fate::Unstarted => known,
+        };
+        let order = self.prepare(&dir, known, spec, volumes)?;
         let cgroup = self.host.of(lease);
         let assignment = Assignment { order, secrets, dir: dir.path().to_owned(), cgroup };
         match self.employ(&assignment)? {
@@ -148,17 +151,27 @@ impl Workshop {
         }
     }
 
-    /// Makes the job's directory and lends a user, both once.
-    fn prepare(&self, dir: &JobDir, spec: &WorkloadSpec, volumes: &Volumes) -> Result<Order, RuntimeError> {
+    /// Makes the job's directory and lends a user, both once, and the work directory to that user.
+    fn prepare(
+        &self,
+        dir: &JobDir,
+        known: Option<Order>,
+        spec: &WorkloadSpec,
+        volumes: &Volumes,
+    ) -> Result<Order, RuntimeError> {
         dir.create().map_err(RuntimeError::io("make the job's directory"))?;
-        if let Some(order) = dir.order().map_err(RuntimeError::io("read the job's order"))? {
-            return Ok(order);
-        }
-        let work = volumes.work.canonicalize().map_err(RuntimeError::io("find the work directory"))?;
-        let user = if self.privileged() { Some(self.lend_user()?) } else { None };
-        let order = Order { spec: spec.clone(), work, user };
-        dir.note("spec.json", &order).map_err(RuntimeError::io("write the job's order"))?;
-        if let Some(user) = user {
+        let order = match known {
+            Some(order) => order,
+            None => {
+                let work =
+                    volumes.work.canonicalize().map_err(RuntimeError::io("find the work directory"))?;
+                let user = if self.privileged() { Some(self.lend_user()?) } else { None };
+                let order = Order { spec: spec.clone(), work, user };
+                dir.note("spec.json", &order).map_err(RuntimeError::io("write the job's order"))?;
+                order
+            }
+        };
+        if let Some(user) = order.user {
             disk::lend(&order.work, user).map_err(RuntimeError::io("lend the work directory"))?;
         }
         Ok(order)
@@ -373,6 +386,11 @@ fn send(pid: u32, signal: Signal) {
     }
 }
 
+/// Whether `signal` is one that a job can be sent: those with names, 1 to 31.
+pub(super) fn can_send(signal: u8) -> bool {
+    Signal::from_named_raw(i32::from(signal)).is_some()
+}
+
 /// Refuses what this runtime cannot do, before anything is made.
 fn refuse(spec: &WorkloadSpec, secrets: &Secrets) -> Result<(), RuntimeError> {
     let refusal = |what: String| Err(RuntimeError::Unsupported { runtime: ProcessRuntime::NAME, what });
@@ -401,6 +419,9 @@ fn refuse(spec: &WorkloadSpec, secrets: &Secrets) -> Result<(), RuntimeError> {
         return refusal(format!(
             "run in less than {MEMORY_MIN} bytes of memory or with fewer than {PIDS_MIN} processes"
         ));
+    }
+    if !can_send(spec.stop.signal) {
+        return refusal(format!("stop with signal {}", spec.stop.signal));
     }
     let names = spec.envs.keys().chain(secrets.0.keys());
     let values = spec.envs.values().chain(secrets.0.values());

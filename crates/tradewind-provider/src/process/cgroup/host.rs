@@ -31,7 +31,6 @@ impl Host {
         let mounts = fs::read_to_string("/proc/self/mountinfo")?;
         let own = fs::read_to_string("/proc/self/cgroup")?;
         let mut host = Self::parse(&mounts, &own);
-        host.delegate();
         for slot in host.slots() {
             if slot.as_ref().is_some_and(|controller| access(&controller.dir, Access::WRITE_OK).is_err()) {
                 *slot = None;
@@ -71,40 +70,62 @@ impl Host {
             let dir = locate(mounts, own, "cgroup", name)?;
             Some(Controller { version: Version::V1, dir })
         };
-        let unified = locate(mounts, own, "cgroup2", "").map(|dir| {
-            let leaf = dir.file_name().is_some_and(|name| name == AGENT_LEAF);
-            let dir = if leaf { dir.parent().map_or(dir.clone(), Path::to_owned) } else { dir };
-            Controller { version: Version::V2, dir }
-        });
+        let unified = Unified::choose(mounts, own);
         let v2 = |name: &str| {
-            let offered =
-                fs::read_to_string(unified.as_ref()?.dir.join("cgroup.controllers")).unwrap_or_default();
-            unified.clone().filter(|_| offered.split_whitespace().any(|each| each == name))
+            let unified = unified.as_ref()?;
+            let given = name.is_empty() || unified.enabled.contains(&name);
+            given.then(|| Controller { version: Version::V2, dir: unified.base.clone() })
         };
         Self {
             memory: v1("memory").or_else(|| v2("memory")),
             pids: v1("pids").or_else(|| v2("pids")),
             cpu: v1("cpu").or_else(|| v2("cpu")),
-            cpu_meter: v1("cpuacct").or_else(|| unified.clone()),
-            freezer: v1("freezer").or_else(|| unified.clone()),
+            cpu_meter: v1("cpuacct").or_else(|| v2("")),
+            freezer: v1("freezer").or_else(|| v2("")),
         }
+    }
+}
+
+/// The version 2 hierarchy: below which group workloads get theirs, and what can be limited there.
+struct Unified {
+    base: PathBuf,
+    enabled: Vec<&'static str>,
+}
+
+impl Unified {
+    /// Below the agent's own group where it is delegated. Where it is not, root still has the hierarchy's top, which may hold
+    /// processes and children at once; limits there are worth more than a place below the agent's slice.
+    fn choose(mounts: &str, own: &str) -> Option<Self> {
+        let dir = locate(mounts, own, "cgroup2", "")?;
+        let leaf = dir.file_name().is_some_and(|name| name == AGENT_LEAF);
+        let own_group = if leaf { dir.parent().map_or(dir.clone(), Path::to_owned) } else { dir };
+        let own_group = Self::below(own_group);
+        let offered = offered(&own_group.base);
+        if own_group.enabled.len() == offered.len() {
+            return Some(own_group);
+        }
+        let top = Self::below(locate(mounts, "0::/\n", "cgroup2", "")?);
+        Some(if top.enabled.len() > own_group.enabled.len() { top } else { own_group })
     }
 
-    /// Enables version 2 controllers for children; those that the kernel refuses are given up.
-    fn delegate(&mut self) {
-        let wanted: Vec<(&str, &mut Option<Controller>)> =
-            vec![("memory", &mut self.memory), ("pids", &mut self.pids), ("cpu", &mut self.cpu)];
-        for (name, slot) in wanted {
-            let Some(base) = slot.as_ref().filter(|base| base.version == Version::V2) else {
-                continue;
-            };
-            let control = base.dir.join("cgroup.subtree_control");
-            let enable = || fs::write(&control, format!("+{name}"));
-            if enable().is_err() && (step_into_leaf(&base.dir).is_err() || enable().is_err()) {
-                *slot = None;
-            }
-        }
+    fn below(base: PathBuf) -> Self {
+        let enabled = offered(&base).into_iter().filter(|name| enable(&base, name)).collect();
+        Self { enabled, base }
     }
+}
+
+/// The controllers of interest that `base` has to give.
+fn offered(base: &Path) -> Vec<&'static str> {
+    let listed = fs::read_to_string(base.join("cgroup.controllers")).unwrap_or_default();
+    let listed = |name: &&str| listed.split_whitespace().any(|each| each == *name);
+    ["memory", "pids", "cpu"].into_iter().filter(listed).collect()
+}
+
+/// Gives a controller to the children of `base`.
+fn enable(base: &Path, name: &str) -> bool {
+    let control = base.join("cgroup.subtree_control");
+    let write = || fs::write(&control, format!("+{name}"));
+    write().is_ok() || (step_into_leaf(base).is_ok() && write().is_ok())
 }
 
 /// Moves this process out of `base` into a leaf below it, if it is alone there.
@@ -179,11 +200,27 @@ mod tests {
         fs::write(base.join("cgroup.controllers"), "cpu memory pids\n").unwrap();
         let mounts = format!("29 23 0:26 / {} rw - cgroup2 cgroup2 rw\n", root.path().display());
         for own in ["0::/agent.service\n", "0::/agent.service/tradewind-agent\n"] {
-            let mut host = Host::parse(&mounts, own);
-            host.delegate();
+            let host = Host::parse(&mounts, own);
             assert!(host.missing().is_empty(), "{host:?}");
             assert_eq!(host.memory.as_ref().unwrap().dir, base);
         }
+    }
+
+    #[test]
+    fn root_falls_back_to_the_top_when_its_own_group_is_full() {
+        let root = tempfile::tempdir().unwrap();
+        let session = root.path().join("session.scope");
+        // A directory in the control file's place stands for the kernel's refusal.
+        fs::create_dir_all(session.join("cgroup.subtree_control")).unwrap();
+        fs::write(session.join("cgroup.procs"), "1\n2\n").unwrap();
+        for dir in [root.path(), &session] {
+            fs::write(dir.join("cgroup.controllers"), "cpu memory pids\n").unwrap();
+        }
+        let mounts = format!("29 23 0:26 / {} rw - cgroup2 cgroup2 rw\n", root.path().display());
+        let host = Host::parse(&mounts, "0::/session.scope\n");
+        assert!(host.missing().is_empty(), "{host:?}");
+        assert_eq!(host.memory.unwrap().dir, root.path());
+        assert_eq!(host.freezer.unwrap().dir, root.path());
     }
 
     #[test]

@@ -33,6 +33,19 @@ async fn deleted_files_that_are_still_open_count_as_disk() {
 }
 
 #[tokio::test]
+async fn what_lies_in_a_closed_directory_is_not_hidden() {
+    let f = fixture().await;
+    let mut job = f.job(
+        "./busybox mkdir c; for i in 1 2 3; do ./busybox dd if=/dev/zero of=c/$i bs=1M count=12; done; \
+         ./busybox chmod 0 c; ./busybox sleep 60",
+    );
+    job.spec.limits.disk = Bytes::mib(24);
+    assert_eq!(f.run(&job).await.code, 137);
+    assert!(f.log(job.lease()).await.contains("tradewind: killed: /work"));
+    f.clear(&job).await;
+}
+
+#[tokio::test]
 async fn one_file_cannot_exceed_the_disk_limit_even_for_a_moment() {
     let f = fixture().await;
     let mut job = f.job("./busybox dd if=/dev/zero of=big bs=1M count=64");

@@ -38,7 +38,12 @@ async fn an_agent_without_root_keeps_the_claims() {
     let shim = copy(&shim(), "shim");
     chown(root.path(), Some(NOBODY), Some(NOBODY)).expect("give the directory away");
     let outcome = Command::new(tests)
-        .args(["process::conformance", "process::unprivileged::this_host_is_ready", "process::sandbox"])
+        .args([
+            "process::conformance",
+            "process::unprivileged::this_host_is_ready",
+            "process::sandbox",
+            "process::limits::what_lies_in_a_closed",
+        ])
         .args(["--test-threads", "4"])
         .env(SHIM, shim)
         .env("TMPDIR", root.path())
