@@ -280,8 +280,9 @@ contract Leases is ILeases, IRemedies, ParameterBook {
         State found = _words[id].state();
         if (found != State.None) revert WrongState(id, found);
         HotWord hot = _hot(terms);
-        Rules.check(terms, id, hot);
+        Rules.requireClean(terms, id);
         if (!hot.isActive()) _refuse(terms);
+        Rules.check(terms, id, hot);
         _checkSigner(Clean.buyer(terms), id, buyerSignature);
         _checkSigner(Clean.provider(terms), id, providerSignature);
         if (hot.hasMembers()) {

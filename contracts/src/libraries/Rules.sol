@@ -13,10 +13,9 @@ import {Clean} from "./Clean.sol";
 /// @notice Products of the rate divide by 1e18; differences saturate at zero.
 /// @dev Unchecked where nothing can overflow: a rate has 128 bits, an instant or amount at most 96, a sum of spans 43.
 library Rules {
-    /// @dev Everything that `open` demands of terms by themselves.
+    /// @dev Everything that `open` demands of clean terms by themselves.
     function check(LeaseTerms calldata terms, bytes32 id, HotWord hot) internal view {
         unchecked {
-            if (!Clean.check(terms)) _fail(id, TermsFault.Encoding);
             if (Clean.buyer(terms) == Clean.provider(terms) || Clean.meter(terms) == address(0)) {
                 _fail(id, TermsFault.Parties);
             }
@@ -131,6 +130,11 @@ library Rules {
                 _fail(id, TermsFault.End);
             }
         }
+    }
+
+    /// @dev No field has a bit above its type: from here on reads are bare.
+    function requireClean(LeaseTerms calldata terms, bytes32 id) internal pure {
+        if (!Clean.check(terms)) _fail(id, TermsFault.Encoding);
     }
 
     function _fail(bytes32 id, TermsFault fault) private pure {
