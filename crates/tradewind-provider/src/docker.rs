@@ -31,6 +31,7 @@ mod warden;
 mod work;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::io::ErrorKind;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -61,7 +62,9 @@ use usage::Meter;
 
 const NAME: &str = "docker";
 /// After a workload ended its log is whole within this time.
-const LOG_DRAINS_WITHIN: Duration = Duration::from_secs(2);
+const LOG_DRAINS_WITHIN: Duration = Duration::from_secs(5);
+/// A directory that is not empty when it is removed is soon.
+const FORGET_TRIES: u32 = 50;
 /// The engine kills within this time after a grace.
 const KILL_TAKES: Duration = Duration::from_secs(20);
 
@@ -304,7 +307,8 @@ impl Shared {
             let (_, networks) = self.containers().await?;
             self.pool.adopt(&self.engine, &networks).await
         };
-        self.adopted.get_or_try_init(adopting).await.map(|()| ())
+        self.adopted.get_or_try_init(adopting).await?;
+        Ok(())
     }
 
     /// Makes sure that someone takes the lease's log and measures its directory.
@@ -399,11 +403,21 @@ impl Shared {
         if let Some(watched) = self.watched.lock().await.remove(&lease) {
             watched.abandon().await;
         }
-        match tokio::fs::remove_dir_all(self.directory(lease)).await {
-            Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
-                Err(RuntimeError::io("remove the lease's directory")(error))
+        self.forget(lease).await.map_err(RuntimeError::io("remove the lease's directory"))
+    }
+
+    /// Removes the lease's directory, into which a sample may just be written.
+    async fn forget(&self, lease: LeaseId) -> std::io::Result<()> {
+        let mut tries = 0;
+        loop {
+            match tokio::fs::remove_dir_all(self.directory(lease)).await {
+                Err(error) if error.kind() == ErrorKind::NotFound => return Ok(()),
+                Err(error) if error.kind() == ErrorKind::DirectoryNotEmpty && tries < FORGET_TRIES => {
+                    tries += 1;
+                    tokio::time::sleep(Duration::from_millis(20)).await;
+                }
+                outcome => return outcome,
             }
-            _ => Ok(()),
         }
     }
 }

@@ -82,7 +82,7 @@ pub(super) fn request(
     around: &Surroundings<'_>,
 ) -> Result<ContainerCreateBody, RuntimeError> {
     let work = around.work.to_str().ok_or_else(|| unsupported("a work directory whose path is not UTF-8"))?;
-    let mut argv = argv(spec)?;
+    let mut argv = argv(spec);
     if argv.is_empty() {
         return Err(RuntimeError::Start("its command is empty".into()));
     }
@@ -140,17 +140,23 @@ fn environment(spec: &WorkloadSpec, secrets: &Secrets) -> Vec<String> {
     all.into_iter().map(|(name, value)| format!("{name}={value}")).collect()
 }
 
-/// The program and its arguments; a setup and the job become one shell, so that both share a sandbox and a limit.
-fn argv(spec: &WorkloadSpec) -> Result<Vec<String>, RuntimeError> {
-    const THEN: &str = r#"/bin/sh -c "$1" || exit $?; shift; exec "$@""#;
-    let Some(setup) = &spec.setup else { return Ok(spec.run.argv()) };
-    let line = match setup {
-        Command::Shell(line) => line.clone(),
-        Command::Exec(argv) => argv.iter().map(|word| quoted(word)).collect::<Vec<_>>().join(" "),
-    };
-    let mut all: Vec<String> = vec!["/bin/sh".into(), "-c".into(), THEN.into(), "setup".into(), line];
+/// The program and its arguments. A setup and the job become one shell, so that both share a sandbox and a limit. Where a
+/// shell is there, output and error share one pipe: the engine does not keep the order of two.
+fn argv(spec: &WorkloadSpec) -> Vec<String> {
+    const ALONE: &str = r#"exec "$@" 2>&1"#;
+    const AFTER: &str = r#"exec 2>&1; /bin/sh -c "$0" || exit $?; exec "$@""#;
+    let mut all: Vec<String> = vec!["/bin/sh".into(), "-c".into()];
+    match (&spec.setup, &spec.run) {
+        (None, Command::Exec(argv)) => return argv.clone(),
+        (None, Command::Shell(_)) => all.extend([ALONE.into(), "sh".into()]),
+        (Some(Command::Shell(line)), _) => all.extend([AFTER.into(), line.clone()]),
+        (Some(Command::Exec(argv)), _) => {
+            let line = argv.iter().map(|word| quoted(word)).collect::<Vec<_>>().join(" ");
+            all.extend([AFTER.into(), line]);
+        }
+    }
     all.extend(spec.run.argv());
-    Ok(all)
+    all
 }
 
 fn quoted(word: &str) -> String {

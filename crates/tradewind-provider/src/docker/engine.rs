@@ -51,7 +51,7 @@ impl CallError {
     pub(super) fn about(self, lease: LeaseId) -> RuntimeError {
         match self {
             Self::Refused { status: 404, .. } => RuntimeError::Absent(lease),
-            other => other.into(),
+            other @ (Self::Refused { .. } | Self::Unavailable(_)) => other.into(),
         }
     }
 }

@@ -3,7 +3,7 @@
 //! ```text
 //!  engine ──follow, timestamps──► collector ──append──► log        ──read(offset)──► buyer
 //!  (rotates at 2 × 32 MiB)            │
-//!                                     └──rename──► position {written, dropped, last timestamp, ended}
+//!                                     └──write──► position {written, dropped, last timestamp, ended}
 //! ```
 //!
 //! The engine's own log is only a buffer: it rotates from the beginning and cannot say how much it dropped. A collector that
@@ -11,15 +11,16 @@
 //! line is lost or doubled as long as the engine still has it; if it does not, the log says so. One agent collects a lease at a
 //! time (a lock on the directory); any other only reads.
 
+use std::cmp::Ordering;
 use std::fs::{File, OpenOptions};
-use std::io::{Seek as _, SeekFrom, Write as _};
+use std::io::{BufWriter, Seek as _, SeekFrom, Write as _};
 use std::os::unix::fs::FileExt as _;
 use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
 
 use bollard::container::LogOutput;
 use bollard::query_parameters::LogsOptionsBuilder;
-use bytes::Bytes;
-use futures::StreamExt as _;
+use futures::{FutureExt as _, StreamExt as _};
 use rustix::fs::{FlockOperation, flock};
 use serde::{Deserialize, Serialize};
 use tradewind_proto::workload::{LogChunk, LogCursor};
@@ -28,6 +29,16 @@ use super::engine::{CallError, Engine};
 
 /// Frames taken at once; each has at most 16 KiB and some.
 const BATCH: usize = 64;
+/// While entries keep coming the position is written this often; when they pause, sooner.
+const SAVE_EVERY: Duration = Duration::from_millis(50);
+/// Entries that come within this time are written together.
+const PAUSE: Duration = Duration::from_millis(5);
+/// Of the position's file, in bytes; its numbers never fill it.
+const POSITION_LENGTH: usize = 512;
+/// A position is written in one call, so a torn one is soon whole.
+const TORN_READS: usize = 3;
+/// Stands where entries are missing.
+const LOST: &[u8] = b"tradewind: a part of the log is lost: the engine dropped it while no agent was there\n";
 /// The longest piece that one read returns, whatever it asks for.
 const LONGEST_READ: usize = 4 << 20;
 
@@ -38,11 +49,29 @@ struct Position {
     written: u64,
     /// Bytes that came when the log was full.
     dropped: u64,
-    /// The last entry's time in nanoseconds, and how many entries had it.
-    last: i128,
+    /// The last entry's time, and how many entries had it.
+    last: String,
     same: u32,
+    /// For standard output and error: the time of its last entry, if that did not end its line.
+    open: [String; 2],
     /// The log is whole.
     ended: bool,
+}
+
+impl Position {
+    /// A line that ends in its own checksum.
+    fn line(&self) -> std::io::Result<String> {
+        let json = serde_json::to_string(self)?;
+        let line = format!("{json} {}", blake3::hash(json.as_bytes()));
+        // Always of one length, so that no write leaves the end of an older one.
+        Ok(format!("{line:<POSITION_LENGTH$}"))
+    }
+
+    fn parse(line: &[u8]) -> Option<Self> {
+        let line = std::str::from_utf8(line).ok()?;
+        let (json, hash) = line.trim_end().rsplit_once(' ')?;
+        (blake3::hash(json.as_bytes()).to_string() == hash).then(|| serde_json::from_str(json).ok())?
+    }
 }
 
 /// The kept log of one lease.
@@ -58,9 +87,11 @@ impl Spool {
     }
 
     fn position(&self) -> Position {
-        let text = std::fs::read(self.directory.join("position")).unwrap_or_default();
-        // Absent, or torn by a power failure: the log is taken anew, with the same bytes at the same offsets.
-        serde_json::from_slice(&text).unwrap_or_default()
+        let file = self.directory.join("position");
+        // Another task may be writing it; what is torn for longer (by a power failure) or absent begins anew, and then the log
+        // is taken again, with the same bytes at the same offsets.
+        let whole = (0..TORN_READS).find_map(|_| Position::parse(&std::fs::read(&file).ok()?));
+        whole.unwrap_or_default()
     }
 
     /// The log will not grow any more.
@@ -152,7 +183,8 @@ async fn runs(engine: &Engine, container: &str) -> Result<bool, CallError> {
 struct Taker<'a> {
     spool: &'a Spool,
     limit: u64,
-    log: File,
+    log: BufWriter<File>,
+    file: File,
     position: Position,
     /// While going on after a pause: how many entries of the last timestamp were seen again. `None` when all is new.
     again: Option<u32>,
@@ -164,7 +196,12 @@ impl<'a> Taker<'a> {
         let log =
             OpenOptions::new().create(true).truncate(false).write(true).open(spool.directory.join("log"))?;
         log.set_len(position.written)?;
-        let mut taker = Self { spool, limit, log, position, again: None };
+        let file = OpenOptions::new()
+            .create(true)
+            .truncate(false)
+            .write(true)
+            .open(spool.directory.join("position"))?;
+        let mut taker = Self { spool, limit, log: BufWriter::new(log), file, position, again: None };
         taker.log.seek(SeekFrom::End(0))?;
         taker.resume();
         Ok(taker)
@@ -175,7 +212,8 @@ impl<'a> Taker<'a> {
     }
 
     async fn take(&mut self, engine: &Engine, container: &str, follow: bool) -> Result<(), CollectError> {
-        let since = i32::try_from(self.position.last / 1_000_000_000).unwrap_or(0);
+        let last: Option<jiff::Timestamp> = self.position.last.parse().ok();
+        let since = last.and_then(|last| i32::try_from(last.as_second()).ok()).unwrap_or(0);
         let options = LogsOptionsBuilder::default()
             .follow(follow)
             .stdout(true)
@@ -185,44 +223,77 @@ impl<'a> Taker<'a> {
             .build();
         let client = engine.client().await?;
         let mut frames = client.logs(container, Some(options)).ready_chunks(BATCH);
-        while let Some(batch) = frames.next().await {
-            for frame in batch {
-                match frame.map_err(CallError::from)? {
-                    LogOutput::StdOut { message } | LogOutput::StdErr { message } => self.entry(&message)?,
-                    LogOutput::StdIn { .. } => {}
-                    LogOutput::Console { message } => {
-                        let why = String::from_utf8_lossy(&message).trim().to_owned();
-                        return Err(CallError::Unavailable(why).into());
+        let mut saved = Instant::now();
+        loop {
+            let next = match frames.next().now_or_never() {
+                Some(next) => next,
+                None => {
+                    let soon = if saved.elapsed() < PAUSE { PAUSE } else { Duration::ZERO };
+                    match tokio::time::timeout(soon, frames.next()).await {
+                        Ok(next) => next,
+                        Err(_) => {
+                            self.save()?;
+                            saved = Instant::now();
+                            frames.next().await
+                        }
                     }
                 }
+            };
+            let Some(batch) = next else { return Ok(self.save()?) };
+            for frame in batch {
+                self.frame(frame.map_err(CallError::from)?)?;
             }
-            self.save()?;
+            if saved.elapsed() >= SAVE_EVERY {
+                self.save()?;
+                saved = Instant::now();
+            }
         }
-        Ok(())
     }
 
-    fn entry(&mut self, message: &Bytes) -> std::io::Result<()> {
+    fn frame(&mut self, frame: LogOutput) -> Result<(), CollectError> {
+        match frame {
+            LogOutput::StdOut { message } => Ok(self.entry(0, &message)?),
+            LogOutput::StdErr { message } => Ok(self.entry(1, &message)?),
+            LogOutput::StdIn { .. } => Ok(()),
+            LogOutput::Console { message } => {
+                let why = String::from_utf8_lossy(&message).trim().to_owned();
+                Err(CallError::Unavailable(why).into())
+            }
+        }
+    }
+
+    fn entry(&mut self, stream: usize, message: &[u8]) -> std::io::Result<()> {
         let Some((at, text)) = split_timestamp(message) else { return self.append(message) };
         if let Some(again) = &mut self.again {
-            if at < self.position.last {
-                return Ok(());
-            }
-            if at == self.position.last && *again < self.position.same {
-                *again += 1;
-                return Ok(());
+            match at.cmp(&self.position.last) {
+                Ordering::Less => return Ok(()),
+                Ordering::Equal if *again < self.position.same => {
+                    *again += 1;
+                    return Ok(());
+                }
+                Ordering::Equal | Ordering::Greater => {}
             }
             let gap = *again == 0;
             self.again = None;
             if gap {
-                self.append(
-                    b"tradewind: a part of the log is lost: the engine dropped it while no agent was there\n",
-                )?;
+                self.append(LOST)?;
             }
         }
         if at == self.position.last {
             self.position.same = self.position.same.saturating_add(1);
         } else {
-            (self.position.last, self.position.same) = (at, 1);
+            at.clone_into(&mut self.position.last);
+            self.position.same = 1;
+        }
+        let open = &mut self.position.open[stream];
+        // Some engines forget the end of a line that they cut into pieces. Pieces of a line have one time.
+        let forgotten = !open.is_empty() && open != at;
+        open.clear();
+        if !text.ends_with(b"\n") {
+            open.push_str(at);
+        }
+        if forgotten {
+            self.append(b"\n")?;
         }
         self.append(text)
     }
@@ -245,8 +316,9 @@ impl<'a> Taker<'a> {
         self.save()
     }
 
-    fn save(&self) -> std::io::Result<()> {
-        replace(&self.spool.directory, "position", &serde_json::to_vec(&self.position)?)
+    fn save(&mut self) -> std::io::Result<()> {
+        self.log.flush()?;
+        self.file.write_all_at(self.position.line()?.as_bytes(), 0)
     }
 }
 
@@ -254,15 +326,19 @@ fn length(bytes: &[u8]) -> u64 {
     u64::try_from(bytes.len()).unwrap_or(u64::MAX)
 }
 
-/// An entry begins with its time in RFC 3339 and a space.
-fn split_timestamp(message: &[u8]) -> Option<(i128, &[u8])> {
-    let space = message.iter().take(48).position(|byte| *byte == b' ')?;
-    let at: jiff::Timestamp = std::str::from_utf8(&message[..space]).ok()?.parse().ok()?;
-    Some((at.as_nanosecond(), &message[space + 1..]))
+/// An entry begins with its time and a space. The time is of one length and in UTC, so that it sorts as text.
+fn split_timestamp(message: &[u8]) -> Option<(&str, &[u8])> {
+    const LENGTH: usize = "2026-01-02T03:04:05.000000000Z".len();
+    let (time, rest) = message.split_at_checked(LENGTH)?;
+    let text = rest.strip_prefix(b" ")?;
+    let sound = time.starts_with(b"2") && time[10] == b'T' && time[19] == b'.' && time.ends_with(b"Z");
+    std::str::from_utf8(time).ok().filter(|_| sound).map(|time| (time, text))
 }
 
 #[cfg(test)]
 mod tests {
+    use bytes::Bytes;
+
     use super::*;
 
     fn at(nanos: u32, text: &str) -> Bytes {
@@ -272,7 +348,7 @@ mod tests {
     fn feed(spool: &Spool, limit: u64, entries: &[Bytes], end: bool) {
         let mut taker = Taker::open(spool, limit).expect("open");
         for entry in entries {
-            taker.entry(entry).expect("take");
+            taker.entry(0, entry).expect("take");
         }
         taker.save().expect("save");
         if end {
@@ -320,6 +396,19 @@ mod tests {
             text.starts_with("a\ntradewind: a part of the log is lost") && text.ends_with("\nz\n"),
             "{text}"
         );
+    }
+
+    #[test]
+    fn the_end_of_a_cut_line_that_an_engine_forgot_is_put_back() {
+        let home = tempfile::tempdir().expect("a directory");
+        let spool = Spool::new(home.path().into());
+        let pieces = [at(1, "xxx"), at(1, "xx"), at(2, "b\n"), at(3, "c"), at(4, "d")];
+        for taken in 1..pieces.len() {
+            let _ = std::fs::remove_file(home.path().join("position"));
+            feed(&spool, 100, &pieces[..taken], false);
+            feed(&spool, 100, &pieces, true);
+            assert_eq!(text(&spool), "xxxxx\nb\nc\nd", "after a stop at {taken}");
+        }
     }
 
     #[test]

@@ -138,7 +138,8 @@ impl Shared {
             }
             Ok::<(), RuntimeError>(())
         };
-        self.taken_over.get_or_try_init(taking).await.map(|()| ())
+        self.taken_over.get_or_try_init(taking).await?;
+        Ok(())
     }
 
     async fn look_after(self: &Arc<Self>, lease: LeaseId, tick: u32) -> Result<(), RuntimeError> {
@@ -155,7 +156,7 @@ impl Shared {
         if let Some((directory, limit)) = due {
             self.bound_disk(lease, directory, limit).await?;
         }
-        if tick % SAMPLE_EVERY == 0
+        if tick.is_multiple_of(SAMPLE_EVERY)
             && let Some(found) = self.ours(lease).await?
             && found.runs()
         {

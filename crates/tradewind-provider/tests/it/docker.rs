@@ -2,17 +2,26 @@
 //! exports it. No engine is a failure with a hint, never a skip.
 
 mod busybox;
+mod egress;
+mod engine;
+mod hostile;
+mod images;
+mod outage;
+mod topology;
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
+use bollard::Docker;
 use tempfile::TempDir;
 use tradewind_proto::workload::{Image, Network};
 use tradewind_provider::docker::{DockerConfig, DockerRuntime, PoolSize};
 use tradewind_provider::runtime::Runtime;
 
-use crate::conformance::Fixture;
+use crate::conformance::{Fixture, Job};
 use busybox::Recipe;
+
+crate::conformance_suite!(crate::docker::fixture);
 
 /// Where the engine is.
 fn host() -> String {
@@ -20,6 +29,13 @@ fn host() -> String {
         .into_iter()
         .find_map(|name| std::env::var(name).ok())
         .unwrap_or_else(|| "unix:///var/run/docker.sock".into())
+}
+
+/// The engine itself, for what the runtime does not tell.
+async fn bare_engine() -> Docker {
+    let path = host().replacen("unix://", "", 1);
+    let client = Docker::connect_with_unix(&path, 30, bollard::API_DEFAULT_VERSION).expect("connect");
+    client.negotiate_version().await.expect("an engine answers")
 }
 
 /// Settings under `home`, as another agent than every other test's.
@@ -50,13 +66,34 @@ async fn import(runtime: &DockerRuntime, home: &TempDir, recipe: &Recipe) -> Ima
     Image { reference: "busybox".into(), digest: Some(digest), archive: Some(hash) }
 }
 
+async fn fixture_of(root: TempDir, settings: DockerConfig, recipe: &Recipe) -> Fixture {
+    // The image comes by the engine itself, however the runtime under test is connected.
+    let direct = DockerConfig { host: host(), ..settings.clone() };
+    let image = import(&connect(&direct), &root, recipe).await;
+    let runtime = Arc::new(connect(&settings));
+    let reopen = Box::new(move || Arc::new(connect(&settings)) as Arc<dyn Runtime>);
+    Fixture { runtime, reopen, image: Some(image), network_of_ports: Network::None, root }
+}
+
 async fn fixture() -> Fixture {
     let root = TempDir::new().expect("a directory");
     let settings = config(&root);
-    let runtime = connect(&settings);
-    let image = import(&runtime, &root, &Recipe::with_shell()).await;
-    let reopen = Box::new(move || Arc::new(connect(&settings)) as Arc<dyn Runtime>);
-    Fixture { runtime: Arc::new(runtime), reopen, image: Some(image), network_of_ports: Network::None, root }
+    fixture_of(root, settings, &Recipe::with_shell()).await
 }
 
-crate::conformance_suite!(crate::docker::fixture);
+/// Runs `script` to its end and returns its log.
+async fn told(f: &Fixture, job: &Job) -> String {
+    f.run(job).await;
+    let log = f.log(job.lease()).await;
+    f.clear(job).await;
+    log
+}
+
+/// Waits until `holds`.
+async fn eventually(what: &str, mut holds: impl AsyncFnMut() -> bool) {
+    let begin = Instant::now();
+    while !holds().await {
+        assert!(begin.elapsed() < Duration::from_secs(30), "never: {what}");
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+}

@@ -3,7 +3,6 @@
 use std::io::{BufRead, BufReader, Read};
 
 use sha2::{Digest as _, Sha256};
-use tar::EntryType;
 
 use super::{ImageLimits, ImportError, malformed};
 
@@ -69,19 +68,21 @@ fn entries(layer: &mut impl Read, budget: &mut Budget) -> Result<(), ImportError
     for entry in tar.entries().map_err(unreadable)?.raw(true) {
         let mut entry = entry.map_err(unreadable)?;
         budget.file()?;
-        match entry.header().entry_type() {
-            EntryType::GNUSparse => return Err(malformed("a layer holds a sparse file")),
-            EntryType::XHeader | EntryType::XGlobalHeader => {
-                let mut text = String::new();
-                bounded(entry.size())?;
-                entry.read_to_string(&mut text).map_err(unreadable)?;
-                // Records that change how much follows: the engine's reader would see other files than this one.
-                if text.contains("GNU.sparse") || text.contains(" size=") {
-                    return Err(malformed("a layer holds a sparse file, or one above 8 GiB"));
-                }
+        let kind = entry.header().entry_type();
+        if kind.is_gnu_sparse() {
+            return Err(malformed("a layer holds a sparse file"));
+        }
+        if kind.is_gnu_longname() || kind.is_gnu_longlink() {
+            bounded(entry.size())?;
+        }
+        if kind.is_pax_local_extensions() || kind.is_pax_global_extensions() {
+            let mut text = String::new();
+            bounded(entry.size())?;
+            entry.read_to_string(&mut text).map_err(unreadable)?;
+            // Records that change how much follows: the engine's reader would see other files than this one.
+            if text.contains("GNU.sparse") || text.contains(" size=") {
+                return Err(malformed("a layer holds a sparse file, or one above 8 GiB"));
             }
-            EntryType::GNULongName | EntryType::GNULongLink => bounded(entry.size())?,
-            _ => {}
         }
     }
     Ok(())

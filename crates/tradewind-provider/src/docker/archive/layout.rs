@@ -7,7 +7,6 @@ use std::path::{Component, Path};
 
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
-use tar::EntryType;
 
 use super::{ImportError, malformed, sha256};
 
@@ -156,18 +155,17 @@ impl Contents {
             }
             let entry = entry.map_err(unreadable)?;
             let name = normal(&entry.path().map_err(unreadable)?)?;
-            let found = match entry.header().entry_type() {
-                EntryType::Regular | EntryType::Continuous => {
-                    Entry::Data(Part { offset: entry.raw_file_position(), length: entry.size() })
-                }
-                EntryType::Symlink | EntryType::Link => {
-                    let target = entry.link_name().map_err(unreadable)?.unwrap_or_default();
-                    let hard = entry.header().entry_type() == EntryType::Link;
-                    let base = Path::new(&name).parent().filter(|_| !hard).unwrap_or(Path::new(""));
-                    Entry::Link(normal(&base.join(target))?)
-                }
-                EntryType::Directory | EntryType::XHeader | EntryType::XGlobalHeader => continue,
-                _ => return Err(malformed(format!("`{name}` is no file of an image"))),
+            let kind = entry.header().entry_type();
+            let found = if kind.is_file() || kind.is_contiguous() {
+                Entry::Data(Part { offset: entry.raw_file_position(), length: entry.size() })
+            } else if kind.is_symlink() || kind.is_hard_link() {
+                let target = entry.link_name().map_err(unreadable)?.unwrap_or_default();
+                let base = Path::new(&name).parent().filter(|_| kind.is_symlink()).unwrap_or(Path::new(""));
+                Entry::Link(normal(&base.join(target))?)
+            } else if kind.is_dir() || kind.is_pax_local_extensions() || kind.is_pax_global_extensions() {
+                continue;
+            } else {
+                return Err(malformed(format!("`{name}` is no file of an image")));
             };
             contents.insert(name, found);
         }
