@@ -19,8 +19,10 @@ use tokio_util::task::TaskTracker;
 use tradewind_chain::ledger::{Ledger, LedgerError, Parameters};
 use tradewind_mesh::Transport;
 use tradewind_mesh::blobs::Label;
-use tradewind_proto::ids::{JobId, ProviderId};
+use tradewind_proto::ids::{BuyerId, JobId, ProviderId};
 use tradewind_proto::job::JobSpec;
+use tradewind_proto::negotiation::TermsParameters;
+use tradewind_proto::plan::{self, Plan};
 use tradewind_proto::signature::SigningKey;
 use tradewind_proto::terms::Domain;
 use tradewind_proto::units::{Seconds, Timestamp};
@@ -30,6 +32,9 @@ use tradewind_store::{Store, StoreError};
 use crate::inputs::{self, InputError};
 use crate::job::record::{JobRecord, JobState, KIND};
 use crate::{job, market};
+
+/// Offers that are asked in one look.
+const ASKED: usize = 16;
 
 /// Where the time comes from.
 pub type Clock = Arc<dyn Fn() -> Timestamp + Send + Sync>;
@@ -233,7 +238,14 @@ impl Buyer {
     /// The live offers, as the mesh knows them now.
     #[must_use]
     pub fn offers(&self) -> Vec<tradewind_proto::offer::Offer> {
-        self.inner.market.offers()
+        self.inner.market.read(|book| book.offers().cloned().collect())
+    }
+
+    /// What a job would get now, and why every other offer would not do. Costs nothing.
+    #[must_use]
+    pub fn plan(&self, spec: &JobSpec) -> Plan {
+        let context = self.inner.context(&BTreeMap::new());
+        self.inner.market.read(|book| plan::explain(spec, book, &context))
     }
 
     /// Ends the workers. Leases go on and are taken up by the next start.
@@ -308,6 +320,32 @@ impl Inner {
                     tracing::warn!(%error, "an input cannot be shared");
                 }
             }
+        }
+    }
+
+    /// What a plan depends on besides job and offers.
+    pub(crate) fn context(&self, failed: &BTreeMap<ProviderId, u32>) -> plan::Context {
+        let config = &self.config;
+        let buyer = BuyerId::new(self.parts.key.address());
+        plan::Context {
+            seed: self.now().unix(),
+            failed: failed.clone(),
+            default_duration: config.default_duration,
+            prepare: config.prepare,
+            slack: config.slack,
+            choices: ASKED,
+            ..plan::Context::new(self.now(), buyer, config.token, config.decimals, self.terms_parameters())
+        }
+    }
+
+    /// What the chain demands of terms.
+    pub(crate) fn terms_parameters(&self) -> TermsParameters {
+        TermsParameters {
+            version: self.config.version,
+            max_duration: self.parameters.max_duration,
+            min_cap_on_demand: self.parameters.min_cap_on_demand,
+            min_cap_spot: self.parameters.min_cap_spot,
+            min_cap_reserved: self.parameters.min_cap_reserved,
         }
     }
 

@@ -3,7 +3,6 @@
 //! [`buyer::Buyer`] is the node's role; [`job::record`] holds what it keeps of a job.
 
 pub mod buyer;
-mod choice;
 mod inputs;
 pub mod job;
 mod market;

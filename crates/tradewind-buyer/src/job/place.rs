@@ -6,18 +6,17 @@ use std::time::Duration;
 use alloy_primitives::{B256, keccak256};
 use tradewind_chain::ledger::{Action, ActionStatus, Reference};
 use tradewind_mesh::PeerAddr;
-use tradewind_proto::negotiation::{Purse, TermsParameters, TermsRequest, accept};
+use tradewind_proto::ids::BuyerId;
+use tradewind_proto::negotiation::{Purse, accept};
+use tradewind_proto::plan::{self, Choice};
 use tradewind_proto::supervision::{Limits, Supervision};
-use tradewind_proto::units::{Money, RatePerSecond, Seconds};
+use tradewind_proto::units::{Money, RatePerSecond};
 use tradewind_proto::workload::{Image, LogCursor};
 
 use super::conversation;
 use super::record::{Attempt, JobRecord};
 use crate::buyer::{BuyerConfig, Inner, Tracked};
-use crate::choice::Choice;
 
-/// Offers that are asked in one look.
-const ASKED: usize = 16;
 /// How long a deposit may take before the next look.
 const DEPOSIT: Duration = Duration::from_secs(60);
 
@@ -27,9 +26,14 @@ pub(super) async fn place(
     job: &Arc<Tracked>,
     record: &JobRecord,
 ) -> Result<Attempt, String> {
-    let choices = inner.choices(&record.spec, &Inner::failed_providers(record))?;
+    let context = inner.context(&Inner::failed_providers(record));
+    let plan = inner.market.read(|book| plan::plan(&record.spec, book, &context));
+    if plan.choices.is_empty() {
+        let explained = inner.market.read(|book| plan::explain(&record.spec, book, &context));
+        return Err(no_choice(&explained, inner.config.decimals));
+    }
     let mut problem = String::new();
-    for choice in choices.iter().take(ASKED) {
+    for choice in &plan.choices {
         match negotiate(inner, job, record, choice).await {
             Ok(attempt) => return Ok(attempt),
             Err(error) => {
@@ -57,34 +61,14 @@ async fn negotiate(
     }
     let image = spec.image.clone().map(|reference| Image { reference, digest: None, archive: None });
     let inputs = record.inputs.clone();
-    let manifest = spec.manifest(choice.runtime, image, choice.share.clone(), inputs, rand::random());
-    let request = TermsRequest {
-        buyer: tradewind_proto::ids::BuyerId::new(inner.parts.key.address()),
-        meter: inner.parts.meter.address(),
-        meter_may_sign_last: false,
-        device: offer.device,
-        units: choice.units,
-        kind: choice.kind,
-        duration: duration(config, record),
-        prepare: config.prepare.min(offer.conditions.max_prepare),
-        slack: config.slack.clamp(offer.conditions.min_slack, offer.conditions.max_slack),
-        job: manifest.digest(),
-        share: choice.share.clone(),
-        runtime: choice.runtime.into(),
-        parent: B256::ZERO,
-    };
+    let manifest = spec.manifest(&choice.runtime, image, choice.share.clone(), inputs, rand::random());
+    let buyer = BuyerId::new(inner.parts.key.address());
+    let request = choice.request(buyer, inner.parts.meter.address(), false, manifest.digest());
     let transport = inner.parts.transport.as_ref();
     let quote =
         conversation::terms(transport, &address, request.clone()).await.map_err(|error| error.to_string())?;
     let purse = purse(config, record)?;
-    let parameters = TermsParameters {
-        version: config.version,
-        max_duration: inner.parameters.max_duration,
-        min_cap_on_demand: inner.parameters.min_cap_on_demand,
-        min_cap_spot: inner.parameters.min_cap_spot,
-        min_cap_reserved: inner.parameters.min_cap_reserved,
-    };
-    accept(offer, &request, &parameters, &quote.terms, &purse, inner.now())
+    accept(offer, &request, &inner.terms_parameters(), &quote.terms, &purse, inner.now())
         .map_err(|error| error.to_string())?;
     let id = quote.terms.id(&inner.domain).map_err(|error| error.to_string())?;
     quote
@@ -115,12 +99,14 @@ async fn negotiate(
     })
 }
 
-/// How long the lease may run: the job's timeout, with a little for its end.
-fn duration(config: &BuyerConfig, record: &JobRecord) -> Seconds {
-    record
-        .spec
-        .timeout
-        .map_or(config.default_duration, |timeout| timeout.plus(Seconds::new(60)).plus(config.prepare))
+/// Why no offer does, in a sentence.
+fn no_choice(plan: &plan::Plan, decimals: u8) -> String {
+    match plan.rejections.first() {
+        None => "no provider offers anything on the mesh now".into(),
+        Some(rejection) => {
+            format!("none of {} offers will do: {}", plan.offers, rejection.describe(decimals))
+        }
+    }
 }
 
 /// What the job may cost, less what earlier attempts cost already.

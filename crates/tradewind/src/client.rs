@@ -1,0 +1,163 @@
+//! The CLI's side of the node's local API.
+
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use anyhow::{Context, anyhow, bail};
+use bytes::Bytes;
+use http_body_util::{BodyExt, Full};
+use hyper::{Method, Request};
+use hyper_util::rt::TokioIo;
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use tradewind_buyer::job::record::JobRecord;
+use tradewind_proto::ids::JobId;
+use tradewind_proto::offer::Offer;
+
+use crate::node::api::{Created, LogPiece, NewJob, Problem, Status, WalletView};
+
+/// The longest that an answer may take; long polls are held back at most 30 s.
+const ANSWER: Duration = Duration::from_secs(60);
+
+/// A node, reached by its socket.
+#[derive(Debug, Clone)]
+pub(crate) struct NodeClient {
+    socket: PathBuf,
+}
+
+impl NodeClient {
+    /// The node behind `socket`; nothing is asked yet.
+    pub(crate) fn new(socket: impl Into<PathBuf>) -> Self {
+        Self { socket: socket.into() }
+    }
+
+    /// The socket.
+    pub(crate) fn socket(&self) -> &Path {
+        &self.socket
+    }
+
+    /// Who the node is.
+    pub(crate) async fn status(&self) -> anyhow::Result<Status> {
+        self.get("/v1/status").await
+    }
+
+    /// Hands a job over.
+    pub(crate) async fn submit(&self, job: &NewJob) -> anyhow::Result<JobId> {
+        self.post::<_, Created>("/v1/jobs", Some(job)).await.map(|created| created.id)
+    }
+
+    /// Every job.
+    pub(crate) async fn jobs(&self) -> anyhow::Result<Vec<JobRecord>> {
+        self.get("/v1/jobs").await
+    }
+
+    /// A job as it is.
+    pub(crate) async fn job(&self, id: JobId) -> anyhow::Result<JobRecord> {
+        self.get(&format!("/v1/jobs/{id}")).await
+    }
+
+    /// A job as soon as it changes, or after `seconds`.
+    pub(crate) async fn wait(&self, id: JobId, seconds: u64) -> anyhow::Result<JobRecord> {
+        self.get(&format!("/v1/jobs/{id}/wait?seconds={seconds}")).await
+    }
+
+    /// A piece of a job's log.
+    pub(crate) async fn logs(&self, id: JobId, attempt: usize, from: u64) -> anyhow::Result<LogPiece> {
+        self.get(&format!("/v1/jobs/{id}/logs?attempt={attempt}&from={from}")).await
+    }
+
+    /// What a job would get now.
+    pub(crate) async fn plan(&self, job: &NewJob) -> anyhow::Result<tradewind_proto::plan::Plan> {
+        self.post("/v1/plan", Some(job)).await
+    }
+
+    /// Ends a job.
+    pub(crate) async fn stop(&self, id: JobId) -> anyhow::Result<()> {
+        self.post::<(), Created>(&format!("/v1/jobs/{id}/stop"), None).await.map(|_| ())
+    }
+
+    /// Live offers.
+    pub(crate) async fn offers(&self) -> anyhow::Result<Vec<Offer>> {
+        self.get("/v1/offers").await
+    }
+
+    /// Leases that the node hosts.
+    pub(crate) async fn leases(&self) -> anyhow::Result<Vec<tradewind_proto::report::Report>> {
+        self.get("/v1/leases").await
+    }
+
+    /// Takes new leases, or none.
+    pub(crate) async fn accept_leases(&self, on: bool) -> anyhow::Result<()> {
+        self.ask(Method::POST, &format!("/v1/provider/accept?on={on}"), Bytes::new()).await.map(|_| ())
+    }
+
+    /// Balances.
+    pub(crate) async fn wallet(&self) -> anyhow::Result<WalletView> {
+        self.get("/v1/wallet").await
+    }
+
+    /// Ends the node.
+    pub(crate) async fn shutdown(&self) -> anyhow::Result<()> {
+        self.ask(Method::POST, "/v1/shutdown", Bytes::new()).await.map(|_| ())
+    }
+
+    async fn get<T: DeserializeOwned>(&self, path: &str) -> anyhow::Result<T> {
+        decode(path, &self.ask(Method::GET, path, Bytes::new()).await?)
+    }
+
+    async fn post<B: Serialize, T: DeserializeOwned>(
+        &self,
+        path: &str,
+        body: Option<&B>,
+    ) -> anyhow::Result<T> {
+        let body = body.map(serde_json::to_vec).transpose()?.unwrap_or_default();
+        decode(path, &self.ask(Method::POST, path, body.into()).await?)
+    }
+
+    async fn ask(&self, method: Method, path: &str, body: Bytes) -> anyhow::Result<Bytes> {
+        let answer = tokio::time::timeout(ANSWER, self.exchange(method, path, body)).await;
+        answer.map_err(|_| anyhow!("the node behind {} takes too long to answer", self.socket.display()))?
+    }
+
+    async fn exchange(&self, method: Method, path: &str, body: Bytes) -> anyhow::Result<Bytes> {
+        let no_node = || format!("no node answers on {}", self.socket.display());
+        let stream = tokio::net::UnixStream::connect(&self.socket).await.with_context(no_node)?;
+        let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream)).await?;
+        let driver = tokio::spawn(connection);
+        let request = Request::builder()
+            .method(method)
+            .uri(path)
+            .header("host", "node")
+            .header("content-type", "application/json")
+            .body(Full::new(body))?;
+        let response = sender.send_request(request).await.with_context(no_node)?;
+        let status = response.status();
+        let body = response.into_body().collect().await.with_context(no_node)?.to_bytes();
+        driver.abort();
+        if status.is_success() {
+            return Ok(body);
+        }
+        match serde_json::from_slice::<Problem>(&body) {
+            Ok(problem) => Err(anyhow::Error::new(Told(problem))),
+            Err(_) => bail!("the node answered {status}: {}", String::from_utf8_lossy(&body)),
+        }
+    }
+}
+
+/// An error that the node told, with its hint.
+#[derive(Debug)]
+pub(crate) struct Told(pub(crate) Problem);
+
+impl std::fmt::Display for Told {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(&self.0.error)
+    }
+}
+
+impl std::error::Error for Told {}
+
+fn decode<T: DeserializeOwned>(path: &str, body: &[u8]) -> anyhow::Result<T> {
+    let other =
+        || format!("the node's answer to {path} is from another version; restart the node with this program");
+    serde_json::from_slice(body).with_context(other)
+}

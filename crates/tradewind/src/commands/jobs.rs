@@ -1,0 +1,181 @@
+//! Jobs that a node has: list, follow, wait, stop.
+
+use std::time::Duration;
+
+use anyhow::bail;
+use serde::Serialize;
+use tradewind_buyer::job::record::{Attempt, JobRecord, JobState, Settlement};
+use tradewind_proto::ids::{JobId, LeaseId};
+use tradewind_proto::report::Stage;
+
+use crate::client::NodeClient;
+use crate::printer::{Printer, table};
+
+/// How often a followed log is looked at.
+const LOG_POLL: Duration = Duration::from_millis(100);
+/// How long one wait is held back by the node.
+const HELD: u64 = 10;
+
+/// A job in a list.
+#[derive(Debug, Serialize)]
+struct Row {
+    id: JobId,
+    name: String,
+    state: String,
+    provider: Option<String>,
+    lease: Option<LeaseId>,
+    signed: u128,
+    attempts: usize,
+}
+
+/// Where a job stands, in a word or a sentence.
+pub(super) fn state(record: &JobRecord) -> String {
+    match &record.state {
+        JobState::Placing { problem } if problem.is_empty() => "placing".into(),
+        JobState::Placing { problem } => format!("placing ({problem})"),
+        JobState::Ended { code: Some(code), reason } => format!("{reason}, exit {code}"),
+        JobState::Ended { code: None, reason } => reason.clone(),
+        JobState::Leased => record.attempts.last().map_or_else(|| "leased".into(), stage),
+    }
+}
+
+fn stage(attempt: &Attempt) -> String {
+    match attempt.supervision.report.as_ref().map(|report| &report.stage) {
+        None | Some(Stage::Opening) => "opening the lease".into(),
+        Some(Stage::Preparing { done, total }) if total.get() > 0 => {
+            format!("pulling data ({done} of {total})")
+        }
+        Some(Stage::Preparing { .. }) => "pulling data".into(),
+        Some(Stage::Running) => "running".into(),
+        Some(Stage::Paused) => "paused until paid".into(),
+        Some(Stage::Stopping) => "stopping".into(),
+        Some(Stage::Collecting) => "collecting outputs".into(),
+        Some(Stage::Finished) => "settling".into(),
+        Some(Stage::Failed { reason }) => format!("failed: {reason}"),
+    }
+}
+
+pub(super) async fn ps(all: bool, node: &NodeClient, printer: Printer) -> anyhow::Result<()> {
+    let jobs = node.jobs().await?;
+    let rows: Vec<Row> = jobs
+        .iter()
+        .filter(|job| all || !job.is_over())
+        .map(|job| Row {
+            id: job.id,
+            name: job.spec.name.clone(),
+            state: state(job),
+            provider: job.attempts.last().map(|attempt| attempt.provider.to_string()),
+            lease: job.attempts.last().map(|attempt| attempt.supervision.id),
+            signed: job.attempts.iter().map(|attempt| attempt.supervision.signed.base_units()).sum(),
+            attempts: job.attempts.len(),
+        })
+        .collect();
+    printer.data(&rows, |rows| {
+        if rows.is_empty() {
+            return "no jobs; `tradewind run job.yaml` starts one, `tradewind ps --all` lists those that are over".into();
+        }
+        let cells = rows.iter().map(|row| {
+            let provider = row.provider.as_deref().map_or("", |p| p.get(..10).unwrap_or(p)).to_owned();
+            [row.id.to_string(), row.name.clone(), row.state.clone(), provider, row.attempts.to_string()]
+        });
+        table(["job", "name", "state", "provider", "attempts"], cells)
+    })
+}
+
+pub(super) async fn stop(id: JobId, node: &NodeClient, printer: Printer) -> anyhow::Result<()> {
+    node.stop(id).await?;
+    printer.data(&serde_json::json!({ "job": id, "stopping": true }), |_| format!("stopping {id}"))
+}
+
+pub(super) async fn logs(
+    id: JobId,
+    attempt: Option<usize>,
+    follow: bool,
+    node: &NodeClient,
+    printer: Printer,
+) -> anyhow::Result<()> {
+    let attempts = node.job(id).await?.attempts.len();
+    let attempt = attempt.unwrap_or_else(|| attempts.saturating_sub(1));
+    let mut from = 0;
+    loop {
+        let over = node.job(id).await?.attempts.get(attempt).is_some_and(|attempt| attempt.outcome.is_some());
+        let piece = node.logs(id, attempt, from).await?;
+        let nothing_new = piece.next == from;
+        from = piece.next;
+        if !nothing_new {
+            if printer.is_json() {
+                printer.data(&piece, |_| String::new())?
+            } else {
+                printer.job(&piece.text)
+            }
+        }
+        if nothing_new && (over || !follow) {
+            return Ok(());
+        }
+        if nothing_new {
+            tokio::time::sleep(LOG_POLL).await;
+        }
+    }
+}
+
+pub(super) async fn wait(id: JobId, node: &NodeClient, printer: Printer) -> anyhow::Result<u8> {
+    loop {
+        let record = node.wait(id, HELD).await?;
+        if let JobState::Ended { code, reason } = &record.state {
+            let ended = serde_json::json!({ "job": id, "code": code, "reason": reason });
+            printer.data(&ended, |_| state(&record))?;
+            return Ok(code.unwrap_or(super::super::OWN_FAILURE));
+        }
+    }
+}
+
+/// A lease with its terms and money.
+#[derive(Debug, Serialize)]
+struct LeaseView<'a> {
+    lease: LeaseId,
+    terms: &'a tradewind_proto::terms::LeaseTerms,
+    signed: u128,
+    vouchers: u32,
+    worst_loss: u128,
+    state: String,
+    settled: Option<Settlement>,
+}
+
+pub(super) async fn lease(id: LeaseId, node: &NodeClient, printer: Printer) -> anyhow::Result<()> {
+    let jobs = node.jobs().await?;
+    let found = jobs.iter().flat_map(|job| &job.attempts).find(|attempt| attempt.supervision.id == id);
+    let Some(attempt) = found else {
+        bail!("this node has no lease {id}; `tradewind ps --all --json` lists them")
+    };
+    let supervision = &attempt.supervision;
+    let view = LeaseView {
+        lease: id,
+        terms: &supervision.terms,
+        signed: supervision.signed.base_units(),
+        vouchers: attempt.vouchers,
+        worst_loss: tradewind_proto::meter::exposure(&supervision.terms).base_units(),
+        state: attempt.outcome.map_or_else(|| stage(attempt), |outcome| format!("{outcome:?}")),
+        settled: attempt.settled,
+    };
+    let decimals = node.wallet().await?.asset.decimals;
+    printer.data(&view, |view| {
+        let terms = view.terms;
+        let money = |amount: tradewind_proto::units::Money| amount.display(decimals);
+        let mut rows = vec![
+            ["provider".to_owned(), terms.provider.to_string()],
+            ["kind".into(), terms.kind.to_string()],
+            ["price an hour".into(), money(terms.rate.hourly())],
+            ["deposit".into(), money(terms.deposit)],
+            ["provider's bond".into(), money(terms.bond)],
+            ["signed so far".into(), money(supervision.signed)],
+            ["vouchers".into(), view.vouchers.to_string()],
+            ["worst loss".into(), money(tradewind_proto::meter::exposure(terms))],
+            ["state".into(), view.state.clone()],
+        ];
+        if let Some(settled) = view.settled {
+            rows.push(["paid".into(), money(settled.paid)]);
+            rows.push(["refunded".into(), money(settled.refunded)]);
+        }
+        table(["lease", &id.to_string()], rows)
+    })
+}

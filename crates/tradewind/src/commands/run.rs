@@ -1,0 +1,229 @@
+//! `run` and `plan`: from a job file to its outputs.
+
+use std::collections::BTreeMap;
+use std::io::{IsTerminal, Write};
+use std::path::Path;
+use std::time::Duration;
+
+use anyhow::{Context, bail};
+use tradewind_buyer::job::record::{JobRecord, JobState};
+use tradewind_proto::ids::JobId;
+use tradewind_proto::job::{JobSpec, SecretSource};
+use tradewind_proto::plan::Plan;
+use tradewind_proto::units::Money;
+use tradewind_proto::workload::Secrets;
+
+use super::jobs;
+use crate::cli::Run;
+use crate::client::NodeClient;
+use crate::node::api::{NewJob, Problem};
+use crate::printer::{Printer, table};
+
+/// How often a running job's log is looked at.
+const LOG_POLL: Duration = Duration::from_millis(50);
+
+/// Reads a job file and resolves its secrets on this machine.
+pub(super) fn read(file: &Path, output: &Path) -> anyhow::Result<(JobSpec, NewJob)> {
+    let shown = file.display().to_string();
+    let text = std::fs::read_to_string(file).with_context(|| format!("cannot read {shown}"))?;
+    let spec = JobSpec::parse(&shown, &text)?;
+    let absolute = std::path::absolute(file)?;
+    let base_dir = absolute.parent().context("the job file has no directory")?.to_owned();
+    let mut secrets = BTreeMap::new();
+    for secret in &spec.secrets {
+        let value = match &secret.source {
+            SecretSource::Env(name) => {
+                std::env::var(name).with_context(|| format!("the variable {name} is not set"))?
+            }
+            SecretSource::File(path) => {
+                let path = base_dir.join(path);
+                let text = std::fs::read_to_string(&path);
+                text.with_context(|| format!("cannot read the secret {}", path.display()))?
+                    .trim_end()
+                    .to_owned()
+            }
+        };
+        secrets.insert(secret.name.clone(), value);
+    }
+    let output_dir = std::path::absolute(output)?;
+    Ok((spec, NewJob { file: shown, text, base_dir, output_dir, secrets: Secrets(secrets) }))
+}
+
+pub(super) async fn plan(file: &Path, node: &NodeClient, printer: Printer) -> anyhow::Result<()> {
+    let (_, job) = read(file, Path::new("outputs"))?;
+    show_plan(&job, node, printer).await.map(|_| ())
+}
+
+/// Shows where the job would run, what that costs and risks, and why other offers would not do.
+async fn show_plan(job: &NewJob, node: &NodeClient, printer: Printer) -> anyhow::Result<Plan> {
+    let plan = node.plan(job).await?;
+    let decimals = node.wallet().await?.asset.decimals;
+    printer.data(&plan, |plan| plan_text(plan, decimals))?;
+    Ok(plan)
+}
+
+fn plan_text(plan: &Plan, decimals: u8) -> String {
+    let show = |amount: Money| amount.display(decimals);
+    let mut text = String::new();
+    if !plan.choices.is_empty() {
+        let rows = plan.choices.iter().take(5).map(|choice| {
+            [
+                choice.offer.provider.to_string(),
+                choice.kind.to_string(),
+                choice.units.to_string(),
+                choice.runtime.clone(),
+                show(choice.cost.hourly),
+                show(choice.cost.deposit),
+                show(choice.cost.worst_loss),
+                show(choice.cost.compensation_cap),
+            ]
+        });
+        let header =
+            ["provider", "kind", "units", "runtime", "price/h", "at most", "worst loss", "compensated up to"];
+        text = table(header, rows);
+    }
+    let rejected: usize = plan.rejections.iter().map(|rejection| rejection.offers).max().unwrap_or(0);
+    if rejected > 0 {
+        text.push_str("\nnot chosen:");
+        for rejection in plan.rejections.iter().take(8) {
+            text.push_str(&format!("\n  {}", rejection.describe(decimals)));
+        }
+    }
+    if plan.choices.is_empty() {
+        text.push_str(&format!("\nno provider will do now; {} offers are live", plan.offers));
+    }
+    text
+}
+
+pub(super) async fn run(options: &Run, node: &NodeClient, printer: Printer) -> anyhow::Result<u8> {
+    let (_, job) = read(&options.file, &options.output)?;
+    if options.dry_run || !options.yes {
+        let plan = show_plan(&job, node, printer).await?;
+        if options.dry_run {
+            return Ok(if plan.choices.is_empty() { super::super::OWN_FAILURE } else { 0 });
+        }
+        confirm()?;
+    }
+    let id = node.submit(&job).await?;
+    if options.detach {
+        printer.data(&serde_json::json!({ "job": id }), |_| id.to_string())?;
+        return Ok(0);
+    }
+    tokio::select! {
+        record = follow(id, node, printer) => {
+            let record = record?;
+            printer.data(&receipt(&record), |_| receipt_text(&record, &job))?;
+            match record.state {
+                JobState::Ended { code: Some(code), .. } => Ok(code),
+                JobState::Ended { code: None, reason } => bail!("{reason}"),
+                JobState::Placing { .. } | JobState::Leased => Ok(super::super::OWN_FAILURE),
+            }
+        }
+        interrupted = tokio::signal::ctrl_c() => {
+            interrupted?;
+            printer.step(&format!("detached; the job goes on: `tradewind logs -f {id}`, `tradewind stop {id}`"));
+            Ok(130)
+        }
+    }
+}
+
+fn confirm() -> anyhow::Result<()> {
+    if !std::io::stdin().is_terminal() {
+        let hint = "give `--yes` to spend without being asked, or `--dry-run` to see the plan".into();
+        return Err(anyhow::Error::new(crate::client::Told(Problem {
+            error: "nobody is there to ask".into(),
+            hint,
+        })));
+    }
+    let mut out = std::io::stderr();
+    write!(out, "run it on the first of these? [y/N] ")?;
+    out.flush()?;
+    let mut answer = String::new();
+    std::io::stdin().read_line(&mut answer)?;
+    if !matches!(answer.trim(), "y" | "Y" | "yes") {
+        bail!("nothing was spent");
+    }
+    Ok(())
+}
+
+/// Follows a job until its leases are settled: its log to stdout, its stages to stderr.
+pub(super) async fn follow(id: JobId, node: &NodeClient, printer: Printer) -> anyhow::Result<JobRecord> {
+    let (mut shown, mut attempt, mut from) = (String::new(), 0, 0);
+    let mut bar = printer.spinner("placing");
+    loop {
+        let record = node.job(id).await?;
+        let state = jobs::state(&record);
+        if state != shown {
+            bar.finish_and_clear();
+            let whom = record.attempts.last().map_or_else(String::new, |a| format!(" on {}", a.provider));
+            bar = printer.spinner(&format!("{}: {state}{whom}", record.spec.name));
+            shown = state;
+        }
+        let current = record.attempts.len().saturating_sub(1);
+        if current != attempt {
+            (attempt, from) = (current, 0);
+        }
+        let piece = node.logs(id, attempt, from).await?;
+        if piece.next != from {
+            from = piece.next;
+            bar.suspend(|| printer.job(&piece.text));
+            continue;
+        }
+        let settled =
+            record.attempts.iter().all(|attempt| attempt.outcome.is_some() || attempt.supervision.gave_up);
+        if record.is_over() && settled {
+            bar.finish_and_clear();
+            return Ok(record);
+        }
+        tokio::time::sleep(LOG_POLL).await;
+    }
+}
+
+/// A finished job's money and files. Amounts in base units.
+pub(super) fn receipt(record: &JobRecord) -> serde_json::Value {
+    let last = record.attempts.last();
+    let settled = last.and_then(|attempt| attempt.settled);
+    let report = last.and_then(|attempt| attempt.supervision.report.as_ref());
+    let outputs: Vec<serde_json::Value> = report
+        .map(|report| &report.outputs[..])
+        .unwrap_or_default()
+        .iter()
+        .map(|file| serde_json::json!({ "path": file.path, "blake3": hex::encode(file.hash), "size": file.size }))
+        .collect();
+    let closed = last.is_some_and(|attempt| attempt.outcome.is_some());
+    serde_json::json!({
+        "job": record.id,
+        "name": record.spec.name,
+        "provider": last.map(|attempt| attempt.provider),
+        "lease_id": last.map(|attempt| attempt.supervision.id),
+        "state": if closed { "closed" } else { "open" },
+        "result": jobs::state(record),
+        "deposited": settled.map(|s| s.deposited),
+        "paid": settled.map(|s| s.paid),
+        "refunded": settled.map(|s| s.refunded),
+        "forfeited": settled.map(|s| s.forfeited),
+        "vouchers": record.attempts.iter().map(|attempt| attempt.vouchers).sum::<u32>(),
+        "attempts": record.attempts.len(),
+        "outputs": outputs,
+    })
+}
+
+/// The receipt for people.
+pub(super) fn receipt_text(record: &JobRecord, job: &NewJob) -> String {
+    let Some(attempt) = record.attempts.last() else { return jobs::state(record) };
+    let decimals = 6;
+    let mut rows = vec![
+        ["result".to_owned(), jobs::state(record)],
+        ["provider".into(), attempt.provider.to_string()],
+        ["lease".into(), attempt.supervision.id.to_string()],
+    ];
+    if let Some(settled) = attempt.settled {
+        rows.push(["deposited".into(), settled.deposited.display(decimals)]);
+        rows.push(["paid".into(), settled.paid.display(decimals)]);
+        rows.push(["refunded".into(), settled.refunded.display(decimals)]);
+    }
+    rows.push(["vouchers".into(), attempt.vouchers.to_string()]);
+    let outputs = attempt.supervision.report.as_ref().map(|report| report.outputs.len()).unwrap_or(0);
+    rows.push(["outputs".into(), format!("{outputs} files, verified, in {}", job.output_dir.display())]);
+    table(["receipt", &record.spec.name], rows)
+}

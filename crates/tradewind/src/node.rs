@@ -1,0 +1,182 @@
+//! `tradewind node`: one process that hosts whichever roles its configuration names.
+//!
+//! ```text
+//!            node.toml ─► ledger ─► relay ─► mesh ─► provider, buyer, explorer ─► local API
+//!  shutdown (signal, API): API ─► roles ─► mesh ─► ledger; workloads go on and are adopted at the next start
+//! ```
+
+pub(crate) mod admission;
+pub(crate) mod api;
+pub(crate) mod buyer;
+pub(crate) mod config;
+pub(crate) mod keys;
+pub(crate) mod ledger;
+pub(crate) mod mesh;
+pub(crate) mod provider;
+
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::Context;
+use tokio_util::sync::CancellationToken;
+use tradewind_mesh::Transport;
+use tradewind_mesh::directory::system_clock;
+use tradewind_proto::profile::NetworkProfile;
+use tradewind_store::Store;
+
+use config::NodeConfig;
+
+/// How long roles may take to end.
+const GOODBYE: Duration = Duration::from_secs(20);
+
+/// Runs a node until it is told to stop.
+pub(crate) async fn run(config: NodeConfig) -> anyhow::Result<()> {
+    make_private(&config.data_dir)?;
+    let shutdown = CancellationToken::new();
+    stop_on_signals(shutdown.clone())?;
+    let password_file = config.password_file.as_deref();
+    let key = keys::wallet(&config.data_dir, password_file)?;
+    let clock = system_clock();
+
+    let relay = mesh::relay(config.relay.as_ref()).await?;
+    let endpoint_secret = keys::mesh(&config.data_dir)?;
+    let hosted = match &config.ledger {
+        Some(section) => Some(ledger::host(section, &config, &key, shutdown.clone()).await?),
+        None => None,
+    };
+    let profile = match &hosted {
+        Some(hosted) => hosted.profile.clone(),
+        None => read_profile(&config.profile)?,
+    };
+    let client = ledger::client(&profile, key.clone(), &config.data_dir).await?;
+    let mesh = mesh::bind(&config, &profile, endpoint_secret, client.clone(), clock.clone()).await?;
+    if let Some(hosted) = &hosted {
+        hosted.publish(
+            &config,
+            &key,
+            relay.as_ref().map(|relay| relay.url().to_string()),
+            &mesh.address(),
+        )?;
+    }
+    let transport: Arc<dyn Transport> = Arc::new(mesh.clone());
+    let store = Store::open(&config.data_dir.join("node.db")).await?;
+
+    let provider = match &config.provider {
+        Some(section) => {
+            let needs = provider::Needs {
+                section,
+                profile: &profile,
+                data_dir: &config.data_dir,
+                password_file,
+                key: key.clone(),
+                ledger: client.clone(),
+                transport: transport.clone(),
+                store: store.clone(),
+                clock: clock.clone(),
+            };
+            Some(provider::start(needs).await.context("the provider role cannot start")?)
+        }
+        None => None,
+    };
+    let buyer = match &config.buyer {
+        Some(section) => {
+            let needs = buyer::Needs {
+                section,
+                profile: &profile,
+                data_dir: &config.data_dir,
+                password_file,
+                key: key.clone(),
+                ledger: client.clone(),
+                transport: transport.clone(),
+                store: store.clone(),
+                clock: clock.clone(),
+            };
+            Some(buyer::start(needs).await.context("the buyer role cannot start")?)
+        }
+        None => None,
+    };
+    let explorer: Option<String> = None;
+
+    let asset = profile.quote().context("the network's profile names no asset")?.clone();
+    let mut roles: Vec<String> = Vec::new();
+    for (name, runs) in [
+        ("ledger", hosted.is_some()),
+        ("relay", relay.is_some()),
+        ("provider", provider.is_some()),
+        ("buyer", buyer.is_some()),
+        ("explorer", explorer.is_some()),
+    ] {
+        roles.extend(runs.then(|| name.to_owned()));
+    }
+    let status = api::Status {
+        account: key.address().to_string(),
+        mesh_key: mesh.key().to_string(),
+        mesh_address: mesh.address().to_string(),
+        network: profile.name.clone(),
+        roles,
+        explorer,
+        rpc: profile.chain.rpc.first().cloned(),
+        pid: std::process::id(),
+    };
+    tracing::info!(account = %status.account, roles = ?status.roles, "the node is up");
+    let served = api::Roles {
+        status,
+        ledger: client,
+        asset,
+        buyer: buyer.clone(),
+        provider: provider.clone(),
+        shutdown: shutdown.clone(),
+    };
+    let result = api::serve(served, &config.socket()).await;
+
+    shutdown.cancel();
+    let goodbye = async {
+        if let Some(buyer) = buyer {
+            buyer.shutdown().await;
+        }
+        if let Some(provider) = provider {
+            provider.shutdown().await;
+        }
+        mesh.close().await;
+        if let Some(hosted) = hosted {
+            hosted.close().await;
+        }
+    };
+    if tokio::time::timeout(GOODBYE, goodbye).await.is_err() {
+        tracing::warn!("a role did not end in time; everything acknowledged is stored");
+    }
+    // A socket that is left behind is replaced by the next start.
+    let _ = std::fs::remove_file(config.socket());
+    result
+}
+
+fn read_profile(path: &Path) -> anyhow::Result<NetworkProfile> {
+    let text = std::fs::read_to_string(path).with_context(|| {
+        format!("cannot read the network's profile {}; `tradewind setup` takes one", path.display())
+    })?;
+    Ok(NetworkProfile::parse(&path.display().to_string(), &text)?)
+}
+
+fn make_private(dir: &Path) -> anyhow::Result<()> {
+    use std::os::unix::fs::DirBuilderExt;
+    std::fs::DirBuilder::new()
+        .recursive(true)
+        .mode(0o700)
+        .create(dir)
+        .with_context(|| format!("cannot make {}", dir.display()))
+}
+
+fn stop_on_signals(shutdown: CancellationToken) -> anyhow::Result<()> {
+    use tokio::signal::unix::{SignalKind, signal};
+    let mut terminate = signal(SignalKind::terminate())?;
+    let mut interrupt = signal(SignalKind::interrupt())?;
+    tokio::spawn(async move {
+        tokio::select! {
+            _ = terminate.recv() => {}
+            _ = interrupt.recv() => {}
+        }
+        shutdown.cancel();
+    });
+    Ok(())
+}

@@ -1,0 +1,244 @@
+//! A node's configuration: which roles it has, and what each needs. `node.toml`, with unknown fields as errors.
+
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+
+use anyhow::Context;
+use serde::{Deserialize, Serialize};
+
+/// What one node does.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct NodeConfig {
+    /// Keys, stores and work directories live here.
+    pub(crate) data_dir: PathBuf,
+    /// The network's profile. The node that hosts the ledger writes it.
+    pub(crate) profile: PathBuf,
+    /// The wallet's password stands in this file, readable by its owner only.
+    pub(crate) password_file: Option<PathBuf>,
+    /// The mesh.
+    #[serde(default)]
+    pub(crate) mesh: MeshSection,
+    /// Hosts a development ledger, with relayer and faucet.
+    pub(crate) ledger: Option<LedgerSection>,
+    /// Sells capacity.
+    pub(crate) provider: Option<ProviderSection>,
+    /// Runs jobs.
+    pub(crate) buyer: Option<BuyerSection>,
+    /// Serves the explorer's pages.
+    pub(crate) explorer: Option<ExplorerSection>,
+    /// Serves a relay for nodes that cannot reach each other.
+    pub(crate) relay: Option<RelaySection>,
+}
+
+/// The mesh endpoint.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(crate) struct MeshSection {
+    /// The UDP address to bind.
+    pub(crate) bind: SocketAddr,
+    /// Addresses that reach this node from outside, where it cannot see them itself.
+    pub(crate) external: Vec<SocketAddr>,
+}
+
+impl Default for MeshSection {
+    fn default() -> Self {
+        Self { bind: SocketAddr::from(([0, 0, 0, 0], 0)), external: Vec::new() }
+    }
+}
+
+/// A development ledger.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct LedgerSection {
+    /// JSON-RPC.
+    #[serde(default = "loopback")]
+    pub(crate) rpc: SocketAddr,
+    /// Relayer and faucet.
+    #[serde(default = "loopback")]
+    pub(crate) relayer: SocketAddr,
+    /// The chain's id.
+    #[serde(default = "chain_id")]
+    pub(crate) chain_id: u64,
+    /// The explorer's URL, for the profile.
+    pub(crate) explorer: Option<String>,
+}
+
+/// What is sold.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct ProviderSection {
+    /// Price of a unit for an hour, in whole tokens of the network's quote asset.
+    pub(crate) price: String,
+    /// Price of a unit that may be reclaimed.
+    pub(crate) spot_price: Option<String>,
+    /// ISO 3166 country code.
+    #[serde(default = "country")]
+    pub(crate) country: String,
+    /// Units to sell.
+    #[serde(default = "one")]
+    pub(crate) units: u8,
+    /// CPUs of a unit.
+    #[serde(default = "one_cpu")]
+    pub(crate) cpus: u32,
+    /// Memory of a unit.
+    #[serde(default = "memory")]
+    pub(crate) memory: String,
+    /// Disk of a unit.
+    #[serde(default = "memory")]
+    pub(crate) disk: String,
+    /// Runtimes to use: `process`, `docker`.
+    #[serde(default = "runtimes")]
+    pub(crate) runtimes: Vec<String>,
+    /// The Docker engine's address; `DOCKER_HOST` or the default socket where absent.
+    pub(crate) docker_host: Option<String>,
+    /// Stake for the device, in whole tokens.
+    #[serde(default = "stake")]
+    pub(crate) stake: String,
+    /// Free balance to keep for lease bonds, in whole tokens.
+    #[serde(default = "bonds")]
+    pub(crate) bonds: String,
+    /// Seconds between two offers.
+    #[serde(default = "heartbeat")]
+    pub(crate) heartbeat: u64,
+}
+
+/// How jobs are bought.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct BuyerSection {
+    /// How far payment may run ahead of work, in seconds.
+    #[serde(default = "slack")]
+    pub(crate) slack: u64,
+    /// How long a provider may be silent, in seconds.
+    #[serde(default = "patience")]
+    pub(crate) patience: u64,
+    /// Challenge silent providers on chain.
+    #[serde(default)]
+    pub(crate) challenge: bool,
+    /// On a development network: ask the faucet for this much when the wallet is empty, in whole tokens.
+    pub(crate) faucet: Option<String>,
+}
+
+impl Default for BuyerSection {
+    fn default() -> Self {
+        Self { slack: slack(), patience: patience(), challenge: false, faucet: None }
+    }
+}
+
+/// The explorer.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct ExplorerSection {
+    /// Where it listens.
+    #[serde(default = "loopback")]
+    pub(crate) listen: SocketAddr,
+}
+
+/// A relay.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct RelaySection {
+    /// Where it listens.
+    pub(crate) listen: SocketAddr,
+}
+
+impl NodeConfig {
+    /// Reads `node.toml`; relative paths in it are relative to the file.
+    pub(crate) fn load(path: &Path) -> anyhow::Result<Self> {
+        let text =
+            std::fs::read_to_string(path).with_context(|| format!("cannot read {}", path.display()))?;
+        let mut config: Self =
+            toml::from_str(&text).with_context(|| format!("{} is not valid", path.display()))?;
+        let base = path.parent().unwrap_or_else(|| Path::new("."));
+        config.data_dir = base.join(&config.data_dir);
+        config.profile = base.join(&config.profile);
+        config.password_file = config.password_file.map(|file| base.join(file));
+        Ok(config)
+    }
+
+    /// Writes `node.toml`.
+    pub(crate) fn save(&self, path: &Path) -> anyhow::Result<()> {
+        let text = toml::to_string(self).context("the configuration cannot be written")?;
+        std::fs::write(path, text).with_context(|| format!("cannot write {}", path.display()))
+    }
+
+    /// The socket of the local API.
+    pub(crate) fn socket(&self) -> PathBuf {
+        self.data_dir.join("node.sock")
+    }
+}
+
+fn loopback() -> SocketAddr {
+    SocketAddr::from(([127, 0, 0, 1], 0))
+}
+
+const fn chain_id() -> u64 {
+    31_337
+}
+
+fn country() -> String {
+    "ZZ".into()
+}
+
+const fn one() -> u8 {
+    1
+}
+
+const fn one_cpu() -> u32 {
+    1
+}
+
+fn memory() -> String {
+    "1GiB".into()
+}
+
+fn runtimes() -> Vec<String> {
+    vec!["process".into()]
+}
+
+fn stake() -> String {
+    "50".into()
+}
+
+fn bonds() -> String {
+    "100".into()
+}
+
+const fn heartbeat() -> u64 {
+    15
+}
+
+const fn slack() -> u64 {
+    30
+}
+
+const fn patience() -> u64 {
+    30
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_unknown_field_is_an_error_that_names_it() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("node.toml");
+        std::fs::write(&path, "data_dir = \"d\"\nprofile = \"p\"\n[buyer]\nslak = 3\n").unwrap();
+        let error = format!("{:#}", NodeConfig::load(&path).unwrap_err());
+        assert!(error.contains("slak") && error.contains("line 4"), "{error}");
+    }
+
+    #[test]
+    fn what_is_saved_is_read_back() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("node.toml");
+        std::fs::write(&path, "data_dir = \"/d\"\nprofile = \"/p\"\n[buyer]\n[provider]\nprice = \"0.2\"\n")
+            .unwrap();
+        NodeConfig::load(&path).unwrap().save(&path).unwrap();
+        let config = NodeConfig::load(&path).unwrap();
+        assert_eq!(config.provider.unwrap().price, "0.2");
+        assert_eq!(config.socket(), Path::new("/d/node.sock"));
+    }
+}

@@ -1,0 +1,208 @@
+//! The node's access to the chain, and the development ledger that it may host: contracts, relayer and faucet with it.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use alloy::primitives::{Address, U256};
+use alloy::providers::{DynProvider, Provider, RootProvider};
+use alloy::rpc::client::RpcClient;
+use anyhow::Context;
+use axum::extract::State;
+use axum::http::StatusCode;
+use axum::routing::post;
+use axum::{Json, Router};
+use serde::{Deserialize, Serialize};
+use tokio_util::sync::CancellationToken;
+use tradewind_chain::client::artifacts;
+use tradewind_chain::client::deploy::{self, DeployPlan, Deployment, Timings};
+use tradewind_chain::client::failover::{Endpoint, Failover, FailoverConfig};
+use tradewind_chain::client::faucet::{Faucet, FaucetConfig};
+use tradewind_chain::client::reader::Reader;
+use tradewind_chain::client::relayed::{RelayedConfig, RelayedLedger};
+use tradewind_chain::client::relayer::{Relayer, RelayerConfig};
+use tradewind_chain::client::sender::{Sender, SenderConfig};
+use tradewind_chain::client::store::Store;
+use tradewind_chain::client::wallet::{Contracts, Wallet};
+use tradewind_chain::embedded::{Embedded, EmbeddedConfig, Genesis, MULTICALL3, ServerGuard};
+use tradewind_chain::ledger::Ledger;
+use tradewind_mesh::PeerAddr;
+use tradewind_proto::profile::{self, Asset, AssetKind, Bootstrap, ChainProfile, NetworkProfile};
+use tradewind_proto::signature::SigningKey;
+
+use super::config::{LedgerSection, NodeConfig};
+
+/// The host's gas on its own ledger: a million ether.
+const GAS: u128 = 1_000_000_000_000_000_000_000_000;
+
+/// A ledger that this node hosts.
+pub(crate) struct Hosted {
+    pub(crate) profile: NetworkProfile,
+    embedded: Embedded,
+    _server: ServerGuard,
+}
+
+/// Who asks the faucet.
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) struct Drip {
+    pub(crate) account: Address,
+}
+
+/// Opens the ledger, deploys the contracts where they are missing, and serves JSON-RPC, relayer and faucet.
+pub(crate) async fn host(
+    section: &LedgerSection,
+    config: &NodeConfig,
+    key: &SigningKey,
+    shutdown: CancellationToken,
+) -> anyhow::Result<Hosted> {
+    let dir = config.data_dir.join("ledger");
+    let genesis = Genesis::new(section.chain_id).fund(key.address(), U256::from(GAS));
+    let embedded =
+        Embedded::open(EmbeddedConfig::stored(&dir, genesis)).context("the ledger cannot be opened")?;
+    let (rpc, server) = embedded.serve(section.rpc).await.context("JSON-RPC cannot be served")?;
+    let store = Store::open(&dir.join("outbox.redb")).context("the ledger's outbox cannot be opened")?;
+    let provider = embedded.provider();
+    let decoder = Arc::new(artifacts::decoder());
+    let sending = SenderConfig::local(section.chain_id);
+    let sender = Sender::start(provider.clone(), key.clone(), store.clone(), decoder.clone(), sending)?;
+    let plan = DeployPlan::development(Timings::Development);
+    let deployment = deploy::deploy(&sender, &provider, section.chain_id, &plan).await?;
+    let reader = Reader::new(provider, deployment.contracts, 0, decoder);
+    let relayer = Relayer::new(reader, sender.clone(), RelayerConfig::small_fee(deployment.stablecoin));
+    let faucet = Faucet::new(sender, store, FaucetConfig::test_dollars(deployment.stablecoin));
+    let router = relayer.router().merge(Router::new().route("/v1/faucet", post(drip)).with_state(faucet));
+    let listener = tokio::net::TcpListener::bind(section.relayer).await;
+    let listener = listener.with_context(|| format!("the relayer cannot listen on {}", section.relayer))?;
+    let relaying = listener.local_addr()?;
+    tokio::spawn(async move {
+        let served = axum::serve(listener, router).with_graceful_shutdown(shutdown.cancelled_owned()).await;
+        if let Err(error) = served {
+            tracing::error!(%error, "the relayer ended");
+        }
+    });
+    let profile = profile(section, &deployment, &format!("http://{rpc}"), &format!("http://{relaying}"));
+    Ok(Hosted { profile, embedded, _server: server })
+}
+
+fn profile(section: &LedgerSection, deployment: &Deployment, rpc: &str, relayer: &str) -> NetworkProfile {
+    NetworkProfile {
+        name: format!("development {}", section.chain_id),
+        development: true,
+        relayers: vec![relayer.into()],
+        faucet: Some(format!("{relayer}/v1/faucet")),
+        relays: Vec::new(),
+        explorer: section.explorer.clone(),
+        chain: ChainProfile { id: section.chain_id, rpc: vec![rpc.into()], finality: 0 },
+        contracts: profile::Contracts {
+            leases: deployment.contracts.leases,
+            registry: deployment.contracts.registry,
+            network_token: deployment.network_token,
+            multicall: Some(MULTICALL3),
+        },
+        assets: vec![Asset {
+            symbol: "tUSD".into(),
+            address: deployment.stablecoin,
+            decimals: 6,
+            kind: AssetKind::Erc3009,
+        }],
+        bootstrap: Vec::new(),
+    }
+}
+
+async fn drip(
+    State(faucet): State<Faucet>,
+    Json(drip): Json<Drip>,
+) -> Result<Json<u128>, (StatusCode, String)> {
+    let given = faucet.drip(drip.account).await;
+    given
+        .map(|money| Json(money.base_units()))
+        .map_err(|error| (StatusCode::TOO_MANY_REQUESTS, error.to_string()))
+}
+
+impl Hosted {
+    /// Writes the signed profile, with this node as the first of the mesh.
+    pub(crate) fn publish(
+        &self,
+        config: &NodeConfig,
+        key: &SigningKey,
+        relay: Option<String>,
+        address: &PeerAddr,
+    ) -> anyhow::Result<()> {
+        let bootstrap = Bootstrap { key: address.key, addresses: address.direct.clone() };
+        let profile = NetworkProfile {
+            bootstrap: vec![bootstrap],
+            relays: relay.into_iter().collect(),
+            ..self.profile.clone()
+        };
+        let text = profile.sign(key)?;
+        let fresh = config.profile.with_extension("new");
+        std::fs::write(&fresh, text).with_context(|| format!("cannot write {}", fresh.display()))?;
+        std::fs::rename(&fresh, &config.profile)
+            .with_context(|| format!("cannot write {}", config.profile.display()))
+    }
+
+    /// Closes the ledger; everything acknowledged is on disk already.
+    pub(crate) async fn close(self) {
+        self.embedded.close().await;
+    }
+}
+
+/// The chain of the profile as `key`'s account uses it: reads from any endpoint, writes by own gas or a relayer.
+pub(crate) async fn client(
+    profile: &NetworkProfile,
+    key: SigningKey,
+    data_dir: &Path,
+) -> anyhow::Result<Arc<dyn Ledger>> {
+    let endpoints: Vec<Endpoint> = profile
+        .chain
+        .rpc
+        .iter()
+        .map(|url| {
+            Endpoint::http(url).with_context(|| format!("the profile's endpoint `{url}` cannot be used"))
+        })
+        .collect::<anyhow::Result<_>>()?;
+    let failover = Failover::new(endpoints, FailoverConfig::for_chain(profile.chain.id));
+    let provider: DynProvider = RootProvider::new(RpcClient::new(failover, profile.development)).erased();
+    let contracts = Contracts {
+        chain_id: profile.chain.id,
+        leases: profile.contracts.leases,
+        registry: profile.contracts.registry,
+    };
+    let decoder = Arc::new(artifacts::decoder());
+    let finality = u64::from(profile.chain.finality);
+    let store = Store::open(&data_dir.join("outbox.redb")).context("the outbox cannot be opened")?;
+    let sending = if profile.development {
+        SenderConfig::local(profile.chain.id)
+    } else {
+        SenderConfig::public(profile.chain.id, finality)
+    };
+    let sender = Sender::start(provider.clone(), key.clone(), store.clone(), decoder.clone(), sending)?;
+    let relayers = profile.relayers.clone();
+    let config = if profile.development {
+        RelayedConfig::local(relayers, 0)
+    } else {
+        RelayedConfig::public(relayers, 0)
+    };
+    let reader = Reader::new(provider, contracts, finality, decoder);
+    let ledger = RelayedLedger::start(reader, Wallet::new(key, contracts), Some(sender), store, config)?;
+    Ok(Arc::new(ledger))
+}
+
+/// Asks a development network's faucet until `account` holds at least `wanted` base units.
+pub(crate) async fn fill(profile: &NetworkProfile, ledger: &dyn Ledger, wanted: u128) -> anyhow::Result<()> {
+    let (Some(faucet), Some(asset)) = (&profile.faucet, profile.quote()) else { return Ok(()) };
+    let client = reqwest::Client::builder().timeout(std::time::Duration::from_secs(30)).build()?;
+    for _ in 0..MAX_DRIPS {
+        if ledger.holdings(asset.address, ledger.account()).await?.base_units() >= wanted {
+            return Ok(());
+        }
+        let answer = client.post(faucet).json(&Drip { account: ledger.account() }).send().await;
+        let answer = answer.context("the faucet does not answer")?;
+        if !answer.status().is_success() {
+            anyhow::bail!("the faucet refused: {}", answer.text().await.unwrap_or_default());
+        }
+    }
+    Ok(())
+}
+
+/// Drips asked for at one start.
+const MAX_DRIPS: u32 = 10;

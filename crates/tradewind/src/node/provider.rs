@@ -1,0 +1,247 @@
+//! The provider role: a place in the registry, a stake, and the agent that hosts leases.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use alloy::primitives::{Address, B256, keccak256};
+use anyhow::{Context, bail};
+use tradewind_chain::ledger::{Action, ActionStatus, Ledger, Reference};
+use tradewind_mesh::Transport;
+use tradewind_mesh::directory::Clock;
+use tradewind_proto::ids::{DeviceId, ProviderId};
+use tradewind_proto::offer::{Conditions, Offer, PortRange, Prices, Region, Resources, Runtimes, TrustTier};
+use tradewind_proto::profile::NetworkProfile;
+use tradewind_proto::signature::SigningKey;
+use tradewind_proto::units::{Bytes, Money, RatePerSecond, Seconds, Timestamp};
+use tradewind_proto::workload::Network;
+use tradewind_provider::agent::{Agent, AgentConfig, Parts};
+use tradewind_provider::docker::{DockerConfig, DockerRuntime};
+use tradewind_provider::process::{ProcessConfig, ProcessRuntime};
+use tradewind_provider::runtime::Runtime;
+use tradewind_provider::web::SourcePolicy;
+use tradewind_store::Store;
+
+use super::config::ProviderSection;
+use super::keys;
+
+/// The runtimes' names in offers and configuration.
+const PROCESS: &str = "process";
+const DOCKER: &str = "docker";
+/// How long one step of joining may take.
+const STEP: Duration = Duration::from_secs(120);
+/// How much rent is paid ahead.
+const RENT: Seconds = Seconds::new(30 * 86_400);
+/// How soon before its end rent is paid again.
+const RENT_AHEAD: Seconds = Seconds::new(3 * 86_400);
+
+/// What the role needs of its node.
+pub(crate) struct Needs<'a> {
+    pub(crate) section: &'a ProviderSection,
+    pub(crate) profile: &'a NetworkProfile,
+    pub(crate) data_dir: &'a Path,
+    pub(crate) password_file: Option<&'a Path>,
+    pub(crate) key: SigningKey,
+    pub(crate) ledger: Arc<dyn Ledger>,
+    pub(crate) transport: Arc<dyn Transport>,
+    pub(crate) store: Store,
+    pub(crate) clock: Clock,
+}
+
+/// Joins the network where the node has not yet, and starts hosting.
+pub(crate) async fn start(needs: Needs<'_>) -> anyhow::Result<Agent> {
+    let asset = needs.profile.quote().context("the network's profile names no asset")?;
+    let amount = |text: &str, field: &str| {
+        Money::parse(text, asset.decimals).with_context(|| format!("`provider.{field}` in node.toml"))
+    };
+    let device_key = device_key(&needs)?;
+    let device = DeviceId::derive(needs.key.address(), device_key.address());
+    let join = Join {
+        ledger: needs.ledger.as_ref(),
+        account: needs.key.address(),
+        device,
+        device_key: device_key.address(),
+        token: asset.address,
+        units: needs.section.units,
+        stake: amount(&needs.section.stake, "stake")?,
+        bonds: amount(&needs.section.bonds, "bonds")?,
+    };
+    if needs.profile.development && needs.ledger.device(device).await?.is_none() {
+        let wanted = join.stake.checked_add(join.bonds)?.base_units();
+        super::ledger::fill(needs.profile, needs.ledger.as_ref(), wanted).await?;
+    }
+    join.run(needs.transport.key(), (needs.clock)()).await?;
+    let runtimes = runtimes(&needs)?;
+    let version = needs.ledger.current_version().await.context("the chain's parameters cannot be read")?;
+    let per_hour = |text: &str, field: &str| amount(text, field).map(RatePerSecond::per_hour);
+    let size = |text: &str| text.parse::<Bytes>().with_context(|| format!("`{text}` in node.toml"));
+    let offer = Offer {
+        provider: ProviderId::new(needs.key.address()),
+        device,
+        mesh_key: needs.transport.key(),
+        sequence: 0,
+        issued_at: Timestamp::default(),
+        expires_at: Timestamp::default(),
+        runtimes: runtimes.keys().fold(Runtimes::NONE, |set, name| set.with(runtime_bit(name))),
+        unit: Resources {
+            cpu_millis: needs.section.cpus.saturating_mul(1_000),
+            memory: size(&needs.section.memory)?,
+            disk: size(&needs.section.disk)?,
+            gpus: None,
+        },
+        units: needs.section.units,
+        free_units: needs.section.units,
+        region: Region { country: needs.section.country.clone(), label: None },
+        prices: Prices {
+            token: asset.address,
+            on_demand: per_hour(&needs.section.price, "price")?,
+            spot: needs.section.spot_price.as_deref().map(|text| per_hour(text, "spot_price")).transpose()?,
+            reserved_discount: None,
+        },
+        conditions: Conditions {
+            min_slack: Seconds::new(5),
+            prepay: Seconds::new(5),
+            ..Conditions::standard()
+        },
+        network: if runtimes.contains_key(DOCKER) { Network::Internet } else { Network::None },
+        ports: vec![PortRange { first: 1, last: u16::MAX }],
+        trust: TrustTier::Staked,
+        terms_of_service: B256::ZERO,
+        version,
+        address: None,
+    };
+    let config = AgentConfig {
+        state_dir: needs.data_dir.join("provider"),
+        offer,
+        gpus: Vec::new(),
+        settle_amount: Money::parse("5", asset.decimals).context("the quote asset has too few decimals")?,
+        tick: Duration::from_secs(1),
+        heartbeat: Duration::from_secs(needs.section.heartbeat.max(1)),
+        max_input: Bytes::gib(256),
+        sources: SourcePolicy::default(),
+    };
+    let parts = Parts {
+        ledger: needs.ledger,
+        transport: needs.transport,
+        runtimes,
+        store: needs.store,
+        key: needs.key,
+        clock: needs.clock,
+    };
+    Ok(Agent::start(config, parts).await?)
+}
+
+fn device_key(needs: &Needs<'_>) -> anyhow::Result<SigningKey> {
+    keys::wallet(&needs.data_dir.join("device"), needs.password_file)
+}
+
+fn runtime_bit(name: &str) -> Runtimes {
+    match name {
+        PROCESS => Runtimes::PROCESS,
+        DOCKER => Runtimes::DOCKER,
+        _ => Runtimes::NONE,
+    }
+}
+
+fn runtimes(needs: &Needs<'_>) -> anyhow::Result<BTreeMap<&'static str, Arc<dyn Runtime>>> {
+    let mut runtimes: BTreeMap<&'static str, Arc<dyn Runtime>> = BTreeMap::new();
+    for name in &needs.section.runtimes {
+        let state_dir = needs.data_dir.join("runtime").join(name);
+        match name.as_str() {
+            PROCESS => {
+                let shim = std::env::current_exe().context("this program's own path is unknown")?;
+                let runtime = ProcessRuntime::new(ProcessConfig { state_dir, shim })?;
+                runtimes.insert(PROCESS, Arc::new(runtime));
+            }
+            DOCKER => {
+                let mut config = DockerConfig::new(needs.key.address().to_string(), state_dir);
+                if let Some(host) = &needs.section.docker_host {
+                    config.host.clone_from(host);
+                }
+                runtimes.insert(DOCKER, Arc::new(DockerRuntime::connect(config)?));
+            }
+            other => bail!(
+                "`provider.runtimes` in node.toml: there is no runtime `{other}`; use process or docker"
+            ),
+        }
+    }
+    if runtimes.is_empty() {
+        bail!("`provider.runtimes` in node.toml is empty; use process or docker");
+    }
+    Ok(runtimes)
+}
+
+/// The steps from an unknown account to a staked device. Each looks first, so a restart repeats none.
+struct Join<'a> {
+    ledger: &'a dyn Ledger,
+    account: Address,
+    device: DeviceId,
+    device_key: Address,
+    token: Address,
+    units: u8,
+    stake: Money,
+    bonds: Money,
+}
+
+impl Join<'_> {
+    async fn run(&self, mesh_key: tradewind_proto::ids::MeshKey, now: Timestamp) -> anyhow::Result<()> {
+        self.fund(self.stake.checked_add(self.bonds)?).await?;
+        let account = self.ledger.account_record(self.account).await?;
+        if account.as_ref().is_none_or(|record| record.mesh_key != mesh_key) {
+            let reference = self.reference("register", mesh_key.as_bytes());
+            self.step("register", Action::Register { reference, mesh_key, metadata: B256::ZERO }).await?;
+        }
+        let mut device = self.ledger.device(self.device).await?;
+        if device.is_none() {
+            let action =
+                Action::AddDevice { key: self.device_key, sponsor: None, class: 0, units: self.units };
+            self.step("add the device", action).await?;
+            device = self.ledger.device(self.device).await?;
+        }
+        let staked = device.as_ref().map_or(Money::ZERO, |record| record.stake);
+        let rent_until = device.map_or(Timestamp::default(), |record| record.rent_paid_until);
+        let missing = self.stake.saturating_sub(staked);
+        if !missing.is_zero() {
+            let reference = self.reference("stake", &staked.base_units().to_be_bytes());
+            self.step("stake the device", Action::Stake { reference, device: self.device, amount: missing })
+                .await?;
+        }
+        if rent_until < now.after(RENT_AHEAD) {
+            let reference = self.reference("rent", &rent_until.unix().to_be_bytes());
+            let action = Action::Rent { reference, device: self.device, span: RENT, limit: self.bonds };
+            self.step("pay the rent", action).await?;
+        }
+        Ok(())
+    }
+
+    /// Brings the free balance up to `wanted` from the wallet, as far as the wallet goes.
+    async fn fund(&self, wanted: Money) -> anyhow::Result<()> {
+        let balance = self.ledger.balance(self.token, self.account).await?;
+        let missing = wanted.saturating_sub(balance);
+        if missing.is_zero() {
+            return Ok(());
+        }
+        let amount = missing.min(self.ledger.holdings(self.token, self.account).await?);
+        if amount.is_zero() {
+            bail!("the wallet {} is empty; it needs {missing} base units of {}", self.account, self.token);
+        }
+        let reference = Reference(B256::from(rand::random::<[u8; 32]>()));
+        self.step("deposit", Action::Deposit { reference, token: self.token, amount }).await
+    }
+
+    fn reference(&self, what: &str, detail: &[u8]) -> Reference {
+        Reference(keccak256([what.as_bytes(), self.device.get().as_slice(), detail].concat()))
+    }
+
+    async fn step(&self, what: &str, action: Action) -> anyhow::Result<()> {
+        tracing::info!(step = what, "joining the network");
+        let submission = self.ledger.submit(action).await.with_context(|| format!("cannot {what}"))?;
+        let settled = tokio::time::timeout(STEP, self.ledger.settled(&submission.key)).await;
+        match settled.with_context(|| format!("cannot {what}: the chain takes too long"))?? {
+            ActionStatus::Included { .. } | ActionStatus::Final { .. } => Ok(()),
+            ActionStatus::Failed { reason } => bail!("cannot {what}: {reason}"),
+            ActionStatus::Pending => bail!("cannot {what}: still pending"),
+        }
+    }
+}
