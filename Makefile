@@ -19,8 +19,7 @@ help: ## Lists what can be done
 	@sed -n 's/^\([a-z]*\):.*## \(.*\)/\1\t\2/p' $(MAKEFILE_LIST) | expand -t 12
 
 demo: ## Starts a whole market on this machine and trains digits on it
-	cargo xtask digits
-	cargo run --quiet --locked -p tradewind -- demo $(DEMO_ARGS)
+	digits=$$(cargo xtask digits); TRADEWIND_DIGITS=$$digits cargo run --locked -p tradewind -- demo $(DEMO_ARGS)
 
 test: ## Passes every test; says what it lacks and installs it first
 	scripts/tools test
