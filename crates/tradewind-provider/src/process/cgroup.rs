@@ -316,6 +316,32 @@ mod tests {
         assert_eq!(group.memory_kills(), Some(1));
     }
 
+    /// The kernel's version 2 files, wherever a hierarchy is mounted that this user may write.
+    #[test]
+    fn a_unified_group_freezes_thaws_and_kills() {
+        let mounts = fs::read_to_string("/proc/self/mountinfo").unwrap();
+        let line = mounts.lines().find(|line| line.contains(" - cgroup2 ")).unwrap_or_default();
+        let top = line.split_whitespace().nth(4).unwrap_or("/nowhere");
+        let dir = Path::new(top).join(format!("tradewind-test-{}", std::process::id()));
+        let freezer = Some(Controller { version: Version::V2, dir: dir.clone() });
+        let group = Cgroup { freezer, ..Cgroup::default() };
+        if group.create(&limits()).is_err() {
+            return;
+        }
+        let mut child = std::process::Command::new("sleep").arg("60").spawn().unwrap();
+        fs::write(dir.join("cgroup.procs"), child.id().to_string()).unwrap();
+        assert_eq!(group.members(), [child.id()]);
+        assert!(group.freeze().unwrap() && group.freeze().unwrap());
+        assert!(group.thaw().unwrap());
+        assert!(child.try_wait().unwrap().is_none());
+        assert!(group.freeze().unwrap(), "a frozen group is killed too");
+        group.kill().unwrap();
+        assert!(!child.wait().unwrap().success());
+        group.remove().unwrap();
+        assert!(!dir.exists());
+        assert!(group.thaw().unwrap(), "a group that is gone is not frozen");
+    }
+
     #[test]
     fn without_a_group_nothing_is_done_and_nothing_fails() {
         let group = Cgroup::default();
