@@ -12,6 +12,7 @@
 
 mod lane;
 mod planes;
+mod price;
 mod synthetic;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -19,12 +20,14 @@ use std::collections::{BTreeMap, BTreeSet};
 use alloy_primitives::Address;
 use serde::{Deserialize, Serialize};
 
-use self::lane::{Lane, UnitCost};
+use self::lane::Lane;
 pub(crate) use self::lane::{Lanes, Query};
 pub(crate) use self::planes::{Planes, Wish, is_in_good_standing};
+pub(crate) use self::price::Size;
+use self::price::Unit;
 pub use self::synthetic::{TOKEN as SYNTHETIC_TOKEN, synthetic};
 use crate::ids::ProviderId;
-use crate::offer::{Gpus, Offer, OfferKey};
+use crate::offer::{Gpus, Offer, OfferKey, Resources};
 use crate::terms::LeaseKind;
 use crate::units::Timestamp;
 
@@ -78,6 +81,8 @@ struct LaneKey {
     kind: LeaseKind,
     /// `None` without accelerators; a hash of the model otherwise, so that invented models cannot multiply lanes.
     model: Option<u8>,
+    /// Offers that give about as much CPU and memory with each accelerator: only they rank alike for every job.
+    shape: u8,
 }
 
 /// Every live offer.
@@ -202,9 +207,12 @@ impl OfferBook {
     /// Shows the offers that may answer `query`, block by block, the cheapest possible block first. `visit` answers the highest
     /// rate that could still matter; the search ends when no block can be at or below it.
     pub(crate) fn search<'b>(&'b self, query: &Query, visit: &mut impl FnMut(&'b Entry) -> u128) {
-        let lanes = self.lanes.iter().filter(|(key, _)| {
-            key.token == query.token && key.kind == query.kind && query.lanes.admits(key.model)
-        });
+        let first = LaneKey { token: query.token, kind: query.kind, model: None, shape: 0 };
+        let lanes = self
+            .lanes
+            .range(first..)
+            .take_while(|(key, _)| key.token == query.token && key.kind == query.kind)
+            .filter(|(key, _)| query.lanes.admits(key.model));
         lane::search(lanes.map(|(_, lane)| lane), query, &mut |slot| self.entry(slot).map(&mut *visit));
     }
 
@@ -233,15 +241,15 @@ impl OfferBook {
     }
 
     fn link(&mut self, slot: u32, entry: &Entry) {
-        for (key, cost) in places(entry) {
-            self.lanes.entry(key).or_default().insert(slot, cost, entry.planes);
+        for (key, unit) in places(entry) {
+            self.lanes.entry(key).or_default().insert(slot, model_hash(&entry.model), unit, entry.planes);
         }
     }
 
     fn unlink(&mut self, slot: u32, entry: &Entry) {
-        for (key, cost) in places(entry) {
+        for (key, unit) in places(entry) {
             if let Some(lane) = self.lanes.get_mut(&key) {
-                lane.remove(slot, cost);
+                lane.remove(slot, unit);
                 if lane.is_empty() {
                     self.lanes.remove(&key);
                 }
@@ -251,18 +259,33 @@ impl OfferBook {
 }
 
 /// The lanes that an offer stands in: one for each kind of lease that it sells.
-fn places(entry: &Entry) -> impl Iterator<Item = (LaneKey, UnitCost)> {
+fn places(entry: &Entry) -> impl Iterator<Item = (LaneKey, Unit)> {
     let offer = &entry.offer;
-    let model = (!entry.model.is_empty()).then(|| lane_of(&entry.model));
+    let model = (!entry.model.is_empty()).then(|| lane::of_model(model_hash(&entry.model)));
     [LeaseKind::OnDemand, LeaseKind::Spot, LeaseKind::Reserved].into_iter().filter_map(move |kind| {
         let rate = offer.unit_rate(kind)?.scaled();
-        Some((LaneKey { token: offer.prices.token, kind, model }, UnitCost::of(&offer.unit, rate)))
+        let key = LaneKey { token: offer.prices.token, kind, model, shape: shape_of(&offer.unit) };
+        Some((key, Unit::of(&offer.unit, rate)))
     })
 }
 
-/// The lane of a model.
-pub(crate) fn lane_of(model: &str) -> u8 {
-    model.bytes().fold(0u8, |hash, byte| hash.wrapping_mul(31).wrapping_add(byte))
+/// CPU and memory for each accelerator (memory for each CPU where there is none), in powers of two, four steps of each.
+fn shape_of(unit: &Resources) -> u8 {
+    let parts = unit.gpus.as_ref().map_or(u64::from(unit.cpu_millis) / 1_000, |gpus| u64::from(gpus.count));
+    let step = |amount: u64, smallest: u64| {
+        let steps = (amount / parts.max(1) / smallest).max(1).ilog2().min(3);
+        u8::try_from(steps).unwrap_or(0)
+    };
+    let gib = unit.memory.get() >> 30;
+    if unit.gpus.is_none() {
+        return step(gib, 1);
+    }
+    4 * step(u64::from(unit.cpu_millis) / 1_000, 4) + step(gib, 16)
+}
+
+/// A number for a model (FNV-1a): its last byte chooses the lane, and all of it tells apart what shares one.
+pub(crate) fn model_hash(model: &str) -> u32 {
+    model.bytes().fold(0x811c_9dc5, |hash, byte| (hash ^ u32::from(byte)).wrapping_mul(0x0100_0193))
 }
 
 #[cfg(test)]

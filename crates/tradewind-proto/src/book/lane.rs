@@ -6,79 +6,13 @@ use std::collections::BinaryHeap;
 use alloy_primitives::Address;
 
 use super::planes::{COUNT, Planes};
-use crate::offer::Resources;
+use super::price::{Bounds, Compact, Size, Unit};
 use crate::terms::LeaseKind;
 
 const WORDS: usize = 8;
 const CAPACITY: usize = WORDS * 64;
 /// Once enough choices are known, equal prices are told apart among at most this many more.
 const MAX_TIES: usize = 4096;
-
-/// A rate in eight bytes: 56 significant bits, rounded down, in the order of the rates.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-struct Compact(u64);
-
-impl Compact {
-    const MAX: Self = Self(u64::MAX);
-
-    fn floor(rate: u128) -> Self {
-        let shift = (u128::BITS - rate.leading_zeros()).saturating_sub(56);
-        let digits = u64::try_from(rate >> shift).unwrap_or(u64::MAX >> 8);
-        Self((u64::from(shift) << 56) | digits)
-    }
-
-    const fn rate(self) -> u128 {
-        ((self.0 & (u64::MAX >> 8)) as u128) << (self.0 >> 56)
-    }
-}
-
-/// What an offer's unit costs, and what a CPU, an accelerator and a mebibyte in it cost; each rounded down, so that a product
-/// never exceeds the true price.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct UnitCost {
-    unit: Compact,
-    gpu: Compact,
-    cpu_milli: Compact,
-    mib: Compact,
-    /// Offers are ordered by the price of an accelerator, or of a CPU where there is none.
-    accelerated: bool,
-}
-
-impl UnitCost {
-    const MAX: Self = Self {
-        unit: Compact::MAX,
-        gpu: Compact::MAX,
-        cpu_milli: Compact::MAX,
-        mib: Compact::MAX,
-        accelerated: false,
-    };
-
-    pub(super) fn of(unit: &Resources, rate: u128) -> Self {
-        let per = |amount: u64| Compact::floor(rate / u128::from(amount.max(1)));
-        Self {
-            unit: Compact::floor(rate),
-            gpu: per(unit.gpus.as_ref().map_or(1, |gpus| u64::from(gpus.count))),
-            cpu_milli: per(u64::from(unit.cpu_millis)),
-            // A unit's last, partial mebibyte counts as a whole one.
-            mib: per((unit.memory.get() >> 20).saturating_add(1)),
-            accelerated: unit.gpus.is_some(),
-        }
-    }
-
-    const fn order(self) -> Compact {
-        if self.accelerated { self.gpu } else { self.cpu_milli }
-    }
-
-    fn min(self, other: Self) -> Self {
-        Self {
-            unit: self.unit.min(other.unit),
-            gpu: self.gpu.min(other.gpu),
-            cpu_milli: self.cpu_milli.min(other.cpu_milli),
-            mib: self.mib.min(other.mib),
-            accelerated: other.accelerated,
-        }
-    }
-}
 
 /// The lanes that a search looks into.
 #[derive(Debug, Clone, Copy)]
@@ -87,8 +21,8 @@ pub(crate) enum Lanes {
     All,
     /// Any accelerator.
     Accelerated,
-    /// The lane of one model.
-    Model(u8),
+    /// One model, by its hash.
+    Model(u32),
 }
 
 impl Lanes {
@@ -96,9 +30,14 @@ impl Lanes {
         match self {
             Self::All => true,
             Self::Accelerated => model.is_some(),
-            Self::Model(wanted) => model == Some(wanted),
+            Self::Model(wanted) => model == Some(of_model(wanted)),
         }
     }
+}
+
+/// The lane of a model.
+pub(super) const fn of_model(hash: u32) -> u8 {
+    hash.to_le_bytes()[0]
 }
 
 /// What a search asks.
@@ -111,25 +50,10 @@ pub(crate) struct Query {
     pub(crate) all: Planes,
     /// And in at least one of each of these, where it is not empty.
     pub(crate) any: [Planes; 2],
-    /// The job's size, for lower bounds.
-    pub(crate) gpus: u64,
-    pub(crate) cpu_millis: u64,
-    pub(crate) mib: u64,
+    /// The job's size.
+    pub(crate) size: Size,
     /// The highest rate that matters.
     pub(crate) ceiling: u128,
-}
-
-impl Query {
-    /// The least that the job costs on offers with these bounds.
-    fn floor(&self, bounds: &UnitCost) -> u128 {
-        let times = |price: Compact, amount: u64| price.rate().saturating_mul(u128::from(amount));
-        bounds
-            .unit
-            .rate()
-            .max(times(bounds.gpu, self.gpus))
-            .max(times(bounds.cpu_milli, self.cpu_millis))
-            .max(times(bounds.mib, self.mib))
-    }
 }
 
 /// Offers of one token, kind and model, in the order of price.
@@ -143,8 +67,8 @@ impl Lane {
         self.blocks.is_empty()
     }
 
-    pub(super) fn insert(&mut self, slot: u32, cost: UnitCost, planes: Planes) {
-        let key = (cost.order(), slot);
+    pub(super) fn insert(&mut self, slot: u32, model: u32, unit: Unit, planes: Planes) {
+        let key = (unit.order(), slot);
         let mut index = self.blocks.partition_point(|block| block.first <= key).saturating_sub(1);
         match self.blocks.get_mut(index) {
             None => self.blocks.push(Block::new()),
@@ -157,12 +81,12 @@ impl Lane {
             Some(_) => {}
         }
         if let Some(block) = self.blocks.get_mut(index) {
-            block.insert(Member { key, cost, planes });
+            block.insert(Member { key, model, unit, planes });
         }
     }
 
-    pub(super) fn remove(&mut self, slot: u32, cost: UnitCost) {
-        let key = (cost.order(), slot);
+    pub(super) fn remove(&mut self, slot: u32, unit: Unit) {
+        let key = (unit.order(), slot);
         let index = self.blocks.partition_point(|block| block.first <= key).saturating_sub(1);
         let Some(block) = self.blocks.get_mut(index) else { return };
         block.remove(key);
@@ -175,7 +99,8 @@ impl Lane {
 #[derive(Clone, Copy)]
 struct Member {
     key: (Compact, u32),
-    cost: UnitCost,
+    model: u32,
+    unit: Unit,
     planes: Planes,
 }
 
@@ -183,10 +108,9 @@ struct Member {
 struct Block {
     /// At or below every member's key, above every member's of the block before.
     first: (Compact, u32),
-    bounds: UnitCost,
+    bounds: Bounds,
     /// The planes that at least one member is in.
     present: Planes,
-    slots: Vec<u32>,
     planes: Box<[[u64; WORDS]; COUNT]>,
     members: Vec<Member>,
 }
@@ -194,10 +118,9 @@ struct Block {
 impl Block {
     fn new() -> Self {
         Self {
-            first: (Compact(0), 0),
-            bounds: UnitCost::MAX,
+            first: (Compact::ZERO, 0),
+            bounds: Bounds::NONE,
             present: Planes::default(),
-            slots: Vec::with_capacity(CAPACITY),
             planes: Box::new([[0; WORDS]; COUNT]),
             members: Vec::with_capacity(CAPACITY),
         }
@@ -210,8 +133,7 @@ impl Block {
             self.planes[plane][word] |= bit;
         }
         self.present.0 |= member.planes.0;
-        self.bounds = self.bounds.min(member.cost);
-        self.slots.push(member.key.1);
+        self.bounds.widen(&member.unit);
         self.members.push(member);
     }
 
@@ -229,7 +151,6 @@ impl Block {
             }
         }
         self.members.swap_remove(position);
-        self.slots.swap_remove(position);
     }
 
     fn clear(&mut self, position: usize) {
@@ -285,7 +206,7 @@ pub(super) fn search<'l>(
     let mut blocks = Vec::new();
     for (lane_index, lane) in lanes.iter().enumerate() {
         for (index, block) in lane.blocks.iter().enumerate() {
-            let floor = query.floor(&block.bounds);
+            let floor = block.bounds.floor(&query.size);
             if floor <= query.ceiling && block.present.0 & query.all.0 == query.all.0 {
                 blocks.push(Reverse((floor, lane_index, index)));
             }
@@ -302,8 +223,12 @@ pub(super) fn search<'l>(
             while word != 0 {
                 let position = base * 64 + word.trailing_zeros() as usize;
                 word &= word - 1;
-                let Some(&slot) = block.slots.get(position) else { continue };
-                ceiling = visit(slot).unwrap_or(ceiling).min(ceiling);
+                let Some(member) = block.members.get(position) else { continue };
+                let other = matches!(query.lanes, Lanes::Model(wanted) if wanted != member.model);
+                if other || member.unit.cost(&query.size) > ceiling {
+                    continue;
+                }
+                ceiling = visit(member.key.1).unwrap_or(ceiling).min(ceiling);
                 ties += usize::from(floor == ceiling);
             }
         }

@@ -21,7 +21,7 @@ fn query(kind: LeaseKind) -> Query {
     let lanes = Lanes::All;
     let (all, any) = (Planes::default(), [Planes::default(); 2]);
     let token = sample().prices.token;
-    Query { token, kind, lanes, all, any, gpus: 0, cpu_millis: 0, mib: 0, ceiling: u128::MAX }
+    Query { token, kind, lanes, all, any, size: Size { gpus: 0, cpu_millis: 0, mib: 0 }, ceiling: u128::MAX }
 }
 
 fn found(book: &OfferBook, kind: LeaseKind) -> Vec<OfferKey> {

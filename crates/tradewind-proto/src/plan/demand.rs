@@ -2,7 +2,7 @@
 
 use super::Context;
 use super::rejection::{Miss, Reason};
-use crate::book::{Entry, Lanes, Planes, Query, Stake, Wish, is_in_good_standing, lane_of};
+use crate::book::{Entry, Lanes, Planes, Query, Size, Stake, Wish, is_in_good_standing, model_hash};
 use crate::job::{JobSpec, ResourceRequest};
 use crate::offer::{Offer, Runtimes, TrustTier};
 use crate::terms::LeaseKind;
@@ -92,15 +92,13 @@ impl<'a> Demand<'a> {
             token: self.context.token,
             kind: self.kind,
             lanes: match &set.accelerators {
-                Some(accelerators) => Lanes::Model(lane_of(&accelerators.model)),
+                Some(accelerators) => Lanes::Model(model_hash(&accelerators.model)),
                 None if set.needs_accelerator() => Lanes::Accelerated,
                 None => Lanes::All,
             },
             all: Planes::wanted(&wish),
             any: [Planes::any_runtime(self.runtimes), Planes::any_country(countries)],
-            gpus: wish.gpus,
-            cpu_millis: wish.cpu_millis,
-            mib: wish.memory.get() >> 20,
+            size: Size { gpus: wish.gpus, cpu_millis: wish.cpu_millis, mib: wish.memory.get() >> 20 },
             ceiling: ceiling.min(self.max_rate.map_or(u128::MAX, RatePerSecond::scaled)),
         }
     }
