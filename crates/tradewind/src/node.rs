@@ -20,6 +20,7 @@ use std::time::Duration;
 
 use anyhow::Context;
 use tokio_util::sync::CancellationToken;
+use tradewind_explorer::Explorer;
 use tradewind_mesh::Transport;
 use tradewind_mesh::directory::system_clock;
 use tradewind_proto::profile::NetworkProfile;
@@ -96,7 +97,13 @@ pub(crate) async fn run(config: NodeConfig) -> anyhow::Result<()> {
         }
         None => None,
     };
-    let explorer: Option<String> = None;
+    let explorer = match &config.explorer {
+        Some(section) => {
+            let (ledger, mesh, stop) = (client.clone(), transport.clone(), shutdown.clone());
+            Some(Explorer::start(section.listen, ledger, mesh, profile.clone(), clock.clone(), stop).await?)
+        }
+        None => None,
+    };
 
     let asset = profile.quote().context("the network's profile names no asset")?.clone();
     let mut roles: Vec<String> = Vec::new();
@@ -115,7 +122,7 @@ pub(crate) async fn run(config: NodeConfig) -> anyhow::Result<()> {
         mesh_address: mesh.address().to_string(),
         network: profile.name.clone(),
         roles,
-        explorer,
+        explorer: explorer.map(|explorer| explorer.url().to_owned()),
         rpc: profile.chain.rpc.first().cloned(),
         pid: std::process::id(),
     };

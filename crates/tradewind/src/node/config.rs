@@ -238,7 +238,7 @@ mod tests {
             .unwrap();
         NodeConfig::load(&path).unwrap().save(&path).unwrap();
         let config = NodeConfig::load(&path).unwrap();
-        assert_eq!(config.provider.unwrap().price, "0.2");
         assert_eq!(config.socket(), Path::new("/d/node.sock"));
+        assert_eq!(config.provider.unwrap().price, "0.2");
     }
 }
