@@ -3,13 +3,14 @@
 use alloy::primitives::{Address, B256, Bytes, U256, Uint, keccak256};
 use alloy::sol_types::SolCall;
 use tradewind_proto::ids::DeviceId;
+use tradewind_proto::signature::Signature;
 use tradewind_proto::terms::{LeaseTerms, TermsError};
 use tradewind_proto::units::{Money, Timestamp};
 use tradewind_proto::voucher::SignedVoucher;
 
 use crate::client::bindings::{self, abi, amount96, amount256, deadline};
 use crate::client::wallet::{TokenDomain, Wallet, typed};
-use crate::ledger::{Action, LedgerError, NoticeKind, Reference};
+use crate::ledger::{Action, Checkpoint, LedgerError, NoticeKind, Reference};
 
 /// A call that anyone may submit for the wallet's account.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -65,31 +66,57 @@ pub(crate) fn device_nonce(key: Address) -> U256 {
 pub fn encode(wallet: &Wallet, action: &Action, facts: &Facts) -> Result<SignedCall, LedgerError> {
     let encoder = Encoder { wallet, facts };
     match action {
-        Action::Deposit { reference, token, amount } => encoder.deposit(*reference, *token, *amount),
+        Action::Deposit { reference, token, amount } => Ok(encoder.deposit(*reference, *token, *amount)),
         Action::Withdraw { reference, token, to, amount } => {
-            encoder.withdraw(*reference, *token, *to, *amount)
+            Ok(encoder.withdraw(*reference, *token, *to, *amount))
         }
-        Action::Register { .. }
-        | Action::AddDevice { .. }
-        | Action::Stake { .. }
-        | Action::Unbond { .. }
-        | Action::WithdrawStake { .. }
-        | Action::Rent { .. } => encoder.registry(action),
-        Action::Open { .. }
-        | Action::Settle { .. }
-        | Action::Notice { .. }
-        | Action::Close { .. }
-        | Action::RequestClose { .. }
-        | Action::Finalize { .. }
-        | Action::Expire { .. }
-        | Action::ReleaseBond { .. }
-        | Action::Extend { .. } => encoder.lease(action),
-        Action::Challenge { .. }
-        | Action::Answer { .. }
-        | Action::Defaulted { .. }
-        | Action::Dispute { .. }
-        | Action::Resolve { .. }
-        | Action::Acknowledge { .. } => encoder.remedy(action),
+        Action::Register { reference, mesh_key, metadata } => {
+            Ok(encoder.register(nonce_of(reference), B256::from(*mesh_key.as_bytes()), *metadata))
+        }
+        Action::AddDevice { key, sponsor, class, units } => {
+            Ok(encoder.add_device(*key, sponsor.unwrap_or(Address::ZERO), *class, *units))
+        }
+        Action::Stake { reference, device, amount } => {
+            Ok(encoder.stake(nonce_of(reference), *device, *amount))
+        }
+        Action::Unbond { reference, device } => Ok(encoder.unbond(nonce_of(reference), *device)),
+        Action::WithdrawStake { device, .. } => {
+            Ok(encoder.at_registry(&abi::Registry::withdrawStakeCall { device: device.get() }))
+        }
+        Action::Rent { reference, device, span, limit } => {
+            encoder.rent(nonce_of(reference), *device, span.get(), *limit)
+        }
+        Action::Open { terms, buyer, provider } => encoder.open(terms, buyer, provider),
+        Action::Settle { terms, voucher } => encoder.settle(terms, voucher),
+        Action::Notice { kind, terms, voucher, previous } => {
+            encoder.notice(*kind, terms, voucher.as_ref(), *previous)
+        }
+        Action::Close { terms, voucher } => encoder.close(terms, voucher.as_ref()),
+        Action::Extend { terms, voucher, next, buyer, provider } => {
+            encoder.extend(terms, voucher, next, buyer, provider)
+        }
+        Action::RequestClose { terms } => encoder.request_close(terms),
+        Action::Finalize { terms } => {
+            Ok(encoder.at_leases(&abi::Leases::finalizeCall { terms: bindings::terms(terms)? }))
+        }
+        Action::Expire { terms } => {
+            Ok(encoder.at_leases(&abi::Leases::expireCall { terms: bindings::terms(terms)? }))
+        }
+        Action::ReleaseBond { terms } => {
+            Ok(encoder.at_leases(&abi::Leases::releaseBondCall { terms: bindings::terms(terms)? }))
+        }
+        Action::Challenge { terms, sequence } => encoder.challenge(terms, *sequence),
+        Action::Answer { terms, challenged_at } => encoder.answer(terms, *challenged_at),
+        Action::Defaulted { terms } => {
+            Ok(encoder.at_leases(&abi::Leases::defaultedCall { terms: bindings::terms(terms)? }))
+        }
+        Action::Dispute { terms, claim, evidence } => encoder.dispute(terms, *claim, *evidence),
+        Action::Resolve { terms } => {
+            Ok(encoder.at_leases(&abi::Leases::resolveCall { terms: bindings::terms(terms)? }))
+        }
+        Action::Acknowledge { terms, checkpoint, provider, buyer } => {
+            encoder.acknowledge(terms, checkpoint, provider, buyer)
+        }
     }
 }
 
@@ -125,17 +152,12 @@ impl Encoder<'_> {
         Ok(terms.id(&self.wallet.contracts().domain())?.get())
     }
 
-    fn deposit(
-        &self,
-        reference: Reference,
-        token: Address,
-        amount: Money,
-    ) -> Result<SignedCall, LedgerError> {
+    fn deposit(&self, reference: Reference, token: Address, amount: Money) -> SignedCall {
         let (account, leases) = (self.wallet.account(), self.wallet.contracts().leases);
         let (amount, nonce) = (amount256(amount), nonce_of(&reference));
         let until = U256::from(self.facts.deadline.unix());
         let order = typed::Deposit { token, account, amount, nonce, deadline: self.until() };
-        Ok(match &self.facts.deposit {
+        match &self.facts.deposit {
             DepositForm::Authorization(domain) => {
                 let nonce = reference.0;
                 let authorization = typed::ReceiveWithAuthorization {
@@ -180,57 +202,36 @@ impl Encoder<'_> {
                 amount,
                 auth: self.leases_auth(nonce, &order),
             }),
-        })
+        }
     }
 
-    fn withdraw(
-        &self,
-        reference: Reference,
-        token: Address,
-        to: Address,
-        amount: Money,
-    ) -> Result<SignedCall, LedgerError> {
+    fn withdraw(&self, reference: Reference, token: Address, to: Address, amount: Money) -> SignedCall {
         let account = self.wallet.account();
         let (amount, nonce) = (amount256(amount), nonce_of(&reference));
         let order = typed::Withdraw { token, account, to, amount, nonce, deadline: self.until() };
         let auth = self.leases_auth(nonce, &order);
-        Ok(self.at_leases(&abi::Leases::withdrawCall { token, account, to, amount, auth }))
+        self.at_leases(&abi::Leases::withdrawCall { token, account, to, amount, auth })
     }
 
-    fn registry(&self, action: &Action) -> Result<SignedCall, LedgerError> {
-        let (account, until) = (self.wallet.account(), self.until());
-        Ok(match action {
-            Action::Register { reference, mesh_key, metadata } => {
-                self.register(nonce_of(reference), B256::from(*mesh_key.as_bytes()), *metadata)
-            }
-            Action::AddDevice { key, sponsor, class, units } => {
-                let (key, class, units, nonce) = (*key, *class, *units, device_nonce(*key));
-                let sponsor = sponsor.unwrap_or(Address::ZERO);
-                let provider = account;
-                let order = typed::AddDevice { provider, key, sponsor, class, units, nonce, deadline: until };
-                let auth = self.registry_auth(nonce, &order);
-                self.at_registry(&abi::Registry::addDeviceCall { provider, key, sponsor, class, units, auth })
-            }
-            Action::Stake { reference, device, amount } => {
-                let (device, amount, nonce) = (device.get(), amount96(*amount), nonce_of(reference));
-                let auth =
-                    self.registry_auth(nonce, &typed::Stake { device, amount, nonce, deadline: until });
-                self.at_registry(&abi::Registry::stakeCall { device, amount, auth })
-            }
-            Action::Unbond { reference, device } => {
-                let (device, nonce) = (device.get(), nonce_of(reference));
-                let order = typed::BeginUnbond { device, account, nonce, deadline: until };
-                let auth = self.registry_auth(nonce, &order);
-                self.at_registry(&abi::Registry::beginUnbondCall { device, account, auth })
-            }
-            Action::WithdrawStake { device, .. } => {
-                self.at_registry(&abi::Registry::withdrawStakeCall { device: device.get() })
-            }
-            Action::Rent { reference, device, span, limit } => {
-                self.rent(nonce_of(reference), *device, span.get(), *limit)?
-            }
-            other => return Err(misplaced(other)),
-        })
+    fn add_device(&self, key: Address, sponsor: Address, class: u16, units: u8) -> SignedCall {
+        let (provider, nonce) = (self.wallet.account(), device_nonce(key));
+        let order = typed::AddDevice { provider, key, sponsor, class, units, nonce, deadline: self.until() };
+        let auth = self.registry_auth(nonce, &order);
+        self.at_registry(&abi::Registry::addDeviceCall { provider, key, sponsor, class, units, auth })
+    }
+
+    fn stake(&self, nonce: U256, device: DeviceId, amount: Money) -> SignedCall {
+        let (device, amount) = (device.get(), amount96(amount));
+        let order = typed::Stake { device, amount, nonce, deadline: self.until() };
+        let auth = self.registry_auth(nonce, &order);
+        self.at_registry(&abi::Registry::stakeCall { device, amount, auth })
+    }
+
+    fn unbond(&self, nonce: U256, device: DeviceId) -> SignedCall {
+        let (device, account) = (device.get(), self.wallet.account());
+        let order = typed::BeginUnbond { device, account, nonce, deadline: self.until() };
+        let auth = self.registry_auth(nonce, &order);
+        self.at_registry(&abi::Registry::beginUnbondCall { device, account, auth })
     }
 
     fn register(&self, nonce: U256, mesh_key: B256, metadata: B256) -> SignedCall {
@@ -265,75 +266,82 @@ impl Encoder<'_> {
         Ok(self.at_registry(&abi::Registry::payRentCall { device, payer, span, limit, auth }))
     }
 
-    fn lease(&self, action: &Action) -> Result<SignedCall, LedgerError> {
-        Ok(match action {
-            Action::Open { terms, buyer, provider } => self.at_leases(&abi::Leases::openCall {
-                terms: bindings::terms(terms)?,
-                buyerSignature: bindings::bytes(buyer),
-                providerSignature: bindings::bytes(provider),
-            }),
-            Action::Settle { terms, voucher } => {
-                let (inner, signature) = self.voucher(terms, Some(voucher))?;
-                let terms = bindings::terms(terms)?;
-                self.at_leases(&abi::Leases::settleCall { terms, voucher: inner, signature })
-            }
-            Action::Notice { kind, terms, voucher, previous } => {
-                let reason = match kind {
-                    NoticeKind::Unpaid => 0,
-                    NoticeKind::Reclaim => 1,
-                };
-                let order = typed::Notice {
-                    lease: self.id(terms)?,
-                    reason,
-                    previous: deadline(*previous),
-                    deadline: self.until(),
-                };
-                let (inner, signature) = self.voucher(terms, voucher.as_ref())?;
-                self.at_leases(&abi::Leases::noticeCall {
-                    terms: bindings::terms(terms)?,
-                    reason,
-                    voucher: inner,
-                    voucherSignature: signature,
-                    auth: self.leases_auth(U256::ZERO, &order),
-                })
-            }
-            Action::Close { terms, voucher } => {
-                let (inner, signature) = self.voucher(terms, voucher.as_ref())?;
-                self.at_leases(&abi::Leases::closeCall {
-                    terms: bindings::terms(terms)?,
-                    voucher: inner,
-                    voucherSignature: signature,
-                    auth: self.close_auth(terms, voucher.as_ref())?,
-                })
-            }
-            Action::Extend { terms, voucher, next, buyer, provider } => {
-                let (inner, signature) = self.voucher(terms, Some(voucher))?;
-                self.at_leases(&abi::Leases::extendCall {
-                    terms: bindings::terms(terms)?,
-                    voucher: inner,
-                    voucherSignature: signature,
-                    auth: self.close_auth(terms, Some(voucher))?,
-                    next: bindings::terms(next)?,
-                    buyerSignature: bindings::bytes(buyer),
-                    providerSignature: bindings::bytes(provider),
-                })
-            }
-            Action::RequestClose { terms } => {
-                let order = typed::RequestClose { lease: self.id(terms)?, deadline: self.until() };
-                let auth = self.leases_auth(U256::ZERO, &order);
-                self.at_leases(&abi::Leases::requestCloseCall { terms: bindings::terms(terms)?, auth })
-            }
-            Action::Finalize { terms } => {
-                self.at_leases(&abi::Leases::finalizeCall { terms: bindings::terms(terms)? })
-            }
-            Action::Expire { terms } => {
-                self.at_leases(&abi::Leases::expireCall { terms: bindings::terms(terms)? })
-            }
-            Action::ReleaseBond { terms } => {
-                self.at_leases(&abi::Leases::releaseBondCall { terms: bindings::terms(terms)? })
-            }
-            other => return Err(misplaced(other)),
-        })
+    fn open(
+        &self,
+        terms: &LeaseTerms,
+        buyer: &Signature,
+        provider: &Signature,
+    ) -> Result<SignedCall, LedgerError> {
+        Ok(self.at_leases(&abi::Leases::openCall {
+            terms: bindings::terms(terms)?,
+            buyerSignature: bindings::bytes(buyer),
+            providerSignature: bindings::bytes(provider),
+        }))
+    }
+
+    fn settle(&self, terms: &LeaseTerms, signed: &SignedVoucher) -> Result<SignedCall, LedgerError> {
+        let (voucher, signature) = self.voucher(terms, Some(signed))?;
+        let terms = bindings::terms(terms)?;
+        Ok(self.at_leases(&abi::Leases::settleCall { terms, voucher, signature }))
+    }
+
+    fn notice(
+        &self,
+        kind: NoticeKind,
+        terms: &LeaseTerms,
+        signed: Option<&SignedVoucher>,
+        previous: Timestamp,
+    ) -> Result<SignedCall, LedgerError> {
+        let reason = match kind {
+            NoticeKind::Unpaid => 0,
+            NoticeKind::Reclaim => 1,
+        };
+        let (lease, previous) = (self.id(terms)?, deadline(previous));
+        let order = typed::Notice { lease, reason, previous, deadline: self.until() };
+        let (voucher, signature) = self.voucher(terms, signed)?;
+        Ok(self.at_leases(&abi::Leases::noticeCall {
+            terms: bindings::terms(terms)?,
+            reason,
+            voucher,
+            voucherSignature: signature,
+            auth: self.leases_auth(U256::ZERO, &order),
+        }))
+    }
+
+    fn close(&self, terms: &LeaseTerms, signed: Option<&SignedVoucher>) -> Result<SignedCall, LedgerError> {
+        let (voucher, signature) = self.voucher(terms, signed)?;
+        Ok(self.at_leases(&abi::Leases::closeCall {
+            terms: bindings::terms(terms)?,
+            voucher,
+            voucherSignature: signature,
+            auth: self.close_auth(terms, signed)?,
+        }))
+    }
+
+    fn extend(
+        &self,
+        terms: &LeaseTerms,
+        last: &SignedVoucher,
+        next: &LeaseTerms,
+        buyer: &Signature,
+        provider: &Signature,
+    ) -> Result<SignedCall, LedgerError> {
+        let (voucher, signature) = self.voucher(terms, Some(last))?;
+        Ok(self.at_leases(&abi::Leases::extendCall {
+            terms: bindings::terms(terms)?,
+            voucher,
+            voucherSignature: signature,
+            auth: self.close_auth(terms, Some(last))?,
+            next: bindings::terms(next)?,
+            buyerSignature: bindings::bytes(buyer),
+            providerSignature: bindings::bytes(provider),
+        }))
+    }
+
+    fn request_close(&self, terms: &LeaseTerms) -> Result<SignedCall, LedgerError> {
+        let order = typed::RequestClose { lease: self.id(terms)?, deadline: self.until() };
+        let auth = self.leases_auth(U256::ZERO, &order);
+        Ok(self.at_leases(&abi::Leases::requestCloseCall { terms: bindings::terms(terms)?, auth }))
     }
 
     fn voucher(
@@ -358,47 +366,40 @@ impl Encoder<'_> {
         Ok(self.leases_auth(U256::ZERO, &order))
     }
 
-    fn remedy(&self, action: &Action) -> Result<SignedCall, LedgerError> {
-        let until = self.until();
-        Ok(match action {
-            Action::Challenge { terms, sequence } => {
-                let order = typed::Challenge { lease: self.id(terms)?, sequence: *sequence, deadline: until };
-                let auth = self.leases_auth(U256::ZERO, &order);
-                self.at_leases(&abi::Leases::challengeCall { terms: bindings::terms(terms)?, auth })
-            }
-            Action::Answer { terms, challenged_at } => {
-                let challenged_at = deadline(*challenged_at);
-                let order =
-                    typed::Answer { lease: self.id(terms)?, challengedAt: challenged_at, deadline: until };
-                let auth = self.leases_auth(U256::ZERO, &order);
-                self.at_leases(&abi::Leases::answerCall { terms: bindings::terms(terms)?, auth })
-            }
-            Action::Defaulted { terms } => {
-                self.at_leases(&abi::Leases::defaultedCall { terms: bindings::terms(terms)? })
-            }
-            Action::Dispute { terms, claim, evidence } => {
-                let (claim, evidence) = (amount96(*claim), *evidence);
-                let order = typed::Dispute { lease: self.id(terms)?, claim, evidence, deadline: until };
-                let auth = self.leases_auth(U256::ZERO, &order);
-                let terms = bindings::terms(terms)?;
-                self.at_leases(&abi::Leases::disputeCall { terms, claim, evidence, auth })
-            }
-            Action::Resolve { terms } => {
-                self.at_leases(&abi::Leases::resolveCall { terms: bindings::terms(terms)? })
-            }
-            Action::Acknowledge { terms, checkpoint, provider, buyer } => {
-                self.at_leases(&abi::Leases::acknowledgeCall {
-                    terms: bindings::terms(terms)?,
-                    record: bindings::checkpoint(checkpoint),
-                    providerSignature: bindings::bytes(provider),
-                    buyerSignature: bindings::bytes(buyer),
-                })
-            }
-            other => return Err(misplaced(other)),
-        })
+    fn challenge(&self, terms: &LeaseTerms, sequence: u32) -> Result<SignedCall, LedgerError> {
+        let order = typed::Challenge { lease: self.id(terms)?, sequence, deadline: self.until() };
+        let auth = self.leases_auth(U256::ZERO, &order);
+        Ok(self.at_leases(&abi::Leases::challengeCall { terms: bindings::terms(terms)?, auth }))
     }
-}
 
-fn misplaced(action: &Action) -> LedgerError {
-    LedgerError::Invalid(format!("{action:?} is no action of this group"))
+    fn answer(&self, terms: &LeaseTerms, challenged_at: Timestamp) -> Result<SignedCall, LedgerError> {
+        let challenged_at = deadline(challenged_at);
+        let order =
+            typed::Answer { lease: self.id(terms)?, challengedAt: challenged_at, deadline: self.until() };
+        let auth = self.leases_auth(U256::ZERO, &order);
+        Ok(self.at_leases(&abi::Leases::answerCall { terms: bindings::terms(terms)?, auth }))
+    }
+
+    fn dispute(&self, terms: &LeaseTerms, claim: Money, evidence: B256) -> Result<SignedCall, LedgerError> {
+        let claim = amount96(claim);
+        let order = typed::Dispute { lease: self.id(terms)?, claim, evidence, deadline: self.until() };
+        let auth = self.leases_auth(U256::ZERO, &order);
+        let terms = bindings::terms(terms)?;
+        Ok(self.at_leases(&abi::Leases::disputeCall { terms, claim, evidence, auth }))
+    }
+
+    fn acknowledge(
+        &self,
+        terms: &LeaseTerms,
+        checkpoint: &Checkpoint,
+        provider: &Signature,
+        buyer: &Signature,
+    ) -> Result<SignedCall, LedgerError> {
+        Ok(self.at_leases(&abi::Leases::acknowledgeCall {
+            terms: bindings::terms(terms)?,
+            record: bindings::checkpoint(checkpoint),
+            providerSignature: bindings::bytes(provider),
+            buyerSignature: bindings::bytes(buyer),
+        }))
+    }
 }

@@ -62,10 +62,9 @@ pub(crate) async fn find(
             .from_block(since.saturating_sub(LOOK_BACK));
         let logs = reader.provider().get_logs(&filter).await.map_err(|error| reader.error(error))?;
         for log in logs.iter().rev().filter(|log| !log.removed && (trace.proves)(log)) {
-            if let (Some(block), Some(tx)) = (log.block_number, log.transaction_hash) {
-                if is_recent_enough(reader, action, log, block).await? {
-                    return Ok(Some(Evidence { block, tx }));
-                }
+            let (Some(block), Some(tx)) = (log.block_number, log.transaction_hash) else { continue };
+            if is_recent_enough(reader, action, log, block).await? {
+                return Ok(Some(Evidence { block, tx }));
             }
         }
     }
@@ -109,23 +108,28 @@ async fn by_state(reader: &Reader, action: &Action) -> Result<Option<Evidence>, 
     Ok(Some(Evidence { block: reader.head().await?.block, tx: B256::ZERO }))
 }
 
-/// Actions that a lease may see more than once name the moment before which they cannot have been done.
+/// Actions that a lease may see more than once name the moment before which they cannot have been done. Blocks count whole
+/// seconds, so within one second the state decides.
 async fn is_recent_enough(
     reader: &Reader,
     action: &Action,
     log: &Log,
     block: u64,
 ) -> Result<bool, LedgerError> {
-    let after = match action {
-        Action::Notice { previous, .. } => previous.after(tradewind_proto::units::Seconds::new(1)),
-        Action::Answer { challenged_at, .. } => *challenged_at,
-        _ => return Ok(true),
+    let domain = reader.contracts().domain();
+    let (after, is_done) = if let Action::Notice { previous, terms, .. } = action {
+        (*previous, reader.lease(terms.id(&domain)?).await?.notice_at > *previous)
+    } else if let Action::Answer { challenged_at, terms } = action {
+        let lease = reader.lease(terms.id(&domain)?).await?;
+        (*challenged_at, !(lease.flags.challenged && lease.challenged_at == *challenged_at))
+    } else {
+        return Ok(true);
     };
     let at = match log.block_timestamp {
         Some(seconds) => Timestamp::from_unix(seconds),
         None => reader.block(block).await?.map(|(_, at)| at).unwrap_or_default(),
     };
-    Ok(at >= after)
+    Ok(is_done && at >= after)
 }
 
 fn traces(reader: &Reader, account: Address, action: &Action) -> Result<Vec<Trace>, LedgerError> {

@@ -16,6 +16,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
+use alloy::providers::{DynProvider, Provider, RootProvider};
+use alloy::rpc::client::RpcClient;
 use alloy::rpc::json_rpc::{Id, Request, RequestPacket, Response, ResponsePacket, ResponsePayload};
 use alloy::transports::http::Http;
 use alloy::transports::{BoxTransport, TransportError, TransportErrorKind, TransportFut};
@@ -152,6 +154,12 @@ impl Failover {
         let endpoints =
             endpoints.into_iter().map(|endpoint| Tracked { endpoint, health: Mutex::default() }).collect();
         Self { shared: Arc::new(Shared { config, endpoints, last_probe: Mutex::default() }) }
+    }
+
+    /// The provider over this transport, for everything that reads or sends.
+    #[must_use]
+    pub fn provider(&self) -> DynProvider {
+        RootProvider::new(RpcClient::new(self.clone(), false)).erased()
     }
 
     async fn ask(self, request: RequestPacket) -> Result<ResponsePacket, TransportError> {

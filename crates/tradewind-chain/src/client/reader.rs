@@ -76,21 +76,21 @@ impl Reader {
     }
 
     fn contract_error(&self, error: ContractError) -> LedgerError {
-        match error {
-            ContractError::TransportError(error) => self.error(error),
-            other => LedgerError::Unavailable(other.to_string()),
+        if let ContractError::TransportError(error) = error {
+            return self.error(error);
         }
+        LedgerError::Unavailable(error.to_string())
     }
 
     /// What a JSON-RPC failure says: a contract's refusal, or nothing about the state.
     pub(crate) fn error(&self, error: TransportError) -> LedgerError {
-        match error {
-            RpcError::ErrorResp(payload) => match self.decoder.refusal(&payload) {
+        if let RpcError::ErrorResp(payload) = &error {
+            return match self.decoder.refusal(payload) {
                 Some(revert) => LedgerError::Rejected(revert),
                 None => LedgerError::Unavailable(payload.message.to_string()),
-            },
-            other => LedgerError::Unavailable(other.to_string()),
+            };
         }
+        LedgerError::Unavailable(error.to_string())
     }
 
     pub(crate) async fn head(&self) -> Result<ChainHead, LedgerError> {

@@ -13,16 +13,16 @@
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use alloy::primitives::Address;
+use alloy::primitives::{Address, U256};
 use async_trait::async_trait;
 use serde::{Deserialize, Serialize};
 use tokio::sync::{Notify, watch};
 use tokio_util::sync::{CancellationToken, DropGuard};
 use tradewind_proto::ids::{DeviceId, LeaseId};
 use tradewind_proto::terms::Domain;
-use tradewind_proto::units::{Money, Seconds};
+use tradewind_proto::units::{Money, Seconds, Timestamp};
 
 use crate::client::events::{EventFeed, FeedConfig};
 use crate::client::reader::Reader;
@@ -55,6 +55,8 @@ pub struct RelayedConfig {
     pub relay_wait: Duration,
     /// How long signatures count.
     pub signature_ttl: Seconds,
+    /// With relayers configured, the account's own gas is used from this amount on, in wei.
+    pub min_gas: U256,
     /// How many actions may be unfinished.
     pub max_pending: usize,
     /// How events are read.
@@ -73,6 +75,7 @@ impl RelayedConfig {
             patience: Duration::from_secs(3),
             relay_wait: Duration::from_millis(1_500),
             signature_ttl: Seconds::new(300),
+            min_gas: U256::from_limbs([1_000_000_000_000_000, 0, 0, 0]),
             max_pending: 10_000,
             feed: FeedConfig::from(start),
         }
@@ -157,6 +160,14 @@ async fn watch_heads(shared: Arc<Shared>, stop: CancellationToken) {
 }
 
 impl Shared {
+    /// Until when signatures made now count: one to two spans ahead, and the same moment for a whole span, so that an action
+    /// that is handed over again is the same request to the bit. A ledger that makes blocks on demand may be behind the clock.
+    fn deadline(&self, head: ChainHead) -> Timestamp {
+        let clock = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
+        let (now, span) = (head.timestamp.unix().max(clock), self.config.signature_ttl.get().max(1));
+        Timestamp::from_unix((now / span).saturating_add(2).saturating_mul(span))
+    }
+
     fn publish(&self, head: ChainHead) {
         self.heads.send_if_modified(|known| {
             let is_new = *known != head;

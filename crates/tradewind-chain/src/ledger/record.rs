@@ -14,7 +14,7 @@ pub struct ChainHead {
     pub block: u64,
     /// Its hash.
     pub hash: B256,
-    /// Its time: what the contracts compare against.
+    /// Its time. The next block's is what the contracts compare against; where blocks are made on demand it may be much later.
     pub timestamp: Timestamp,
     /// Blocks up to this number are final by the configured depth. Money decisions wait for it.
     pub finalized: u64,

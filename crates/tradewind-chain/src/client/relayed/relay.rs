@@ -99,12 +99,12 @@ impl Relays {
                 }
             }
         }
-        match dearest {
-            Some(asked) if problems.is_empty() => {
-                Err(RelayError::TooDear { asked, limit: shared.config.max_fee })
-            }
-            _ => Err(RelayError::Unreachable(problems.join("; "))),
+        if let Some(asked) = dearest
+            && problems.is_empty()
+        {
+            return Err(RelayError::TooDear { asked, limit: shared.config.max_fee });
         }
+        Err(RelayError::Unreachable(problems.join("; ")))
     }
 
     /// The token to pay in: the lease's own, what is moved, or the deployment's fee token.
@@ -183,7 +183,7 @@ fn signed_request(
         amount: quote.amount,
         calls: calls_digest(call.target, &calls),
         nonce: U256::from_be_bytes(nonce.0),
-        deadline: head.timestamp.after(shared.config.signature_ttl),
+        deadline: shared.deadline(head),
     };
     let signature = bindings::bytes(&wallet.sign_fee(&fee.to_abi()));
     let wait_ms = u32::try_from(shared.config.relay_wait.as_millis()).unwrap_or(u32::MAX);

@@ -89,7 +89,7 @@ impl Worker {
         }
         let head = self.shared.reader.head().await?;
         self.shared.publish(head);
-        let moved = self.checked.replace(head) != Some(head);
+        let moved = self.checked != Some(head);
         let mut earlier_pending = false;
         for job in jobs {
             let step = match job.status {
@@ -108,6 +108,8 @@ impl Worker {
                 Step::Waits => earlier_pending |= job.status == ActionStatus::Pending,
             }
         }
+        // Only now: what an error cut short is looked at again.
+        self.checked = Some(head);
         let open = self.shared.outbox.open_jobs();
         self.attempts.retain(|seq, _| open.iter().any(|job| job.seq == *seq));
         Ok(!open.is_empty())
@@ -160,22 +162,27 @@ impl Worker {
         }
         match (job.route, self.shared.sender.clone()) {
             (Some(Route::Own), Some(sender)) => self.advance_own(&job, &sender, head).await,
-            (Some(Route::Own | Route::Relayer) | None, _) => {
-                self.advance_relayed(&job, head, after_others).await
+            (Some(Route::Own), None) => {
+                tracing::warn!(key = %job.key, "the action went out with the account's own gas, which has no sender now");
+                Ok(self.evident(&job, head).await?.map_or(Step::Waits, Step::Became))
             }
+            (Some(Route::Relayer) | None, _) => self.advance_relayed(&job, head, after_others).await,
         }
     }
 
     async fn route(&self) -> Result<Option<Route>, LedgerError> {
-        let has_gas = match &self.shared.sender {
-            Some(sender) => self.shared.reader.gas(sender.account()).await? > U256::ZERO,
-            None => false,
+        let config = &self.shared.config;
+        let gas = match &self.shared.sender {
+            Some(sender) => self.shared.reader.gas(sender.account()).await?,
+            None => U256::ZERO,
         };
-        Ok(if has_gas {
-            Some(Route::Own)
-        } else {
-            (!self.shared.config.relayers.is_empty()).then_some(Route::Relayer)
-        })
+        if gas >= config.min_gas.max(U256::ONE) {
+            return Ok(Some(Route::Own));
+        }
+        if !config.relayers.is_empty() {
+            return Ok(Some(Route::Relayer));
+        }
+        Ok((gas > U256::ZERO).then_some(Route::Own))
     }
 
     async fn advance_own(&self, job: &Job, sender: &Sender, head: ChainHead) -> Result<Step, LedgerError> {
@@ -210,11 +217,12 @@ impl Worker {
         let account = shared.wallet.account();
         let registered =
             matches!(action, Action::Register { .. }) && shared.reader.account(account).await?.is_some();
-        let deposit = match action {
-            Action::Deposit { token, .. } => shared.reader.deposit_form(*token, account).await?,
-            _ => DepositForm::Allowance,
+        let deposit = if let Action::Deposit { token, .. } = action {
+            shared.reader.deposit_form(*token, account).await?
+        } else {
+            DepositForm::Allowance
         };
-        let deadline = head.timestamp.after(shared.config.signature_ttl);
+        let deadline = shared.deadline(head);
         encode(&shared.wallet, action, &Facts { deadline, registered, deposit })
     }
 
@@ -237,6 +245,12 @@ impl Worker {
             }
             self.attempts.get(&job.seq).map_or(0, |attempt| attempt.tries)
         };
+        // A stale voucher would be no error and still cost a fee.
+        if matches!(job.action, Action::Settle { .. })
+            && let Some(status) = self.evident(job, head).await?
+        {
+            return Ok(Step::Became(status));
+        }
         let call = match self.encoded(&job.action, head).await {
             Ok(call) => call,
             Err(LedgerError::Invalid(reason)) => return Ok(Step::Became(ActionStatus::Failed { reason })),
