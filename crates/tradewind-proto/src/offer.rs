@@ -287,7 +287,11 @@ impl Offer {
         )?;
         range(self.version != 0, "parameter version", "is zero")?;
         let printable = |text: &str| text.len() <= MAX_ADDRESS && text.bytes().all(|b| b.is_ascii_graphic());
-        range(self.address.as_deref().is_none_or(printable), "address", "is not at most 512 printable characters")?;
+        range(
+            self.address.as_deref().is_none_or(printable),
+            "address",
+            "is not at most 512 printable characters",
+        )?;
         range(self.ports.len() <= MAX_PORT_RANGES, "ports", "are more than 16 ranges")?;
         range(
             self.ports.iter().all(|p| p.first != 0 && p.first <= p.last),
