@@ -282,6 +282,12 @@ struct Job {
     /// The newest block when it was first tried.
     since: Option<u64>,
     route: Option<Route>,
+    /// The newest block when a reorg took it off the chain: what it rests on may be gone too, and come back later.
+    #[serde(default)]
+    reorged_at: Option<u64>,
+    /// Counts the account's own transactions for it.
+    #[serde(default)]
+    transactions: u32,
     status: ActionStatus,
 }
 
@@ -347,8 +353,16 @@ impl Outbox {
             return Err(LedgerError::Unavailable(format!("{unfinished} actions are unfinished")));
         }
         let seq = *next;
-        let job =
-            Job { seq, key: key.clone(), action, since: None, route: None, status: ActionStatus::Pending };
+        let job = Job {
+            seq,
+            key: key.clone(),
+            action,
+            since: None,
+            route: None,
+            reorged_at: None,
+            transactions: 0,
+            status: ActionStatus::Pending,
+        };
         self.store
             .commit(vec![
                 Change::put(ACTIONS, self.job_key(seq), &job)?,

@@ -7,7 +7,7 @@ use tradewind_chain::ledger::{
 };
 use tradewind_proto::units::Money;
 
-use crate::client_market::{Market, act, dollars, key, outcome, reference};
+use crate::client_market::{Market, act, dollars, key, opening, outcome, reference};
 use crate::fixture::{Anvil, http, open};
 
 async fn opens_settles_and_closes(provider: DynProvider) {
@@ -19,11 +19,7 @@ async fn opens_settles_and_closes(provider: DynProvider) {
     (terms.device, terms.units, terms.unstaked) = (device, 1, false);
     let lease = terms.id(&buyer.domain()).unwrap();
 
-    let open = Action::Open {
-        terms: terms.clone(),
-        buyer: buyer.wallet().sign_terms(&terms).unwrap(),
-        provider: seller.wallet().sign_terms(&terms).unwrap(),
-    };
+    let open = opening(&buyer, &seller, &terms);
     assert_eq!(buyer.lease(lease).await.unwrap().stage, LeaseStage::None);
     act(&buyer, open).await;
     assert_eq!(seller.lease(lease).await.unwrap().stage, LeaseStage::Open);
@@ -82,11 +78,7 @@ async fn a_refused_action_fails_with_the_contracts_words_and_may_be_tried_again(
     let buyer = market.funded(key(1), dollars(20)).await;
     let seller = market.funded(key(2), dollars(50)).await;
     let terms = market.terms(buyer.account(), seller.account()).await;
-    let open = Action::Open {
-        terms: terms.clone(),
-        buyer: buyer.wallet().sign_terms(&terms).unwrap(),
-        provider: seller.wallet().sign_terms(&terms).unwrap(),
-    };
+    let open = opening(&buyer, &seller, &terms);
     let ActionStatus::Failed { reason } = outcome(&buyer, open.clone()).await else { panic!("too little") };
     assert!(reason.starts_with("InsufficientBalance: token="), "{reason}");
     let more = Action::Deposit { reference: reference("more"), token: terms.token, amount: dollars(80) };

@@ -4,8 +4,9 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
+use alloy::eips::BlockId;
 use alloy::primitives::{Address, B256, keccak256};
-use alloy::providers::DynProvider;
+use alloy::providers::{DynProvider, Provider as _};
 use tokio::time::timeout;
 use tradewind_chain::client::artifacts;
 use tradewind_chain::client::deploy::{DeployPlan, Deployment, Timings, deploy};
@@ -16,7 +17,7 @@ use tradewind_chain::client::relayer::{Relayer, RelayerConfig};
 use tradewind_chain::client::sender::{Sender, SenderConfig};
 use tradewind_chain::client::store::Store;
 use tradewind_chain::client::wallet::Wallet;
-use tradewind_chain::ledger::{Action, ActionStatus, LeaseStage, Ledger as _, Reference};
+use tradewind_chain::ledger::{Action, ActionStatus, LeaseRecord, Ledger as _, Reference};
 use tradewind_proto::ids::{BuyerId, DeviceId, LeaseId, MeshKey, ProviderId};
 use tradewind_proto::signature::SigningKey;
 use tradewind_proto::terms::{LeaseKind, LeaseTerms};
@@ -107,11 +108,11 @@ impl Market {
         ledger
     }
 
+    /// The chain's time, which tests may have moved ahead of the clock's.
     pub(crate) async fn now(&self) -> Timestamp {
-        let ledger_time = self.reader(0);
-        drop(ledger_time);
-        let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_secs();
-        Timestamp::from_unix(now)
+        let head = self.provider.get_block(BlockId::latest()).await.unwrap().unwrap();
+        let clock = SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_secs();
+        Timestamp::from_unix(head.header.timestamp.max(clock))
     }
 
     /// Terms for a minute on the unstaked tier, at a dollar a second.
@@ -182,19 +183,41 @@ pub(crate) async fn outcome(ledger: &RelayedLedger, action: Action) -> ActionSta
     timeout(Duration::from_secs(20), ledger.settled(&submission.key)).await.expect("settles in time").unwrap()
 }
 
+/// An open lease on the unstaked tier, between a buyer and a provider that can pay for it.
+pub(crate) struct Running {
+    pub(crate) buyer: RelayedLedger,
+    pub(crate) seller: RelayedLedger,
+    pub(crate) terms: LeaseTerms,
+    pub(crate) lease: LeaseId,
+}
+
+impl Running {
+    pub(crate) async fn start(market: &Market) -> Self {
+        let (buyer, seller) =
+            (market.funded(key(1), dollars(200)).await, market.funded(key(2), dollars(200)).await);
+        let terms = market.terms(buyer.account(), seller.account()).await;
+        act(&buyer, opening(&buyer, &seller, &terms)).await;
+        let lease = terms.id(&buyer.domain()).unwrap();
+        Self { buyer, seller, terms, lease }
+    }
+
+    pub(crate) async fn record(&self) -> LeaseRecord {
+        self.buyer.lease(self.lease).await.unwrap()
+    }
+}
+
+/// Both parties' consent to `terms`.
+pub(crate) fn opening(buyer: &RelayedLedger, seller: &RelayedLedger, terms: &LeaseTerms) -> Action {
+    Action::Open {
+        terms: terms.clone(),
+        buyer: buyer.wallet().sign_terms(terms).unwrap(),
+        provider: seller.wallet().sign_terms(terms).unwrap(),
+    }
+}
+
 /// Submits `action`, which has to succeed.
 pub(crate) async fn act(ledger: &RelayedLedger, action: Action) {
     let shown = format!("{action:?}");
     let status = outcome(ledger, action).await;
     assert!(status.is_included(), "{status:?} of {shown}");
-}
-
-/// Waits until the lease is at `stage`.
-pub(crate) async fn reaches(ledger: &RelayedLedger, lease: LeaseId, stage: LeaseStage) {
-    let reached = async {
-        while ledger.lease(lease).await.unwrap().stage != stage {
-            tokio::time::sleep(Duration::from_millis(50)).await;
-        }
-    };
-    timeout(Duration::from_secs(20), reached).await.expect("reaches the stage");
 }

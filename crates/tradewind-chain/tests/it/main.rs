@@ -7,10 +7,14 @@
     reason = "what a test cannot set up has failed it"
 )]
 
+mod client_durability;
+mod client_exits;
 mod client_failover;
 mod client_faults;
+mod client_golden;
 mod client_lease;
 mod client_market;
+mod client_relayer;
 mod client_sender;
 mod embedded_anvil;
 mod embedded_cast;

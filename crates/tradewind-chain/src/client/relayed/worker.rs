@@ -18,6 +18,9 @@ use crate::ledger::{Action, ActionStatus, ChainHead, LedgerError};
 /// The longest pause between two looks at a chain that does not answer.
 const LONGEST_PAUSE: Duration = Duration::from_secs(10);
 
+/// How often an action is refused after a reorg until that counts, on a chain that makes no blocks meanwhile.
+const MAX_TRIES_AFTER_REORG: usize = 40;
+
 /// What is known of an action only while this process lives.
 #[derive(Debug, Default)]
 struct Attempt {
@@ -102,7 +105,10 @@ impl Worker {
             match step {
                 Step::Became(status) => {
                     self.attempts.remove(&job.seq);
-                    let job = self.shared.outbox.jobs().get(&job.seq).cloned().unwrap_or(job);
+                    let mut job = self.shared.outbox.jobs().get(&job.seq).cloned().unwrap_or(job);
+                    if status == ActionStatus::Pending {
+                        job.reorged_at = Some(head.block);
+                    }
                     self.shared.outbox.save(Job { status, ..job }).await?;
                 }
                 Step::Waits => earlier_pending |= job.status == ActionStatus::Pending,
@@ -206,7 +212,15 @@ impl Worker {
             Some(ActionStatus::Pending) => Ok(Step::Waits),
             Some(failed @ ActionStatus::Failed { .. }) => {
                 // Another party may have done it first.
-                Ok(Step::Became(self.evident(job, head).await?.unwrap_or(failed)))
+                if let Some(status) = self.evident(job, head).await? {
+                    return Ok(Step::Became(status));
+                }
+                let transactions = job.transactions.saturating_add(1);
+                if may_come_back(job, head, transactions as usize) {
+                    self.shared.outbox.save(Job { transactions, ..job.clone() }).await?;
+                    return Ok(Step::Waits);
+                }
+                Ok(Step::Became(failed))
             }
             Some(done) => Ok(Step::Became(done)),
         }
@@ -269,6 +283,10 @@ impl Worker {
                 Some(status) => Ok(Step::Became(status)),
                 // An earlier action may be what it waits for.
                 None if after_others => Ok(Step::Waits),
+                None if may_come_back(job, head, tries) => {
+                    self.attempts.entry(job.seq).or_default().posted = Some(Instant::now());
+                    Ok(Step::Waits)
+                }
                 None => Ok(Step::Became(ActionStatus::Failed { reason: revert.to_string() })),
             },
             Err(RelayError::TooDear { asked, limit }) => {
@@ -288,5 +306,13 @@ impl Worker {
 
 /// One transaction for each attempt at the action.
 fn tx_key(job: &Job) -> String {
-    format!("{}#{}", job.key, job.seq)
+    format!("{}#{}.{}", job.key, job.seq, job.transactions)
+}
+
+/// True while a refusal may be the work of the same reorg that took the action off the chain.
+const fn may_come_back(job: &Job, head: ChainHead, tries: usize) -> bool {
+    match job.reorged_at {
+        Some(block) => head.finalized < block && tries < MAX_TRIES_AFTER_REORG,
+        None => false,
+    }
 }
