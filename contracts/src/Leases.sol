@@ -3,12 +3,9 @@ pragma solidity 0.8.37;
 
 import {Ownable} from "@openzeppelin/contracts/access/Ownable.sol";
 import {EIP712} from "@openzeppelin/contracts/utils/cryptography/EIP712.sol";
-import {Math} from "@openzeppelin/contracts/utils/math/Math.sol";
 
-import {LeaseBook} from "./LeaseBook.sol";
 import {ParameterBook} from "./ParameterBook.sol";
 import {Registry} from "./Registry.sol";
-import {Verdict} from "./interfaces/ICourt.sol";
 import {ILeases, TermsFault} from "./interfaces/ILeases.sol";
 import {IRegistry, RegistryConfig} from "./interfaces/IRegistry.sol";
 import {IRemedies, IRemedyActions, LeaseView, Reason} from "./interfaces/IRemedies.sol";
@@ -30,15 +27,7 @@ import {
     openedLease
 } from "./types/LeaseWord.sol";
 import {HotWord, Parameters} from "./types/Parameters.sol";
-import {
-    BASIS_POINTS,
-    CheckpointRecord,
-    LeaseTerms,
-    RESERVED,
-    SPOT,
-    Settlement,
-    Voucher
-} from "./types/Terms.sol";
+import {CheckpointRecord, LeaseTerms, Settlement, Voucher} from "./types/Terms.sol";
 
 /// @title Leases
 /// @notice See {ILeases}. One word a lease; the terms come back as calldata.

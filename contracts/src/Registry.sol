@@ -52,6 +52,8 @@ contract Registry is IRegistry, Signatures, Relay, Ownable2Step {
         keccak256("BeginUnbond(bytes32 device,address account,uint256 nonce,uint40 deadline)");
 
     uint256 private constant MAX_UNITS = 64;
+    /// @dev No owner can hold a stake longer than this after its last lease.
+    uint256 private constant MAX_UNBONDING = 60 days;
     /// @dev A reporter gets at most one part in this many of what it had slashed.
     uint256 private constant REWARD_PARTS = 10;
 
@@ -82,8 +84,7 @@ contract Registry is IRegistry, Signatures, Relay, Ownable2Step {
         _STAKE_TOKEN = stakeToken_;
         _FEE_TOKEN = feeToken_;
         _ARBITER = arbiter_;
-        _config = config_;
-        emit ConfigSet(config_);
+        _setConfig(config_);
     }
 
     modifier onlyLeases() {
@@ -143,7 +144,7 @@ contract Registry is IRegistry, Signatures, Relay, Ownable2Step {
         if (_records[id].provider != address(0)) revert DeviceExists(id);
         if (sponsor == address(0)) sponsor = provider;
         _words[id] = newDevice(class);
-        _records[id] = Record(provider, 0, 0, units, _classMinimum[class] == 0);
+        _records[id] = Record(provider, 0, 0, units, false);
         _keys[id] = key;
         _sponsors[id] = sponsor;
         _deviceList.push(id);
@@ -298,8 +299,7 @@ contract Registry is IRegistry, Signatures, Relay, Ownable2Step {
 
     /// @inheritdoc IRegistry
     function setConfig(RegistryConfig calldata config_) external onlyOwner {
-        _config = config_;
-        emit ConfigSet(config_);
+        _setConfig(config_);
     }
 
     /// @inheritdoc IRegistry
@@ -399,10 +399,17 @@ contract Registry is IRegistry, Signatures, Relay, Ownable2Step {
         _VAULT.payFee(fee, signature);
     }
 
+    function _setConfig(RegistryConfig memory config_) private {
+        if (config_.unbonding > MAX_UNBONDING) revert UnbondingTooLong(config_.unbonding, MAX_UNBONDING);
+        _config = config_;
+        emit ConfigSet(config_);
+    }
+
     /// @dev Remembers beside the rent whether the stake suffices, so that an opening reads no class.
     function _qualify(bytes32 id, uint96 held) private {
         Record storage record = _records[id];
-        bool enough = held >= minimumStake(_words[id].class(), record.units);
+        uint256 minimum = minimumStake(_words[id].class(), record.units);
+        bool enough = minimum != 0 && held >= minimum;
         if (enough != record.qualified) {
             record.qualified = enough;
             emit DeviceQualified(id, enough);

@@ -15,7 +15,7 @@ import {TestStablecoin} from "../src/tokens/TestStablecoin.sol";
 import {Auth, FeeAuthorization} from "../src/types/Authorization.sol";
 import {State} from "../src/types/LeaseWord.sol";
 import {Parameters} from "../src/types/Parameters.sol";
-import {CheckpointRecord, LeaseTerms, Schedule, Voucher} from "../src/types/Terms.sol";
+import {LeaseTerms, Schedule, Voucher} from "../src/types/Terms.sol";
 import {Test} from "./Test.sol";
 
 /// @notice Everything that the leases' contract answers.

@@ -46,7 +46,7 @@ struct DeviceView {
 
 /// @notice What the owner may tune. A change alters no running lease, no stake and no rent already paid.
 /// @param rentPerDay Rent of a device for a day, in base units of the fee token.
-/// @param unbonding Seconds between the request and the withdrawal of a stake, at least.
+/// @param unbonding Seconds between the request and the withdrawal of a stake, at least; at most 60 days.
 /// @param maxRent The farthest ahead that rent may be paid, in seconds.
 /// @param membership Asked when an account registers; zero asks nobody.
 struct RegistryConfig {
@@ -75,7 +75,7 @@ interface IRegistry {
     event UnbondBegun(bytes32 indexed device, uint40 withdrawableAt);
     event StakeWithdrawn(bytes32 indexed device, address indexed sponsor, uint96 amount);
     event RentExtended(bytes32 indexed device, address indexed payer, uint40 rentUntil, uint256 cost);
-    /// @notice Whether the device's stake reaches its class's minimum.
+    /// @notice Whether the device's stake reaches its class's minimum, which is not zero.
     event DeviceQualified(bytes32 indexed device, bool qualified);
     event Slashed(
         bytes32 indexed device, uint96 amount, address indexed reporter, uint96 reward, uint96 sunk
@@ -103,6 +103,7 @@ interface IRegistry {
     error StillBonded(bytes32 device, uint256 withdrawableAt);
     error UnitsUnavailable(bytes32 device, uint256 wanted, uint256 busy, uint256 units);
     error InvalidAmount(uint256 amount);
+    error UnbondingTooLong(uint256 unbonding, uint256 limit);
 
     /// @notice Puts an account on the list.
     /// Signed as `Register(address account,bytes32 meshKey,bytes32 metadata,uint256 nonce,uint40 deadline)`.
@@ -169,7 +170,8 @@ interface IRegistry {
     /// @notice Owner only.
     function setConfig(RegistryConfig calldata config_) external;
 
-    /// @notice The least stake for each unit of a class, in base units of the stake token. Owner only. Counts for a
+    /// @notice The least stake for each unit of a class, in base units of the stake token. Owner only. A provider names
+    /// its device's class itself, so a class without a minimum qualifies nobody: it is the unstaked tier. Counts for a
     /// device when its stake next changes, or when anyone calls {qualify}.
     function setClass(uint16 class, uint96 minimumPerUnit) external;
 

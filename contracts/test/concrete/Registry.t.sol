@@ -285,6 +285,35 @@ contract RegistryTest is Base {
         _open(terms);
     }
 
+    function test_AClassWithoutAMinimumQualifiesNobody() external {
+        vm.startPrank(provider);
+        bytes32 id = registry.addDevice(provider, stranger, address(0), 999, 1, _direct());
+        registry.payRent(id, provider, 1 days, type(uint256).max, _direct());
+        registry.stake(id, 1, _direct());
+        vm.stopPrank();
+        registry.qualify(id);
+        LeaseTerms memory terms = _terms();
+        terms.device = id;
+        bytes32 lease = leases.leaseId(terms);
+        bytes memory buyerSignature = _sign(BUYER_KEY, lease);
+        bytes memory providerSignature = _sign(PROVIDER_KEY, lease);
+        _expect(abi.encodeWithSelector(IRegistry.StakeTooLow.selector, id, 1, 0));
+        leases.open(terms, buyerSignature, providerSignature);
+        terms.unstaked = true;
+        _open(terms);
+    }
+
+    function test_RevertWhen_TheOwnerWouldHoldStakesForever() external {
+        RegistryConfig memory config = _registryConfig();
+        config.unbonding = 60 days + 1;
+        _expect(abi.encodeWithSelector(IRegistry.UnbondingTooLong.selector, 60 days + 1, 60 days));
+        vm.prank(owner);
+        registry.setConfig(config);
+        config.unbonding = 60 days;
+        vm.prank(owner);
+        registry.setConfig(config);
+    }
+
     function test_PunishmentAltersNoRunningLease() external {
         LeaseTerms memory terms = _terms();
         bytes32 id = _open(terms);
