@@ -20,7 +20,8 @@ use tradewind_proto::ids::{BuyerId, DeviceId, LeaseId, MeshKey, ProviderId};
 use tradewind_proto::terms::LeaseKind;
 use tradewind_proto::units::{RatePerSecond, Timestamp};
 
-use crate::client::bindings::abi::{Leases::LeasesEvents, Registry::RegistryEvents};
+use crate::client::bindings::abi::Leases::{self, LeasesEvents};
+use crate::client::bindings::abi::Registry::RegistryEvents;
 use crate::client::bindings::{money, time};
 use crate::client::reader::Reader;
 use crate::client::store::{BLOCKS, Change, Store};
@@ -288,26 +289,7 @@ fn leases_event(event: &LeasesEvents) -> Result<Option<LedgerEvent>, LedgerError
             amount: money(e.amount)?,
         })),
         LeasesEvents::NonceUsed(_) => Ok(None),
-        LeasesEvents::LeaseOpened(e) => {
-            let kind = LeaseKind::try_from(e.kind).map_err(LedgerError::from)?;
-            of(
-                e.id,
-                LeaseEvent::Opened(Opening {
-                    buyer: BuyerId::new(e.buyer),
-                    provider: ProviderId::new(e.provider),
-                    device: DeviceId::new(e.device),
-                    units: e.units,
-                    token: e.token,
-                    rate: RatePerSecond::from_scaled(e.rate),
-                    deposit: money(e.deposit)?,
-                    bond: money(e.bond)?,
-                    kind,
-                    start: time(e.start),
-                    end: time(e.end),
-                    version: e.version,
-                }),
-            )
-        }
+        LeasesEvents::LeaseOpened(e) => of(e.id, LeaseEvent::Opened(opening(e)?)),
         LeasesEvents::LeaseExtended(e) => of(e.parent, LeaseEvent::Extended { next: LeaseId::new(e.id) }),
         LeasesEvents::VoucherSettled(e) => of(e.id, LeaseEvent::Settled { paid: money(e.paid)? }),
         LeasesEvents::LeaseNoticed(e) => {
@@ -316,27 +298,8 @@ fn leases_event(event: &LeasesEvents) -> Result<Option<LedgerEvent>, LedgerError
         }
         LeasesEvents::NoticeCured(e) => of(e.id, LeaseEvent::Cured),
         LeasesEvents::CloseRequested(e) => of(e.id, LeaseEvent::CloseRequested { due_at: time(e.dueAt) }),
-        LeasesEvents::LeaseSettled(e) => of(
-            e.id,
-            LeaseEvent::Ended {
-                paid: money(e.paid)?,
-                refunded: money(e.refunded)?,
-                forfeited: money(e.forfeited)?,
-                fee: money(e.fee)?,
-                bond_due: time(e.bondDue),
-            },
-        ),
-        LeasesEvents::LeaseClosed(e) => of(
-            e.id,
-            LeaseEvent::Closed {
-                paid: money(e.paid)?,
-                refunded: money(e.refunded)?,
-                forfeited: money(e.forfeited)?,
-                fee: money(e.fee)?,
-                buyer_fee: money(e.buyerFee)?,
-                bond_to_buyer: money(e.bondToBuyer)?,
-            },
-        ),
+        LeasesEvents::LeaseSettled(e) => of(e.id, ended(e)?),
+        LeasesEvents::LeaseClosed(e) => of(e.id, closed(e)?),
         LeasesEvents::Challenged(e) => {
             of(e.id, LeaseEvent::Challenged { sequence: e.sequence, answer_by: time(e.answerBy) })
         }
@@ -352,6 +315,44 @@ fn leases_event(event: &LeasesEvents) -> Result<Option<LedgerEvent>, LedgerError
         LeasesEvents::DisputeEnded(e) => of(e.id, LeaseEvent::DisputeEnded { award: money(e.award)? }),
         LeasesEvents::BuyerFeeOwed(e) => of(e.id, LeaseEvent::BuyerFeeOwed),
     }
+}
+
+fn opening(e: &Leases::LeaseOpened) -> Result<Opening, LedgerError> {
+    Ok(Opening {
+        buyer: BuyerId::new(e.buyer),
+        provider: ProviderId::new(e.provider),
+        device: DeviceId::new(e.device),
+        units: e.units,
+        token: e.token,
+        rate: RatePerSecond::from_scaled(e.rate),
+        deposit: money(e.deposit)?,
+        bond: money(e.bond)?,
+        kind: LeaseKind::try_from(e.kind)?,
+        start: time(e.start),
+        end: time(e.end),
+        version: e.version,
+    })
+}
+
+fn ended(e: &Leases::LeaseSettled) -> Result<LeaseEvent, LedgerError> {
+    Ok(LeaseEvent::Ended {
+        paid: money(e.paid)?,
+        refunded: money(e.refunded)?,
+        forfeited: money(e.forfeited)?,
+        fee: money(e.fee)?,
+        bond_due: time(e.bondDue),
+    })
+}
+
+fn closed(e: &Leases::LeaseClosed) -> Result<LeaseEvent, LedgerError> {
+    Ok(LeaseEvent::Closed {
+        paid: money(e.paid)?,
+        refunded: money(e.refunded)?,
+        forfeited: money(e.forfeited)?,
+        fee: money(e.fee)?,
+        buyer_fee: money(e.buyerFee)?,
+        bond_to_buyer: money(e.bondToBuyer)?,
+    })
 }
 
 fn registry_event(event: &RegistryEvents) -> Option<LedgerEvent> {

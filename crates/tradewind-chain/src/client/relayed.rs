@@ -10,6 +10,52 @@
 //! Nothing that a relayer says is believed: an action is included when the contracts' logs or state show it, and refused
 //! when our own simulation refuses it. A relayer that takes a request and does nothing is passed over for the next; signing
 //! the same intent for two relayers is harmless, because the nonces of action and fee derive from the action's key.
+//!
+//! ```no_run
+//! use std::path::Path;
+//! use std::sync::Arc;
+//! use tradewind_chain::client::artifacts;
+//! use tradewind_chain::client::failover::{Endpoint, Failover, FailoverConfig};
+//! use tradewind_chain::client::reader::Reader;
+//! use tradewind_chain::client::relayed::{RelayedConfig, RelayedLedger};
+//! use tradewind_chain::client::store::Store;
+//! use tradewind_chain::client::wallet::{Contracts, Wallet};
+//! use tradewind_chain::ledger::{Action, Ledger, LedgerError};
+//! use tradewind_proto::signature::{Signature, SigningKey};
+//! use tradewind_proto::terms::LeaseTerms;
+//! use tradewind_proto::voucher::SignedVoucher;
+//!
+//! fn connect(
+//!     rpc: &str,
+//!     relayer: &str,
+//!     contracts: Contracts,
+//!     key: SigningKey,
+//!     file: &Path,
+//! ) -> Result<RelayedLedger, Box<dyn std::error::Error>> {
+//!     let failover = Failover::new(vec![Endpoint::http(rpc)?], FailoverConfig::for_chain(contracts.chain_id));
+//!     let reader = Reader::new(failover.provider(), contracts, 0, Arc::new(artifacts::decoder()));
+//!     let config = RelayedConfig::local(vec![relayer.into()], 0);
+//!     Ok(RelayedLedger::start(reader, Wallet::new(key, contracts), None, Store::open(file)?, config)?)
+//! }
+//!
+//! /// As the provider, with the buyer's signature of the terms and the vouchers that its meter signed.
+//! async fn whole_lease(
+//!     provider: &RelayedLedger,
+//!     terms: LeaseTerms,
+//!     buyer: Signature,
+//!     voucher: SignedVoucher,
+//!     last: SignedVoucher,
+//! ) -> Result<(), LedgerError> {
+//!     let own = provider.wallet().sign_terms(&terms)?;
+//!     let open = provider.submit(Action::Open { terms: terms.clone(), buyer, provider: own }).await?;
+//!     assert!(provider.settled(&open.key).await?.is_included());
+//!     let settle = provider.submit(Action::Settle { terms: terms.clone(), voucher }).await?;
+//!     assert!(provider.settled(&settle.key).await?.is_included());
+//!     let close = provider.submit(Action::Close { terms, voucher: Some(last) }).await?;
+//!     assert!(provider.settled(&close.key).await?.is_included());
+//!     Ok(())
+//! }
+//! ```
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};

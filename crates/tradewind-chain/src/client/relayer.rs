@@ -104,7 +104,6 @@ impl Relayer {
     }
 
     /// The HTTP routes.
-    #[must_use]
     pub fn router(&self) -> Router {
         Router::new()
             .route("/v1/relay/quote", get(quote))
@@ -213,7 +212,7 @@ impl Shared {
         } else {
             return Err(bad("this relayer submits to its deployment's contracts only"));
         };
-        if !request.calls.iter().all(|call| is_taken(call)) {
+        if !request.calls.iter().all(is_taken) {
             return Err(bad("a call is none of the users' functions"));
         }
         let (order, signature) = (&request.fee, &request.signature);

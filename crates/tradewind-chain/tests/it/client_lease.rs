@@ -46,12 +46,10 @@ async fn opens_settles_and_closes(provider: DynProvider) {
     let story: Vec<LeaseEvent> = page
         .items
         .into_iter()
-        .filter_map(|item| match item {
-            Feed::Happened(event) => match event.event {
-                LedgerEvent::Lease { lease: id, happened } if id == lease => Some(happened),
-                _ => None,
-            },
-            Feed::Reorged { .. } => None,
+        .filter_map(|item| {
+            let Feed::Happened(event) = item else { return None };
+            let LedgerEvent::Lease { lease: id, happened } = event.event else { return None };
+            (id == lease).then_some(happened)
         })
         .collect();
     assert!(matches!(story[0], LeaseEvent::Opened(opening) if opening.deposit == dollars(60)), "{story:?}");
