@@ -236,10 +236,13 @@ impl DockerRuntime {
         .await
     }
 
-    /// Removes the bridges that wait ready: when the provider leaves the market.
-    pub async fn release_networks(&self) -> Result<(), RuntimeError> {
+    /// Removes what no lease owns: the bridges that wait ready and, where no agent has a bridge any more, the egress table that
+    /// this one keeps. When the provider leaves the market.
+    pub async fn leave(&self) -> Result<(), RuntimeError> {
         self.shared.adopt().await?;
-        Ok(self.shared.pool.drain(&self.shared.engine).await?)
+        self.shared.pool.drain(&self.shared.engine).await?;
+        let removed = self.shared.egress.remove_unused().await;
+        removed.map_err(|error| RuntimeError::io("remove the egress table")(std::io::Error::other(error)))
     }
 }
 

@@ -267,6 +267,8 @@ pub(super) struct Described {
     pub(super) kept: Option<Kept>,
     pub(super) network: String,
     pub(super) address: Option<String>,
+    /// Its init process, as the host sees it.
+    pub(super) pid: Option<u32>,
     pub(super) phase: Phase,
 }
 
@@ -285,8 +287,9 @@ impl Described {
         let mut labels = response.config.and_then(|config| config.labels).unwrap_or_default();
         let kept: Option<Kept> = labels.get(KEPT).and_then(|text| serde_json::from_str(text).ok());
         let rebooted = kept.as_ref().is_some_and(|kept| kept.boot != boot);
-        let phase =
-            response.state.map_or(Phase::Known(WorkloadStatus::Lost), |state| phase(&state, rebooted));
+        let state = response.state.unwrap_or_default();
+        let pid = state.pid.and_then(|pid| u32::try_from(pid).ok()).filter(|pid| *pid > 0);
+        let phase = phase(&state, rebooted);
         let networks = response.network_settings.and_then(|settings| settings.networks).unwrap_or_default();
         Self {
             owner: labels.remove(OWNER).unwrap_or_default(),
@@ -297,6 +300,7 @@ impl Described {
                 .into_values()
                 .filter_map(|end| end.ip_address)
                 .find(|address| !address.is_empty()),
+            pid,
             phase,
         }
     }

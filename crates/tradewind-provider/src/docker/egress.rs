@@ -21,6 +21,7 @@ use std::path::PathBuf;
 use std::process::Stdio;
 use std::time::Duration;
 
+use sha2::{Digest as _, Sha256};
 use tokio::io::AsyncWriteExt as _;
 use tokio::process::Command;
 use tokio::sync::Mutex;
@@ -208,10 +209,10 @@ pub fn ruleset(table: &str, host: &HostPrefixes) -> String {
     text
 }
 
-/// What an operator's installation writes into the mark: the table's digest, without the host's changing prefixes, and the
-/// boot that it was loaded in.
+/// What an operator's installation writes into the mark: the SHA-256 of the table as it was loaded, without the host's changing
+/// prefixes (`docs/egress/tradewind-egress.nft`), and the boot that it was loaded in.
 pub fn installation_mark(table: &str) -> std::io::Result<String> {
-    let digest = blake3::hash(ruleset(table, &HostPrefixes::default()).as_bytes());
+    let digest = hex::encode(Sha256::digest(ruleset(table, &HostPrefixes::default())));
     let boot = std::fs::read_to_string("/proc/sys/kernel/random/boot_id")?;
     Ok(format!("{digest} {}\n", boot.trim()))
 }
@@ -273,6 +274,18 @@ impl EgressTable {
         nft(&["-f", "-"], &wanted).await?;
         *left = Some(Left { loaded: wanted, shown: self.show().await? });
         Ok(())
+    }
+
+    /// Removes the table, if it is ours to keep and holds nobody back.
+    pub(super) async fn remove_unused(&self) -> Result<(), EgressError> {
+        let mut left = self.left.lock().await;
+        let interfaces = std::fs::read_dir("/sys/class/net").map_err(EgressError::Addresses)?;
+        let used = interfaces.flatten().any(|found| found.file_name().as_encoded_bytes().starts_with(b"twl"));
+        if used || self.policy != EgressPolicy::Managed || self.show().await.is_err() {
+            return Ok(());
+        }
+        *left = None;
+        nft(&["delete", "table", "inet", &self.name], "").await.map(drop)
     }
 
     async fn show(&self) -> Result<String, EgressError> {
@@ -354,6 +367,14 @@ mod tests {
             "{text}"
         );
         assert!(text.contains("elements = { 2001:db8::/64 }"), "{text}");
+    }
+
+    #[test]
+    fn the_file_for_operators_is_the_table() {
+        let file = concat!(env!("CARGO_MANIFEST_DIR"), "/../../docs/egress/tradewind-egress.nft");
+        let wanted = ruleset("tradewind", &HostPrefixes::default());
+        let found = std::fs::read_to_string(file).unwrap_or_default();
+        assert_eq!(found, wanted, "docs/egress/tradewind-egress.nft is what agents without root rely on");
     }
 
     #[test]

@@ -15,6 +15,7 @@ use tradewind_proto::units::Bytes;
 use tradewind_proto::workload::Usage;
 
 use super::container::{Described, Kept};
+use super::work::Processes;
 use super::{Meter, Shared, container, logs, usage, work};
 use crate::runtime::RuntimeError;
 
@@ -33,6 +34,7 @@ pub(super) struct Watched {
     work: PathBuf,
     disk: u64,
     log: u64,
+    processes: Option<Processes>,
     collector: Option<JoinHandle<()>>,
     next_walk: Instant,
     ended: bool,
@@ -44,6 +46,7 @@ impl Watched {
             work: PathBuf::from(&kept.work),
             disk: kept.disk,
             log: kept.log,
+            processes: None,
             collector: None,
             next_walk: Instant::now(),
             ended: false,
@@ -151,10 +154,17 @@ impl Shared {
                 watched.remove(&lease);
                 return Ok(());
             }
-            (entry.next_walk <= Instant::now()).then(|| (entry.work.clone(), entry.disk))
+            (entry.next_walk <= Instant::now()).then(|| (entry.work.clone(), entry.disk, entry.processes))
         };
-        if let Some((directory, limit)) = due {
-            self.bound_disk(lease, directory, limit).await?;
+        if let Some((directory, limit, known)) = due {
+            let processes = match known {
+                Some(processes) => Some(processes),
+                None => self.ours(lease).await?.and_then(|found| Processes::beside(found.pid?)),
+            };
+            if let Some(entry) = self.watched.lock().await.get_mut(&lease) {
+                entry.processes = processes;
+            }
+            self.bound_disk(lease, directory, limit, processes).await?;
         }
         if tick.is_multiple_of(SAMPLE_EVERY)
             && let Some(found) = self.ours(lease).await?
@@ -165,9 +175,15 @@ impl Shared {
         Ok(())
     }
 
-    async fn bound_disk(&self, lease: LeaseId, directory: PathBuf, limit: u64) -> Result<(), RuntimeError> {
+    async fn bound_disk(
+        &self,
+        lease: LeaseId,
+        directory: PathBuf,
+        limit: u64,
+        processes: Option<Processes>,
+    ) -> Result<(), RuntimeError> {
         let begin = Instant::now();
-        let used = disk(directory).await?;
+        let used = disk(directory, processes).await?;
         let pause = begin.elapsed().saturating_mul(WALK_SHARE);
         if let Some(entry) = self.watched.lock().await.get_mut(&lease) {
             entry.next_walk = Instant::now() + pause;
@@ -175,7 +191,9 @@ impl Shared {
         let reason = match used {
             Some(used) if used <= limit => return Ok(()),
             Some(_) => format!("stopped: the work directory passed its limit of {}", Bytes::new(limit)),
-            None => "stopped: the work directory is nested too deep to be measured".to_owned(),
+            None => {
+                "stopped: the work directory is nested too deep or shut, and cannot be measured".to_owned()
+            }
         };
         if !self.ours(lease).await?.is_some_and(|found| found.runs()) {
             return Ok(());
@@ -209,15 +227,19 @@ impl Shared {
             return Ok(meter.last());
         };
         if let Some(kept) = &found.kept {
-            let used = disk(PathBuf::from(&kept.work)).await?;
+            let used = disk(PathBuf::from(&kept.work), found.pid.and_then(Processes::beside)).await?;
             sample.disk = Bytes::new(used.unwrap_or(u64::MAX));
         }
         meter.add(sample).map_err(RuntimeError::io("keep a sample of the usage"))
     }
 }
 
-async fn disk(directory: PathBuf) -> Result<Option<u64>, RuntimeError> {
-    let walk = tokio::task::spawn_blocking(move || work::used(&directory)).await;
+async fn disk(directory: PathBuf, processes: Option<Processes>) -> Result<Option<u64>, RuntimeError> {
+    let measure = move || {
+        let hidden = processes.map_or(0, |processes| processes.unlinked(&directory));
+        Ok(work::used(&directory)?.map(|used| used.saturating_add(hidden)))
+    };
+    let walk = tokio::task::spawn_blocking(measure).await;
     walk.unwrap_or_else(|panic| Err(std::io::Error::other(panic)))
         .map_err(RuntimeError::io("measure the work directory"))
 }

@@ -1,10 +1,12 @@
 //! The work directory: whose it is, and how full.
 
-use std::collections::HashSet;
+use std::collections::{BTreeMap, HashSet};
+use std::io::ErrorKind;
 use std::os::unix::fs::{MetadataExt as _, lchown};
 use std::path::Path;
 
 use rustix::fs::{AtFlags, Dir, FileType, Mode, OFlags, open, openat, statat};
+use rustix::io::Errno;
 
 use super::JobUser;
 
@@ -13,9 +15,60 @@ const DEEPEST: usize = 128;
 /// What any file costs at least, so that empty ones are bounded too.
 const LEAST: u64 = 4096;
 
-/// Gives everything in the directory to the job's user, before the job runs. Links are not followed.
+/// Open files of one process that are looked at.
+const MOST_DESCRIPTORS: usize = 4096;
+
+/// The processes of one container: those in its pid namespace.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Processes {
+    namespace: u64,
+}
+
+impl Processes {
+    /// Those beside `init`, a process of the container; `None` where it is gone or not to be seen.
+    pub(super) fn beside(init: u32) -> Option<Self> {
+        let namespace = namespace_of(init)?;
+        (Some(namespace) != namespace_of(std::process::id())).then_some(Self { namespace })
+    }
+
+    fn pids(self) -> impl Iterator<Item = u32> {
+        let all = std::fs::read_dir("/proc").into_iter().flatten().flatten();
+        let pids = all.filter_map(|entry| entry.file_name().to_str()?.parse::<u32>().ok());
+        pids.filter(move |pid| namespace_of(*pid) == Some(self.namespace))
+    }
+
+    /// Bytes in files on the directory's file system that they hold open and that have no name any more.
+    pub(super) fn unlinked(self, directory: &Path) -> u64 {
+        std::fs::metadata(directory).map_or(0, |top| unlinked(top.dev(), self.pids()))
+    }
+}
+
+fn namespace_of(pid: u32) -> Option<u64> {
+    std::fs::metadata(format!("/proc/{pid}/ns/pid")).ok().map(|found| found.ino())
+}
+
+fn unlinked(device: u64, pids: impl Iterator<Item = u32>) -> u64 {
+    let mut files = BTreeMap::new();
+    for pid in pids {
+        let descriptors = std::fs::read_dir(format!("/proc/{pid}/fd")).into_iter().flatten().flatten();
+        for descriptor in descriptors.take(MOST_DESCRIPTORS) {
+            let Ok(found) = std::fs::metadata(descriptor.path()) else { continue };
+            if found.is_file() && found.nlink() == 0 && found.dev() == device {
+                files.insert(found.ino(), found.blocks().saturating_mul(512));
+            }
+        }
+    }
+    files.values().fold(0, |sum: u64, bytes| sum.saturating_add(*bytes))
+}
+
+/// Gives everything in the directory to the job's user, before the job runs. Links are not followed, and a file with another
+/// name elsewhere is refused: it would be given away there too.
 pub(super) fn give_to(directory: &Path, user: JobUser) -> std::io::Result<()> {
     let meta = std::fs::symlink_metadata(directory)?;
+    if meta.is_file() && meta.nlink() > 1 {
+        let why = format!("{} is a hard link", directory.display());
+        return Err(std::io::Error::new(ErrorKind::InvalidInput, why));
+    }
     if (meta.uid(), meta.gid()) != (user.uid, user.gid) {
         lchown(directory, Some(user.uid), Some(user.gid))?;
     }
@@ -29,7 +82,7 @@ pub(super) fn give_to(directory: &Path, user: JobUser) -> std::io::Result<()> {
 }
 
 /// Bytes that the directory takes, each hard link once. The job may change it meanwhile: nothing is followed, and what
-/// vanishes does not count. `None` where it is nested too deep to be counted.
+/// vanishes does not count. `None` where it is nested too deep to be counted, or where the job shut a directory.
 pub(super) fn used(directory: &Path) -> std::io::Result<Option<u64>> {
     let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
     let mut open_directories = vec![Dir::new(open(directory, flags, Mode::empty())?)?];
@@ -53,7 +106,11 @@ pub(super) fn used(directory: &Path) -> std::io::Result<Option<u64>> {
             total = total.saturating_add(blocks.max(LEAST));
         }
         if FileType::from_raw_mode(stat.st_mode).is_dir() {
-            let Ok(child) = openat(parent, entry.file_name(), flags, Mode::empty()) else { continue };
+            let child = match openat(parent, entry.file_name(), flags, Mode::empty()) {
+                Ok(child) => child,
+                Err(Errno::ACCESS | Errno::PERM) => return Ok(None),
+                Err(_) => continue,
+            };
             if open_directories.len() >= DEEPEST {
                 return Ok(None);
             }
@@ -88,6 +145,33 @@ mod tests {
             std::fs::write(work.path().join(name.to_string()), "").expect("write");
         }
         assert_eq!(used(work.path()).expect("walk"), Some(100 * LEAST));
+    }
+
+    #[test]
+    fn a_deleted_file_counts_while_it_is_open() {
+        let work = tempfile::tempdir().expect("a directory");
+        let path = work.path().join("hidden");
+        std::fs::write(&path, vec![1; 1 << 20]).expect("write");
+        let open = std::fs::File::open(&path).expect("open");
+        std::fs::remove_file(&path).expect("remove");
+        let device = std::fs::metadata(work.path()).expect("stat").dev();
+        let held = || unlinked(device, std::iter::once(std::process::id()));
+        let before = held();
+        assert!(before >= 1 << 20, "{before}");
+        drop(open);
+        assert!(held() <= before - (1 << 20));
+        assert_eq!(Processes::beside(std::process::id()), None, "the agent's own are not a container's");
+    }
+
+    #[test]
+    fn an_input_with_another_name_is_not_given_away() {
+        let home = tempfile::tempdir().expect("a directory");
+        let work = home.path().join("work");
+        std::fs::create_dir(&work).expect("mkdir");
+        std::fs::write(home.path().join("owners"), "x").expect("write");
+        std::fs::hard_link(home.path().join("owners"), work.join("input")).expect("link");
+        let (uid, gid) = (rustix::process::geteuid().as_raw(), rustix::process::getegid().as_raw());
+        assert!(give_to(&work, JobUser { uid, gid }).is_err());
     }
 
     #[test]

@@ -7,6 +7,7 @@ mod engine;
 mod hostile;
 mod images;
 mod outage;
+mod overhead;
 mod topology;
 
 use std::sync::Arc;

@@ -12,6 +12,7 @@ use tradewind_provider::runtime::{Runtime as _, RuntimeError};
 
 use super::busybox::Recipe;
 use super::outage::{Door, Outage};
+use super::topology::shows;
 use super::{bare_engine, config, connect, eventually, fixture, fixture_of};
 use crate::conformance::{Fixture, Job};
 
@@ -155,12 +156,13 @@ async fn bridges_wait_ready_and_none_is_left_at_the_end() {
     let next = connect(&settings);
     f.runtime.stop(job.lease(), Seconds::new(0)).await.expect("stop");
     next.remove(job.lease()).await.expect("remove");
-    next.release_networks().await.expect("release");
+    next.leave().await.expect("leave");
     drop(f);
-    eventually("none is left", async || {
-        next.release_networks().await.is_ok() && networks(&owner).await.is_empty()
-    })
-    .await;
+    eventually("none is left", async || next.leave().await.is_ok() && networks(&owner).await.is_empty())
+        .await;
+    let bridges = std::fs::read_dir("/sys/class/net").expect("list").flatten();
+    let alone = !bridges.into_iter().any(|found| found.file_name().to_string_lossy().starts_with("twl"));
+    assert_eq!(shows("nft list table inet tradewind"), !alone, "the table goes with the last bridge");
 }
 
 #[tokio::test]

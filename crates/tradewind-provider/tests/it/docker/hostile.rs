@@ -109,6 +109,19 @@ async fn a_directory_above_the_disk_limit_ends_the_job_and_the_log_says_so() {
 }
 
 #[tokio::test]
+async fn deleted_files_that_stay_open_count_against_the_disk_limit() {
+    let f = fixture().await;
+    let mut job = f.job(
+        "for n in 3 4 5 6 7 8 9; do eval \"exec $n>hidden\"; ./busybox rm hidden; \
+         dd if=/dev/zero bs=1M count=8 >&$n 2>/dev/null; done; echo full; ./busybox sleep 60",
+    );
+    job.spec.limits.disk = Bytes::mib(16);
+    assert_eq!(f.run(&job).await.code, 128 + 9);
+    assert!(f.log(job.lease()).await.contains("passed its limit"));
+    f.clear(&job).await;
+}
+
+#[tokio::test]
 async fn memory_file_systems_are_bounded_by_the_memory_limit() {
     let f = fixture().await;
     let mut job = f.job(

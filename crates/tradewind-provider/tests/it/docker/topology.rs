@@ -14,6 +14,11 @@ pub(super) fn run(line: &str) {
     );
 }
 
+/// Whether a program succeeds.
+pub(super) fn shows(line: &str) -> bool {
+    shell(line).status.success()
+}
+
 fn shell(line: &str) -> std::process::Output {
     let path = std::env::var("PATH").unwrap_or_default();
     Command::new("sh")
