@@ -25,7 +25,7 @@ use tradewind_proto::negotiation::TermsParameters;
 use tradewind_proto::plan::{self, Plan};
 use tradewind_proto::signature::SigningKey;
 use tradewind_proto::terms::Domain;
-use tradewind_proto::units::{Seconds, Timestamp};
+use tradewind_proto::units::{Money, Seconds, Timestamp};
 use tradewind_proto::workload::Secrets;
 use tradewind_store::{Store, StoreError};
 
@@ -48,6 +48,8 @@ pub struct BuyerConfig {
     pub token: alloy_primitives::Address,
     /// That token's decimals, for the amounts in job files.
     pub decimals: u8,
+    /// Kept free in the contract beyond deposits, for relayers' fees.
+    pub reserve: Money,
     /// The parameter version that leases are made under.
     pub version: u32,
     /// How far payment may run ahead of work, or lag behind it.

@@ -20,10 +20,14 @@ use std::time::Duration;
 
 use anyhow::Context;
 use tokio_util::sync::CancellationToken;
+use tradewind_buyer::buyer::Buyer;
+use tradewind_chain::ledger::Ledger;
 use tradewind_explorer::Explorer;
 use tradewind_mesh::Transport;
 use tradewind_mesh::directory::system_clock;
 use tradewind_proto::profile::NetworkProfile;
+use tradewind_proto::signature::SigningKey;
+use tradewind_provider::agent::Agent;
 use tradewind_store::Store;
 
 use config::NodeConfig;
@@ -63,66 +67,15 @@ pub(crate) async fn run(config: NodeConfig) -> anyhow::Result<()> {
     let transport: Arc<dyn Transport> = Arc::new(mesh.clone());
     let store = Store::open(&config.data_dir.join("node.db")).await?;
 
-    let provider = match &config.provider {
-        Some(section) => {
-            let needs = provider::Needs {
-                section,
-                profile: &profile,
-                data_dir: &config.data_dir,
-                password_file,
-                key: key.clone(),
-                ledger: client.clone(),
-                transport: transport.clone(),
-                store: store.clone(),
-                clock: clock.clone(),
-            };
-            Some(provider::start(needs).await.context("the provider role cannot start")?)
-        }
-        None => None,
-    };
-    let buyer = match &config.buyer {
-        Some(section) => {
-            let needs = buyer::Needs {
-                section,
-                profile: &profile,
-                data_dir: &config.data_dir,
-                password_file,
-                key: key.clone(),
-                ledger: client.clone(),
-                transport: transport.clone(),
-                store: store.clone(),
-                clock: clock.clone(),
-            };
-            Some(buyer::start(needs).await.context("the buyer role cannot start")?)
-        }
-        None => None,
-    };
-    let explorer = match &config.explorer {
-        Some(section) => {
-            let (ledger, mesh, stop) = (client.clone(), transport.clone(), shutdown.clone());
-            Some(Explorer::start(section.listen, ledger, mesh, profile.clone(), clock.clone(), stop).await?)
-        }
-        None => None,
-    };
-
+    let started = Started::start(&config, &profile, &key, &client, &transport, &store, &shutdown).await?;
     let asset = profile.quote().context("the network's profile names no asset")?.clone();
-    let mut roles: Vec<String> = Vec::new();
-    for (name, runs) in [
-        ("ledger", hosted.is_some()),
-        ("relay", relay.is_some()),
-        ("provider", provider.is_some()),
-        ("buyer", buyer.is_some()),
-        ("explorer", explorer.is_some()),
-    ] {
-        roles.extend(runs.then(|| name.to_owned()));
-    }
     let status = api::Status {
         account: key.address().to_string(),
         mesh_key: mesh.key().to_string(),
         mesh_address: mesh.address().to_string(),
         network: profile.name.clone(),
-        roles,
-        explorer: explorer.map(|explorer| explorer.url().to_owned()),
+        roles: config.roles(),
+        explorer: started.explorer.as_ref().map(|explorer| explorer.url().to_owned()),
         rpc: profile.chain.rpc.first().cloned(),
         pid: std::process::id(),
     };
@@ -131,20 +84,15 @@ pub(crate) async fn run(config: NodeConfig) -> anyhow::Result<()> {
         status,
         ledger: client,
         asset,
-        buyer: buyer.clone(),
-        provider: provider.clone(),
+        buyer: started.buyer.clone(),
+        provider: started.provider.clone(),
         shutdown: shutdown.clone(),
     };
     let result = api::serve(served, &config.socket()).await;
 
     shutdown.cancel();
     let goodbye = async {
-        if let Some(buyer) = buyer {
-            buyer.shutdown().await;
-        }
-        if let Some(provider) = provider {
-            provider.shutdown().await;
-        }
+        started.shutdown().await;
         mesh.close().await;
         if let Some(hosted) = hosted {
             hosted.close().await;
@@ -156,6 +104,74 @@ pub(crate) async fn run(config: NodeConfig) -> anyhow::Result<()> {
     // A socket that is left behind is replaced by the next start.
     let _ = std::fs::remove_file(config.socket());
     result
+}
+
+/// The roles that take part in the market.
+struct Started {
+    provider: Option<Agent>,
+    buyer: Option<Buyer>,
+    explorer: Option<Explorer>,
+}
+
+impl Started {
+    async fn start(
+        config: &NodeConfig,
+        profile: &NetworkProfile,
+        key: &SigningKey,
+        ledger: &Arc<dyn Ledger>,
+        transport: &Arc<dyn Transport>,
+        store: &Store,
+        shutdown: &CancellationToken,
+    ) -> anyhow::Result<Self> {
+        let (data_dir, password_file) = (config.data_dir.as_path(), config.password_file.as_deref());
+        let clock = system_clock();
+        let (ledger, transport, store) = (ledger.clone(), transport.clone(), store.clone());
+        let mut started = Self { provider: None, buyer: None, explorer: None };
+        if let Some(section) = &config.provider {
+            let needs = provider::Needs {
+                section,
+                profile,
+                data_dir,
+                password_file,
+                key: key.clone(),
+                ledger: ledger.clone(),
+                transport: transport.clone(),
+                store: store.clone(),
+                clock: clock.clone(),
+            };
+            started.provider = Some(provider::start(needs).await.context("the provider role cannot start")?);
+        }
+        if let Some(section) = &config.buyer {
+            let needs = buyer::Needs {
+                section,
+                profile,
+                data_dir,
+                password_file,
+                key: key.clone(),
+                ledger: ledger.clone(),
+                transport: transport.clone(),
+                store,
+                clock: clock.clone(),
+            };
+            started.buyer = Some(buyer::start(needs).await.context("the buyer role cannot start")?);
+        }
+        if let Some(section) = &config.explorer {
+            let explorer =
+                Explorer::start(section.listen, ledger, transport, profile.clone(), clock, shutdown.clone())
+                    .await?;
+            started.explorer = Some(explorer);
+        }
+        Ok(started)
+    }
+
+    async fn shutdown(self) {
+        if let Some(buyer) = self.buyer {
+            buyer.shutdown().await;
+        }
+        if let Some(provider) = self.provider {
+            provider.shutdown().await;
+        }
+    }
 }
 
 fn read_profile(path: &Path) -> anyhow::Result<NetworkProfile> {

@@ -144,7 +144,9 @@ async fn fund(inner: &Inner, terms: &tradewind_proto::terms::LeaseTerms, id: B25
         ));
     }
     let reference = Reference(keccak256([b"deposit".as_slice(), id.as_slice()].concat()));
-    let action = Action::Deposit { reference, token: terms.token, amount: missing };
+    // The deposit's own submission may cost a fee out of what it brings.
+    let amount = missing.checked_add(inner.config.reserve).unwrap_or(missing).min(holdings);
+    let action = Action::Deposit { reference, token: terms.token, amount };
     let submitted = ledger.submit(action).await.map_err(|error| error.to_string())?;
     match tokio::time::timeout(DEPOSIT, ledger.settled(&submitted.key)).await {
         Ok(Ok(status)) if status.is_included() => Ok(()),

@@ -42,6 +42,7 @@ pub(crate) async fn start(needs: Needs<'_>) -> anyhow::Result<Buyer> {
         state_dir: needs.data_dir.join("buyer"),
         token: asset.address,
         decimals: asset.decimals,
+        reserve: Money::parse("1", asset.decimals).context("the quote asset has too few decimals")?,
         version,
         slack: Seconds::new(needs.section.slack),
         prepare: Seconds::new(600),

@@ -163,6 +163,18 @@ impl NodeConfig {
         std::fs::write(path, text).with_context(|| format!("cannot write {}", path.display()))
     }
 
+    /// The names of its roles.
+    pub(crate) fn roles(&self) -> Vec<String> {
+        let all = [
+            ("ledger", self.ledger.is_some()),
+            ("relay", self.relay.is_some()),
+            ("provider", self.provider.is_some()),
+            ("buyer", self.buyer.is_some()),
+            ("explorer", self.explorer.is_some()),
+        ];
+        all.into_iter().filter(|(_, has)| *has).map(|(name, _)| name.to_owned()).collect()
+    }
+
     /// The socket of the local API.
     pub(crate) fn socket(&self) -> PathBuf {
         self.data_dir.join("node.sock")

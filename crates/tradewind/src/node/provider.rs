@@ -73,10 +73,43 @@ pub(crate) async fn start(needs: Needs<'_>) -> anyhow::Result<Agent> {
     }
     join.run(needs.transport.key(), (needs.clock)()).await?;
     let runtimes = runtimes(&needs)?;
+    let offer = offer(&needs, device, &runtimes).await?;
+    let config = AgentConfig {
+        state_dir: needs.data_dir.join("provider"),
+        offer,
+        gpus: Vec::new(),
+        settle_amount: Money::parse("5", asset.decimals).context("the quote asset has too few decimals")?,
+        tick: Duration::from_secs(1),
+        heartbeat: Duration::from_secs(needs.section.heartbeat.max(1)),
+        max_input: Bytes::gib(256),
+        sources: SourcePolicy::default(),
+    };
+    let parts = Parts {
+        ledger: needs.ledger,
+        transport: needs.transport,
+        runtimes,
+        store: needs.store,
+        key: needs.key,
+        clock: needs.clock,
+    };
+    Ok(Agent::start(config, parts).await?)
+}
+
+/// What is sold, as the configuration says it.
+async fn offer(
+    needs: &Needs<'_>,
+    device: DeviceId,
+    runtimes: &BTreeMap<&'static str, Arc<dyn Runtime>>,
+) -> anyhow::Result<Offer> {
+    let asset = needs.profile.quote().context("the network's profile names no asset")?;
     let version = needs.ledger.current_version().await.context("the chain's parameters cannot be read")?;
-    let per_hour = |text: &str, field: &str| amount(text, field).map(RatePerSecond::per_hour);
+    let per_hour = |text: &str, field: &str| {
+        let money =
+            Money::parse(text, asset.decimals).with_context(|| format!("`provider.{field}` in node.toml"));
+        money.map(RatePerSecond::per_hour)
+    };
     let size = |text: &str| text.parse::<Bytes>().with_context(|| format!("`{text}` in node.toml"));
-    let offer = Offer {
+    Ok(Offer {
         provider: ProviderId::new(needs.key.address()),
         device,
         mesh_key: needs.transport.key(),
@@ -110,26 +143,7 @@ pub(crate) async fn start(needs: Needs<'_>) -> anyhow::Result<Agent> {
         terms_of_service: B256::ZERO,
         version,
         address: None,
-    };
-    let config = AgentConfig {
-        state_dir: needs.data_dir.join("provider"),
-        offer,
-        gpus: Vec::new(),
-        settle_amount: Money::parse("5", asset.decimals).context("the quote asset has too few decimals")?,
-        tick: Duration::from_secs(1),
-        heartbeat: Duration::from_secs(needs.section.heartbeat.max(1)),
-        max_input: Bytes::gib(256),
-        sources: SourcePolicy::default(),
-    };
-    let parts = Parts {
-        ledger: needs.ledger,
-        transport: needs.transport,
-        runtimes,
-        store: needs.store,
-        key: needs.key,
-        clock: needs.clock,
-    };
-    Ok(Agent::start(config, parts).await?)
+    })
 }
 
 fn device_key(needs: &Needs<'_>) -> anyhow::Result<SigningKey> {
