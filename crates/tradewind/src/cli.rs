@@ -160,6 +160,6 @@ pub(crate) struct Demo {
     #[arg(long, value_name = "DIR")]
     pub(crate) dir: Option<PathBuf>,
     /// The digits program; found beside this one when not given.
-    #[arg(long, value_name = "PATH")]
+    #[arg(long, value_name = "PATH", env = "TRADEWIND_DIGITS")]
     pub(crate) digits: Option<PathBuf>,
 }

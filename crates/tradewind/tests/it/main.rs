@@ -1,0 +1,17 @@
+//! The binary, as a person uses it.
+#![cfg(test)]
+
+mod demo;
+mod errors;
+
+use std::process::{Command, Output};
+
+/// Runs the program with a home of its own.
+fn tradewind(home: &std::path::Path, arguments: &[&str]) -> Output {
+    Command::new(env!("CARGO_BIN_EXE_tradewind"))
+        .args(arguments)
+        .env("TRADEWIND_HOME", home)
+        .env_remove("TRADEWIND_SOCKET")
+        .output()
+        .expect("the program starts")
+}
