@@ -9,6 +9,7 @@
 //! ```
 
 use std::collections::{BTreeSet, HashMap};
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use bollard::models::NetworkCreateRequest;
 use bollard::query_parameters::ListNetworksOptionsBuilder;
@@ -67,14 +68,19 @@ pub(super) struct NetworkPool {
     owner: String,
     size: PoolSize,
     ready: Mutex<Vec<(Kind, String)>>,
+    /// None is kept ready any more.
+    closed: AtomicBool,
 }
 
 impl NetworkPool {
     pub(super) fn new(owner: String, size: PoolSize) -> Self {
-        Self { owner, size, ready: Mutex::new(Vec::new()) }
+        Self { owner, size, ready: Mutex::new(Vec::new()), closed: AtomicBool::new(false) }
     }
 
     fn wanted(&self, kind: Kind) -> usize {
+        if self.closed.load(Ordering::SeqCst) {
+            return 0;
+        }
         match kind {
             Kind::Open => self.size.open,
             Kind::Closed => self.size.closed,
@@ -126,8 +132,9 @@ impl NetworkPool {
         Ok(())
     }
 
-    /// Removes every ready network: when the provider leaves.
+    /// Removes every ready network and keeps none from now on: when the provider leaves.
     pub(super) async fn drain(&self, engine: &Engine) -> Result<(), CallError> {
+        self.closed.store(true, Ordering::SeqCst);
         let ready = std::mem::take(&mut *self.ready.lock().await);
         for (_, network) in ready {
             remove(engine, &network).await?;
