@@ -195,7 +195,9 @@ contract Market is Base {
         returns (Voucher memory)
     {
         uint256 most = leases.cap(it.terms, uint40(vm.getBlockTimestamp()));
-        uint96 cumulative = uint96(_bound(amount, it.terms.prepay / 2, most + 1));
+        // Mostly a step up, since a stale voucher says little.
+        uint256 least = amount % 4 != 0 && it.paid < most ? it.paid + 1 : it.terms.prepay / 2;
+        uint96 cumulative = uint96(_bound(amount, least, most + 1));
         uint256 now_ = vm.getBlockTimestamp();
         uint40 from = notBefore % 4 == 0 ? uint40(_bound(notBefore, now_ - 60, now_ + 60)) : 0;
         return Voucher(it.id, cumulative, from, last);

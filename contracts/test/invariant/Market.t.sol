@@ -25,7 +25,7 @@ contract MarketInvariants is Test {
         _leases = ITradewind(leases);
         _registry = ITradewindRegistry(registry);
         (_usd, _twd) = (usd, twd);
-        bytes4[] memory selectors = new bytes4[](29);
+        bytes4[] memory selectors = new bytes4[](32);
         bytes4[21] memory once = [
             Market.reopen.selector,
             Market.closeWell.selector,
@@ -61,6 +61,9 @@ contract MarketInvariants is Test {
         selectors[26] = Market.exit.selector;
         selectors[27] = Market.exit.selector;
         selectors[28] = Market.pass.selector;
+        selectors[29] = Market.settle.selector;
+        selectors[30] = Market.settle.selector;
+        selectors[31] = Market.settle.selector;
         _target(address(_market), selectors);
     }
 
