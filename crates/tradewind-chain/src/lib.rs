@@ -3,7 +3,7 @@
 //! ```text
 //! provider, buyer, explorer ──► ledger::Ledger (domain types)
 //!                                    │
-//!                   tradewind-sim ◄──┴──► client: bindings, wallet, outbox, sender, events, relayer
+//!                     simulations ◄──┴──► client: bindings, wallet, outbox, sender, events, relayer
 //!                                                        │ JSON-RPC
 //!                                            any EVM chain, or the embedded ledger
 //! ```

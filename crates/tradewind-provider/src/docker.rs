@@ -46,7 +46,7 @@ use tokio::sync::{Mutex, OnceCell};
 use tokio::time::Instant;
 use tradewind_proto::ids::LeaseId;
 use tradewind_proto::units::Seconds;
-use tradewind_proto::workload::{LogChunk, LogCursor, Secrets, Usage, WorkloadSpec, WorkloadStatus};
+use tradewind_proto::workload::{Image, LogChunk, LogCursor, Secrets, Usage, WorkloadSpec, WorkloadStatus};
 
 pub use archive::{ImageLimits, ImportError};
 pub use egress::{EgressError, EgressPolicy, HostPrefixes, installation_mark, is_private, ruleset};
@@ -433,6 +433,17 @@ impl Runtime for DockerRuntime {
 
     async fn readiness(&self) -> Readiness {
         readiness::check(&self.shared).await
+    }
+
+    async fn import(&self, archive: &Path, image: &Image) -> Result<(), RuntimeError> {
+        let missing = || RuntimeError::Start("the image names no archive".into());
+        let hash = image.archive.ok_or_else(missing)?;
+        match Self::import(self, archive, hash).await {
+            Ok(_) => Ok(()),
+            Err(ImportError::Engine(error)) => Err(error),
+            Err(ImportError::Io(source)) => Err(RuntimeError::io("read the image archive")(source)),
+            Err(error) => Err(RuntimeError::Start(error.to_string())),
+        }
     }
 
     async fn start(

@@ -13,5 +13,4 @@ mod nodes;
 mod probe;
 mod proxy;
 mod records;
-mod throughput;
 mod tunnel;
