@@ -217,7 +217,11 @@ impl Runtime for ProcessRuntime {
                 return Ok(());
             }
         }
-        self.blocking(move |workshop| workshop.command(lease, [shim::KILL, 0])).await?;
+        match self.blocking(move |workshop| workshop.command(lease, [shim::KILL, 0])).await {
+            // It ended by itself after it was looked at.
+            Ok(()) | Err(RuntimeError::Absent(_)) => {}
+            Err(error) => return Err(error),
+        }
         if ended(&live, END_PATIENCE).await? {
             return Ok(());
         }
