@@ -5,7 +5,9 @@
 //!             rate, per address    key proven        ban, per peer         rate, per peer
 //! ```
 //!
-//! The filter costs no cryptography, so a join storm is answered by cheap refusals while admitted peers are served.
+//! The filter costs no cryptography, so a join storm is answered by cheap refusals while admitted peers are served. Under
+//! pressure a newcomer is sent away once with a token (QUIC's retry), so that forged source addresses cost their sender
+//! and nobody else.
 
 use std::collections::HashMap;
 use std::net::IpAddr;
@@ -23,6 +25,8 @@ use crate::refusal::{Refusal, RefusalCode};
 
 /// How many peers and addresses are remembered; above, only known ones are admitted.
 const REMEMBERED: usize = 65_536;
+/// From how many remembered addresses on a newcomer must prove its own.
+const PRESSED: usize = 1024;
 /// How long an idle peer's account is kept, so that reconnecting does not refill its buckets.
 const FORGET_AFTER: Duration = Duration::from_secs(60);
 /// Refused streams that a connection survives at once, as a multiple of its allowance.
@@ -95,11 +99,20 @@ impl Admission {
             IncomingAddr::Relay { .. } | IncomingAddr::Custom(_) => None,
             _ => None,
         };
-        if self.admits_handshake(address) {
-            IncomingFilterOutcome::Accept
-        } else {
-            IncomingFilterOutcome::Reject
+        if address.is_some() && !incoming.remote_addr_validated() && self.is_pressed() {
+            return IncomingFilterOutcome::Retry;
         }
+        if !self.admits_handshake(address) {
+            return IncomingFilterOutcome::Reject;
+        }
+        IncomingFilterOutcome::Accept
+    }
+
+    /// Whether newcomers must first show that they receive at the address they write from. Otherwise forged addresses
+    /// would use up the room for honest ones.
+    fn is_pressed(&self) -> bool {
+        let state = self.lock();
+        state.addresses.len() >= PRESSED || state.handshakes.is_low()
     }
 
     fn admits_handshake(&self, address: Option<IpAddr>) -> bool {
@@ -319,6 +332,24 @@ mod tests {
         let storm: IpAddr = [192, 0, 2, 1].into();
         assert_eq!((0..1000).filter(|_| admission.admits_handshake(Some(storm))).count(), 10);
         assert!(admission.admits_handshake(Some([192, 0, 2, 2].into())));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_flood_from_many_addresses_makes_newcomers_prove_theirs() {
+        let admission = Admission::new(Limits::default());
+        assert!(!admission.is_pressed());
+        for number in 0..1024u32 {
+            tokio::time::advance(Duration::from_millis(10)).await;
+            admission.admits_handshake(Some(number.to_be_bytes().into()));
+        }
+        assert!(admission.is_pressed());
+        tokio::time::advance(FORGET_AFTER).await;
+        admission.sweep();
+        assert!(!admission.is_pressed());
+        for _ in 0..300 {
+            admission.admits_handshake(None);
+        }
+        assert!(admission.is_pressed(), "the handshakes of a second are nearly used up");
     }
 
     #[tokio::test(start_paused = true)]

@@ -55,6 +55,7 @@
 mod admission;
 pub mod blobs;
 mod call;
+mod causes;
 mod dial;
 pub mod directory;
 pub mod frame;

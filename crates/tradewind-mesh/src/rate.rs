@@ -18,6 +18,12 @@ impl Bucket {
         Self { burst, per_second, level: burst as u64 * 1000, filled_at: 0 }
     }
 
+    /// Whether less than half of the burst was left at the last [`Bucket::take`].
+    #[must_use]
+    pub const fn is_low(&self) -> bool {
+        self.level < self.burst as u64 * 500
+    }
+
     /// Takes one token at `now` (milliseconds on any clock that does not run backwards), if there is one.
     pub fn take(&mut self, now: u64) -> bool {
         let passed = now.saturating_sub(self.filled_at);

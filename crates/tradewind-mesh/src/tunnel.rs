@@ -19,12 +19,13 @@ use async_trait::async_trait;
 use bytes::BytesMut;
 use iroh::endpoint::{RecvStream, SendStream, VarInt};
 use serde::{Deserialize, Serialize};
-use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt, ReadBuf};
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Semaphore;
 use tradewind_proto::ids::{LeaseId, MeshKey};
 
 use crate::call::{CallError, open_raw};
+use crate::causes::Causes;
 use crate::dial::Dialer;
 use crate::frame::{self, Decoder, FrameError, Kind};
 use crate::gate::{Incoming, StreamService};
@@ -38,7 +39,7 @@ use crate::transport::Transport;
 /// The largest frame before the raw bytes.
 const MAX_HEADER_BODY: u32 = 4096;
 /// What is copied at once in each direction.
-const COPY: usize = 256 << 10;
+const COPY: usize = 64 << 10;
 /// Local connections that one forwarder carries at once.
 const FORWARDED: usize = 200;
 /// The reset code of a direction that broke.
@@ -253,7 +254,7 @@ pub async fn forward(
             match transport.open_tunnel(&peer, target).await {
                 Ok(tunnel) => pump(tcp, tunnel).await,
                 Err(error) => {
-                    tracing::warn!(peer = %peer.key, lease = %target.lease, port = target.port, %error, "no tunnel");
+                    tracing::warn!(peer = %peer.key, lease = %target.lease, port = target.port, error = %Causes(&error), "no tunnel");
                     reset(&tcp);
                 }
             }
@@ -268,10 +269,8 @@ async fn pump(mut tcp: TcpStream, mut tunnel: impl Duplex) {
     let _ = tcp.set_nodelay(true);
     let copied = tokio::io::copy_bidirectional_with_sizes(&mut tcp, &mut tunnel, COPY, COPY).await;
     if let Err(error) = copied {
-        tracing::debug!(%error, "a tunnel broke");
+        tracing::debug!(error = %Causes(&error), "a tunnel broke");
         reset(&tcp);
-    } else if let Err(error) = tunnel.shutdown().await {
-        tracing::debug!(%error, "a tunnel did not end cleanly");
     }
 }
 

@@ -5,10 +5,11 @@ use std::sync::Arc;
 
 use tradewind_proto::ids::MeshKey;
 
-use super::link::{Chain, DirectoryServer, LinkError};
+use super::link::{DirectoryServer, LinkError};
 use super::record::{Record, RecordId};
 use super::table::{PartSet, Summary, part_of};
 use super::wire::{self, MAX_BATCH, MAX_LISTING, Message, Purpose};
+use crate::causes::Causes;
 use crate::frame::{FrameError, Kind};
 use crate::peer::PeerAddr;
 use crate::stream::FrameStream;
@@ -174,7 +175,7 @@ pub(crate) async fn keep_comparing(server: Arc<DirectoryServer>) {
         for _ in 0..server.limits.directory.compare_with.min(candidates.len()) {
             let peer = candidates.swap_remove(rand::random_range(0..candidates.len()));
             if let Err(error) = compare(&server, &peer).await {
-                tracing::debug!(peer = %peer.key, error = %Chain(&error), "a comparison failed");
+                tracing::debug!(peer = %peer.key, error = %Causes(&error), "a comparison failed");
             }
         }
     }

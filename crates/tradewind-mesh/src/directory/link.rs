@@ -15,6 +15,7 @@ use super::wire::{self, Message, Purpose};
 use super::{Accepted, Directory, PublishError, Record, Rejection, compare};
 use crate::admission::Admission;
 use crate::call::{CallError, open_raw};
+use crate::causes::Causes;
 use crate::dial::Dialer;
 use crate::frame::{FrameError, Kind};
 use crate::gate::{Incoming, StreamService, close};
@@ -326,7 +327,7 @@ impl DirectoryServer {
             }
         };
         if let Err(error) = linked.await {
-            tracing::debug!(peer = %peer.key, error = %Chain(&error), "a link ended");
+            tracing::debug!(peer = %peer.key, error = %Causes(&error), "a link ended");
         }
         (peer.key, started.elapsed() > self.limits.backoff_max)
     }
@@ -341,7 +342,7 @@ async fn compare_once(server: &DirectoryServer, peer: &PeerAddr) -> LinkError {
     match compare::compare(server, peer).await {
         Err(error @ LinkError::Ended(_)) => error,
         Err(error) => {
-            tracing::debug!(peer = %peer.key, error = %Chain(&error), "a comparison failed; the next one repairs it");
+            tracing::debug!(peer = %peer.key, error = %Causes(&error), "a comparison failed; the next one repairs it");
             std::future::pending().await
         }
         Ok(()) => std::future::pending().await,
@@ -353,7 +354,7 @@ impl StreamService for DirectoryServer {
     async fn serve(&self, Incoming { peer, connection, send, recv }: Incoming) {
         let stream = FrameStream::new(recv, send, self.limits.max_body);
         if let Err(error) = self.serve_stream(peer, stream).await {
-            tracing::debug!(%peer, error = %Chain(&error), "a directory stream ended");
+            tracing::debug!(%peer, error = %Causes(&error), "a directory stream ended");
             let refusal = match error {
                 LinkError::Ended(refusal) if refusal.code() == RefusalCode::Busy => return,
                 LinkError::Ended(refusal) => refusal,
@@ -381,21 +382,6 @@ struct RemoveLink<'a> {
 impl Drop for RemoveLink<'_> {
     fn drop(&mut self) {
         self.server.links().remove(&self.id);
-    }
-}
-
-/// An error with its causes, for logs.
-pub(crate) struct Chain<'a>(pub(crate) &'a dyn std::error::Error);
-
-impl std::fmt::Display for Chain<'_> {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "{}", self.0)?;
-        let mut source = self.0.source();
-        while let Some(error) = source {
-            write!(f, ": {error}")?;
-            source = error.source();
-        }
-        Ok(())
     }
 }
 

@@ -18,12 +18,20 @@ use crate::records::Signatures;
 
 /// A node's configuration on loopback that believes well-signed records.
 pub(crate) fn config() -> MeshConfig {
+    log();
     MeshConfig {
         bind: SocketAddr::from(([127, 0, 0, 1], 0)),
         verifier: Arc::new(Signatures),
         limits: quick(),
         ..MeshConfig::new(MeshSecret::generate())
     }
+}
+
+/// Shows what nodes log, as `RUST_LOG` asks, when a test fails.
+fn log() {
+    let filter = tracing_subscriber::EnvFilter::from_default_env();
+    // Every test of a process comes by here; the first one sets it.
+    let _ = tracing_subscriber::fmt().with_env_filter(filter).with_test_writer().try_init();
 }
 
 /// Limits that make waits short.

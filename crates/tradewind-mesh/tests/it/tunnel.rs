@@ -167,3 +167,34 @@ async fn a_torn_connection_is_never_taken_for_a_whole_one() {
     crashing.abort();
     setup.end().await;
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_client_that_reads_late_gets_every_byte_and_keeps_the_connection() {
+    const SIZE: usize = 24 << 20;
+    let listener = TcpListener::bind("127.0.0.1:0").await.expect("bound");
+    let address = listener.local_addr().expect("address");
+    let serving = tokio::spawn(async move {
+        let (mut tcp, _) = listener.accept().await.expect("accepted");
+        let _ = tcp.write_all(&vec![7; SIZE]).await;
+        let _ = tcp.shutdown().await;
+    });
+    let setup = setup(address, 8080).await;
+    let peer = setup.provider.address();
+    let mut tunnel = setup.buyer.open_tunnel(&peer, target(8080)).await.expect("a tunnel");
+    // Long enough for every window on the way to fill.
+    tokio::time::sleep(Duration::from_secs(2)).await;
+    let mut seen = 0;
+    let mut buffer = vec![0; 1 << 16];
+    within(20, async {
+        loop {
+            match tunnel.read(&mut buffer).await.expect("the connection lives") {
+                0 => return,
+                read => seen += read,
+            }
+        }
+    })
+    .await;
+    assert_eq!(seen, SIZE);
+    serving.abort();
+    setup.end().await;
+}
