@@ -6,6 +6,7 @@
 //!
 //! A record has a kind, a key and a JSON value. A [`Batch`] is applied whole or not at all, and an `Ok` means that it is on the
 //! disk. Readers never wait for the writer. When the disk is full the batch fails, nothing of it is stored, and the file stays good.
+//! What holds the records is a [`Medium`]: the file, or the simulator's disk, which crashes before and after each commit.
 //!
 //! ```
 //! # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), tradewind_store::StoreError> {
@@ -18,21 +19,14 @@
 //! # Ok(()) }
 //! ```
 
-use std::path::{Path, PathBuf};
-use std::time::Duration;
+mod file;
 
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use async_trait::async_trait;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
-use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous};
-use sqlx::{Connection, Row, SqliteConnection, SqlitePool};
-use tokio::sync::{mpsc, oneshot};
-
-/// Batches waiting for the writer; more make the callers wait.
-const QUEUE: usize = 1_024;
-/// Batches in one transaction.
-const GROUP: usize = 256;
-/// Readers at the same time.
-const READERS: u32 = 4;
 
 /// Why the store failed.
 #[derive(Debug, thiserror::Error)]
@@ -74,11 +68,15 @@ pub struct Batch {
     changes: Vec<Change>,
 }
 
-#[derive(Debug)]
-struct Change {
-    kind: &'static str,
-    key: String,
-    value: Option<String>,
+/// One record that is written, or deleted.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Change {
+    /// The record's kind.
+    pub kind: &'static str,
+    /// Its key.
+    pub key: String,
+    /// Its JSON; `None` deletes it.
+    pub value: Option<String>,
 }
 
 impl Batch {
@@ -116,13 +114,23 @@ impl Batch {
     }
 }
 
-type Reply = oneshot::Sender<Result<(), String>>;
+/// What holds the records.
+#[async_trait]
+pub trait Medium: std::fmt::Debug + Send + Sync + 'static {
+    /// Stores all of `changes` or none, and returns once they are safe.
+    async fn commit(&self, changes: Vec<Change>) -> Result<(), StoreError>;
 
-/// A handle to the file; clones share the writer.
+    /// One record's JSON.
+    async fn get(&self, kind: &'static str, key: &str) -> Result<Option<String>, StoreError>;
+
+    /// Every record of a kind, in the order of their keys.
+    async fn all(&self, kind: &'static str) -> Result<Vec<(String, String)>, StoreError>;
+}
+
+/// A handle to the records; clones share what holds them.
 #[derive(Debug, Clone)]
 pub struct Store {
-    readers: SqlitePool,
-    writer: mpsc::Sender<(Batch, Reply)>,
+    medium: Arc<dyn Medium>,
 }
 
 impl Store {
@@ -131,29 +139,13 @@ impl Store {
     /// # Errors
     /// [`StoreError::Open`].
     pub async fn open(path: &Path) -> Result<Self, StoreError> {
-        let open_error = |source| StoreError::Open { path: path.to_owned(), source };
-        let options = SqliteConnectOptions::new()
-            .filename(path)
-            .create_if_missing(true)
-            .journal_mode(SqliteJournalMode::Wal)
-            .synchronous(SqliteSynchronous::Full)
-            .busy_timeout(Duration::from_secs(5));
-        let mut connection = SqliteConnection::connect_with(&options).await.map_err(open_error)?;
-        sqlx::query(
-            "CREATE TABLE IF NOT EXISTS record (kind TEXT NOT NULL, key TEXT NOT NULL, value TEXT NOT NULL, \
-             PRIMARY KEY (kind, key)) WITHOUT ROWID",
-        )
-        .execute(&mut connection)
-        .await
-        .map_err(open_error)?;
-        let readers = SqlitePoolOptions::new()
-            .max_connections(READERS)
-            .connect_with(options.read_only(true).create_if_missing(false))
-            .await
-            .map_err(open_error)?;
-        let (writer, queue) = mpsc::channel(QUEUE);
-        tokio::spawn(write(connection, queue));
-        Ok(Self { readers, writer })
+        Ok(Self::on(Arc::new(file::File::open(path).await?)))
+    }
+
+    /// A store on another medium than a file.
+    #[must_use]
+    pub fn on(medium: Arc<dyn Medium>) -> Self {
+        Self { medium }
     }
 
     /// Stores a batch. It is on the disk when this returns `Ok`.
@@ -161,9 +153,7 @@ impl Store {
     /// # Errors
     /// [`StoreError::Write`]: nothing of the batch was stored. [`StoreError::Closed`].
     pub async fn commit(&self, batch: Batch) -> Result<(), StoreError> {
-        let (reply, answer) = oneshot::channel();
-        self.writer.send((batch, reply)).await.map_err(|_| StoreError::Closed)?;
-        answer.await.map_err(|_| StoreError::Closed)?.map_err(StoreError::Write)
+        self.medium.commit(batch.changes).await
     }
 
     /// Writes one record.
@@ -196,13 +186,7 @@ impl Store {
         kind: &'static str,
         key: &str,
     ) -> Result<Option<T>, StoreError> {
-        let row = sqlx::query("SELECT value FROM record WHERE kind = ? AND key = ?")
-            .bind(kind)
-            .bind(key)
-            .fetch_optional(&self.readers)
-            .await
-            .map_err(StoreError::Read)?;
-        row.map(|row| decode(kind, key, &row.get::<String, _>(0))).transpose()
+        self.medium.get(kind, key).await?.map(|json| decode(kind, key, &json)).transpose()
     }
 
     /// Reads every record of a kind, in the order of their keys.
@@ -210,15 +194,11 @@ impl Store {
     /// # Errors
     /// [`StoreError::Read`], [`StoreError::Record`].
     pub async fn all<T: DeserializeOwned>(&self, kind: &'static str) -> Result<Vec<(String, T)>, StoreError> {
-        let rows = sqlx::query("SELECT key, value FROM record WHERE kind = ? ORDER BY key")
-            .bind(kind)
-            .fetch_all(&self.readers)
-            .await
-            .map_err(StoreError::Read)?;
-        rows.iter()
-            .map(|row| {
-                let key: String = row.get(0);
-                let value = decode(kind, &key, &row.get::<String, _>(1))?;
+        let records = self.medium.all(kind).await?;
+        records
+            .into_iter()
+            .map(|(key, json)| {
+                let value = decode(kind, &key, &json)?;
                 Ok((key, value))
             })
             .collect()
@@ -231,40 +211,6 @@ fn decode<T: DeserializeOwned>(kind: &str, key: &str, json: &str) -> Result<T, S
         key: key.into(),
         source,
     })
-}
-
-async fn write(mut connection: SqliteConnection, mut queue: mpsc::Receiver<(Batch, Reply)>) {
-    let mut waiting = Vec::with_capacity(GROUP);
-    while queue.recv_many(&mut waiting, GROUP).await > 0 {
-        let result = apply(&mut connection, &waiting).await.map_err(|error| error.to_string());
-        if let Err(error) = &result {
-            tracing::error!(%error, batches = waiting.len(), "the store refused a commit");
-        }
-        for (_, reply) in waiting.drain(..) {
-            // A caller that no longer waits loses only the answer.
-            let _ = reply.send(result.clone());
-        }
-    }
-    if let Err(error) = connection.close().await {
-        tracing::warn!(%error, "the store did not close cleanly; its log is replayed at the next start");
-    }
-}
-
-async fn apply(connection: &mut SqliteConnection, batches: &[(Batch, Reply)]) -> Result<(), sqlx::Error> {
-    let mut transaction = connection.begin().await?;
-    for change in batches.iter().flat_map(|(batch, _)| &batch.changes) {
-        let query = match &change.value {
-            Some(value) => sqlx::query("INSERT OR REPLACE INTO record (kind, key, value) VALUES (?, ?, ?)")
-                .bind(change.kind)
-                .bind(&change.key)
-                .bind(value),
-            None => sqlx::query("DELETE FROM record WHERE kind = ? AND key = ?")
-                .bind(change.kind)
-                .bind(&change.key),
-        };
-        query.execute(&mut *transaction).await?;
-    }
-    transaction.commit().await
 }
 
 #[cfg(test)]
