@@ -84,7 +84,7 @@ pub use transport::InProcess;
 
 use engine::{Command, Control, Engine, QUEUE, Shared, Tip};
 use execution::Rules;
-use rpc::Rpc;
+use rpc::{READERS, Rpc};
 use store::{Commit, Medium, Store};
 
 /// The database's file in the ledger's directory.
@@ -155,7 +155,7 @@ impl fmt::Debug for Embedded {
 
 impl Embedded {
     /// Opens the ledger under `config.dir`, or makes a new one there or in memory. Blocking; after a crash it reads
-    /// the whole database once.
+    /// the whole database once. Within a tokio runtime where `config.inline` says so.
     pub fn open(config: EmbeddedConfig) -> Result<Self, OpenError> {
         let medium = match &config.dir {
             None => Medium::Memory,
@@ -194,14 +194,19 @@ impl Embedded {
         };
         let (commands, inbox) = mpsc::channel(QUEUE);
         let (engine_shared, policy) = (shared.clone(), config.blocks);
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build();
-        let runtime = runtime.map_err(OpenError::Thread)?;
         let engine = Engine::new(engine_shared, policy, tip)?;
-        std::thread::Builder::new()
-            .name("ledger".to_owned())
-            .spawn(move || runtime.block_on(engine.run(inbox)))
-            .map_err(OpenError::Thread)?;
-        let rpc = Rpc::new(shared, tips, commands, config.dev, config.finality_depth);
+        if config.inline {
+            tokio::spawn(engine.run(inbox));
+        } else {
+            let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build();
+            let runtime = runtime.map_err(OpenError::Thread)?;
+            std::thread::Builder::new()
+                .name("ledger".to_owned())
+                .spawn(move || runtime.block_on(engine.run(inbox)))
+                .map_err(OpenError::Thread)?;
+        }
+        let readers = (!config.inline).then_some(READERS);
+        let rpc = Rpc::new(shared, tips, commands, readers, config.dev, config.finality_depth);
         Ok(Self { rpc: Arc::new(rpc), genesis })
     }
 

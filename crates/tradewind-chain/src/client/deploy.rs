@@ -33,17 +33,22 @@ pub enum Timings {
     Development,
     /// Automatic tests: seconds.
     Tests,
+    /// Each stated by itself, but for the court: simulations.
+    Stated(Parameters),
 }
 
 impl Timings {
     /// The parameters of version 1, with `court` to decide disputes and no membership.
     #[must_use]
     pub fn parameters(self, court: Address) -> Parameters {
+        if let Self::Stated(parameters) = self {
+            return Parameters { court, ..parameters };
+        }
         let by = |public: u64, development: u64, tests: u64| {
             Seconds::new(match self {
                 Self::Public => public,
                 Self::Development => development,
-                Self::Tests => tests,
+                Self::Tests | Self::Stated(_) => tests,
             })
         };
         const MINUTE: u64 = 60;
@@ -80,7 +85,7 @@ impl Timings {
         Seconds::new(match self {
             Self::Public => 14 * 24 * 3600,
             Self::Development => 2 * 3600,
-            Self::Tests => 5,
+            Self::Tests | Self::Stated(_) => 5,
         })
     }
 }

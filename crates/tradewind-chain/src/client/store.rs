@@ -5,6 +5,7 @@
 use std::path::Path;
 use std::sync::Arc;
 
+use async_trait::async_trait;
 use redb::{Database, ReadableDatabase, TableDefinition};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -42,6 +43,17 @@ const TABLES: [Table; 6] = [TRANSACTIONS, TRANSACTION_KEYS, ACTIONS, ACTION_KEYS
 #[derive(Debug, Clone)]
 pub struct Store {
     database: Arc<Database>,
+    gate: Option<Arc<dyn Gate>>,
+}
+
+/// Stands before and behind every commit of a simulated process, and may never return: the process died there.
+#[async_trait]
+pub trait Gate: Send + Sync + std::fmt::Debug {
+    /// Nothing of the commit is stored yet.
+    async fn before(&self);
+
+    /// All of it is stored, and nobody was told.
+    async fn after(&self);
 }
 
 impl Store {
@@ -68,26 +80,28 @@ impl Store {
             write.open_table(table).map_err(StoreError::database)?;
         }
         write.commit().map_err(StoreError::database)?;
-        Ok(Self { database: Arc::new(database) })
+        Ok(Self { database: Arc::new(database), gate: None })
+    }
+
+    /// The same store behind `gate`. It commits on the calling thread, because a simulator's paused clock would run ahead
+    /// while another thread works.
+    #[must_use]
+    pub fn behind(&self, gate: Arc<dyn Gate>) -> Self {
+        Self { database: Arc::clone(&self.database), gate: Some(gate) }
     }
 
     /// Writes all of `changes` or none, and returns once they are on disk.
     pub(crate) async fn commit(&self, changes: Vec<Change>) -> Result<(), StoreError> {
+        if let Some(gate) = &self.gate {
+            gate.before().await;
+            write(&self.database, changes)?;
+            gate.after().await;
+            return Ok(());
+        }
         let database = Arc::clone(&self.database);
-        tokio::task::spawn_blocking(move || {
-            let write = database.begin_write().map_err(StoreError::database)?;
-            for Change { table, key, value } in changes {
-                let mut table = write.open_table(table).map_err(StoreError::database)?;
-                match value {
-                    Some(value) => table.insert(key.as_str(), value.as_slice()).map(drop),
-                    None => table.remove(key.as_str()).map(drop),
-                }
-                .map_err(StoreError::database)?;
-            }
-            write.commit().map_err(StoreError::database)
-        })
-        .await
-        .map_err(|_| StoreError::Database("the writer was stopped".into()))?
+        tokio::task::spawn_blocking(move || write(&database, changes))
+            .await
+            .map_err(|_| StoreError::Database("the writer was stopped".into()))?
     }
 
     /// The record under `key`.
@@ -116,6 +130,19 @@ impl Store {
         }
         Ok(found)
     }
+}
+
+fn write(database: &Database, changes: Vec<Change>) -> Result<(), StoreError> {
+    let write = database.begin_write().map_err(StoreError::database)?;
+    for Change { table, key, value } in changes {
+        let mut table = write.open_table(table).map_err(StoreError::database)?;
+        match value {
+            Some(value) => table.insert(key.as_str(), value.as_slice()).map(drop),
+            None => table.remove(key.as_str()).map(drop),
+        }
+        .map_err(StoreError::database)?;
+    }
+    write.commit().map_err(StoreError::database)
 }
 
 /// One write of a commit.

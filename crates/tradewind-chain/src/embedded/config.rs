@@ -150,6 +150,9 @@ pub struct EmbeddedConfig {
     pub history: u64,
     /// Where block timestamps come from.
     pub clock: Arc<dyn Clock>,
+    /// Runs the engine as a task of the caller's tokio runtime and reads on the calling thread: for simulators, whose paused
+    /// clock would run ahead while another thread works.
+    pub inline: bool,
     /// Whether the `evm_*` and `tradewind_*` methods, which bend time and history, answer.
     pub dev: bool,
 }
@@ -167,6 +170,7 @@ impl EmbeddedConfig {
             finality_depth: 0,
             history: 256,
             clock: Arc::new(SystemClock),
+            inline: false,
             dev: false,
         }
     }

@@ -22,7 +22,7 @@ mod query;
 mod submit;
 
 /// Reads that run at once; the others wait.
-const READERS: usize = 64;
+pub(super) const READERS: usize = 64;
 /// How long a command waits for room in the engine's queue.
 const QUEUE_WAIT: Duration = Duration::from_secs(10);
 
@@ -33,7 +33,8 @@ pub(crate) struct Rpc {
     pub(crate) shared: Shared,
     pub(crate) tip: watch::Receiver<Arc<Tip>>,
     commands: mpsc::Sender<Command>,
-    readers: Arc<Semaphore>,
+    /// Threads for reads; none where the calling thread reads.
+    readers: Option<Arc<Semaphore>>,
     dev: bool,
     finality_depth: u64,
 }
@@ -43,10 +44,12 @@ impl Rpc {
         shared: Shared,
         tip: watch::Receiver<Arc<Tip>>,
         commands: mpsc::Sender<Command>,
+        readers: Option<usize>,
         dev: bool,
         finality_depth: u64,
     ) -> Self {
-        Self { shared, tip, commands, readers: Arc::new(Semaphore::new(READERS)), dev, finality_depth }
+        let readers = readers.map(|readers| Arc::new(Semaphore::new(readers)));
+        Self { shared, tip, commands, readers, dev, finality_depth }
     }
 
     /// Gives the engine a command and waits for its answer.
@@ -80,7 +83,8 @@ impl Rpc {
         if method.starts_with("evm_") || method.starts_with("tradewind_") {
             return if self.dev { self.bend(method, &params).await } else { Err(Fault::method(method)) };
         }
-        let permit = self.readers.clone().acquire_owned().await.map_err(|_| LedgerError::Closed)?;
+        let Some(readers) = self.readers.clone() else { return self.read(method, &params) };
+        let permit = readers.acquire_owned().await.map_err(|_| LedgerError::Closed)?;
         let (rpc, method) = (self.clone(), method.to_owned());
         let read = tokio::task::spawn_blocking(move || {
             let _permit = permit;
