@@ -25,7 +25,7 @@ use tradewind_proto::negotiation::TermsParameters;
 use tradewind_proto::plan::{self, Plan};
 use tradewind_proto::signature::SigningKey;
 use tradewind_proto::terms::Domain;
-use tradewind_proto::units::{Money, Seconds, Timestamp};
+use tradewind_proto::units::{Clock, Money, Seconds, Timestamp};
 use tradewind_proto::workload::Secrets;
 use tradewind_store::{Store, StoreError};
 
@@ -36,8 +36,14 @@ use crate::{job, market};
 /// Offers that are asked in one look.
 const ASKED: usize = 16;
 
-/// Where the time comes from.
-pub type Clock = Arc<dyn Fn() -> Timestamp + Send + Sync>;
+/// Where salts and names come from; the simulator's repeat with its seed.
+pub type Entropy = Arc<dyn Fn() -> [u8; 32] + Send + Sync>;
+
+/// The operating system's randomness.
+#[must_use]
+pub fn system_entropy() -> Entropy {
+    Arc::new(rand::random)
+}
 
 /// How the buyer works.
 #[derive(Debug, Clone)]
@@ -112,6 +118,8 @@ pub struct Parts {
     pub meter: SigningKey,
     /// The time.
     pub clock: Clock,
+    /// Randomness.
+    pub entropy: Entropy,
 }
 
 /// A job to be run.
@@ -185,7 +193,7 @@ impl Buyer {
         if let Some(missing) = spec.secrets.iter().find(|secret| !secrets.0.contains_key(&secret.name)) {
             return Err(BuyerError::Secret(missing.name.clone()));
         }
-        let id = JobId::new(rand::random::<[u8; 32]>().into());
+        let id = JobId::new((self.inner.parts.entropy)().into());
         let label = label(id);
         let inputs = inputs::gather(&spec, &base_dir, self.inner.parts.transport.as_ref(), &label).await?;
         make_dir(&self.inner.job_dir(id)).await?;

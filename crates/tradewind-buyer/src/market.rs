@@ -8,9 +8,7 @@ use tradewind_mesh::directory::{DirectoryEvent, Record};
 use tradewind_proto::book::OfferBook;
 use tradewind_proto::offer::{Offer, OfferError, SignedOffer};
 use tradewind_proto::signature::{Signature, Signed};
-use tradewind_proto::units::Timestamp;
-
-use crate::buyer::Clock;
+use tradewind_proto::units::{Clock, Timestamp};
 
 /// Every offer that the directory holds and that verifies.
 #[derive(Clone)]

@@ -21,11 +21,11 @@ use tokio_util::sync::CancellationToken;
 use tower_http::set_header::SetResponseHeaderLayer;
 use tradewind_chain::ledger::{EventCursor, Ledger};
 use tradewind_mesh::Transport;
-use tradewind_mesh::directory::{Clock, Record};
+use tradewind_mesh::directory::Record;
 use tradewind_proto::offer::{Offer, SignedOffer};
 use tradewind_proto::profile::NetworkProfile;
 use tradewind_proto::signature::{Signature, Signed};
-use tradewind_proto::units::Timestamp;
+use tradewind_proto::units::{Clock, Timestamp};
 
 use crate::index::{Index, Overview};
 use crate::page::{MarketPage, OfferRow};

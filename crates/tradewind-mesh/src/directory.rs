@@ -27,7 +27,7 @@ mod wire;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use tokio::sync::broadcast;
-use tradewind_proto::units::Timestamp;
+use tradewind_proto::units::{Clock, Timestamp};
 
 pub use offers::{Membership, OfferVerifier};
 pub use record::{Record, RecordDigest, RecordId, RecordVerifier};
@@ -37,9 +37,6 @@ pub(crate) use link::DirectoryServer;
 
 use crate::limits::DirectoryLimits;
 use crate::refusal::{Refusal, RefusalCode};
-
-/// The time of day, injected so that tests and the simulator own it.
-pub type Clock = Arc<dyn Fn() -> Timestamp + Send + Sync>;
 
 /// The system's time of day.
 #[must_use]

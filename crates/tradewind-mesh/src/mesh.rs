@@ -14,6 +14,7 @@ use iroh_blobs::BlobsProtocol;
 use noq_proto::congestion::Bbr3Config;
 use tokio::task::JoinHandle;
 use tradewind_proto::ids::MeshKey;
+use tradewind_proto::units::Clock;
 
 use crate::admission::Admission;
 use crate::blobs::{
@@ -22,7 +23,7 @@ use crate::blobs::{
 use crate::call::{self, CallError, open_raw, send_first};
 use crate::dial::Dialer;
 use crate::directory::{
-    Clock, Directory, DirectoryServer, DirectoryWatch, PublishError, Record, RecordVerifier, system_clock,
+    Directory, DirectoryServer, DirectoryWatch, PublishError, Record, RecordVerifier, system_clock,
 };
 use crate::frame::Kind;
 use crate::gate::{Gate, StreamService, close, key_of};

@@ -5,6 +5,7 @@
 
 use std::fmt;
 use std::str::FromStr;
+use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
@@ -316,6 +317,9 @@ impl FromStr for Seconds {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct Timestamp(u64);
+
+/// Where a shell takes the time from, injected so that tests and the simulator own it. The rules themselves are told `now`.
+pub type Clock = Arc<dyn Fn() -> Timestamp + Send + Sync>;
 
 impl Timestamp {
     /// A point in time.

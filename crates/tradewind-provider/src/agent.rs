@@ -30,15 +30,12 @@ use tradewind_proto::ids::LeaseId;
 use tradewind_proto::offer::Offer;
 use tradewind_proto::signature::SigningKey;
 use tradewind_proto::terms::Domain;
-use tradewind_proto::units::{Bytes, Money, Seconds, Timestamp};
+use tradewind_proto::units::{Bytes, Clock, Money, Seconds, Timestamp};
 use tradewind_store::{Store, StoreError};
 
 use self::record::{Hosted, KIND, Record, first_report};
 use crate::runtime::Runtime;
 use crate::web::{self, SourcePolicy};
-
-/// Where the time comes from.
-pub type Clock = Arc<dyn Fn() -> Timestamp + Send + Sync>;
 
 /// How the agent works.
 #[derive(Debug, Clone)]

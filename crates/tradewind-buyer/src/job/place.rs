@@ -61,7 +61,8 @@ async fn negotiate(
     }
     let image = spec.image.clone().map(|reference| Image { reference, digest: None, archive: None });
     let inputs = record.inputs.clone();
-    let manifest = spec.manifest(&choice.runtime, image, choice.share.clone(), inputs, rand::random());
+    let manifest =
+        spec.manifest(&choice.runtime, image, choice.share.clone(), inputs, (inner.parts.entropy)());
     let buyer = BuyerId::new(inner.parts.key.address());
     let request = choice.request(buyer, inner.parts.meter.address(), false, manifest.digest());
     let transport = inner.parts.transport.as_ref();

@@ -2,9 +2,10 @@
 
 use tradewind_proto::offer::{Offer, OfferError, SignedOffer};
 use tradewind_proto::signature::{Signature, SignatureError, Signed};
+use tradewind_proto::units::Clock;
 
 use super::record::{Record, RecordId, RecordVerifier};
-use super::{Clock, Refusal, RefusalCode};
+use super::{Refusal, RefusalCode};
 
 /// Whose offers are worth a place, asked after the signature held.
 pub type Membership = Box<dyn Fn(&Offer) -> Result<(), Refusal> + Send + Sync>;

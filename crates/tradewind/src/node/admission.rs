@@ -6,11 +6,11 @@ use std::time::{Duration, Instant};
 
 use alloy::primitives::Address;
 use tradewind_chain::ledger::Ledger;
-use tradewind_mesh::directory::{Clock, Record, RecordVerifier};
+use tradewind_mesh::directory::{Record, RecordVerifier};
 use tradewind_mesh::{Refusal, RefusalCode};
 use tradewind_proto::offer::SignedOffer;
 use tradewind_proto::signature::{Signature, Signed};
-use tradewind_proto::units::Timestamp;
+use tradewind_proto::units::{Clock, Timestamp};
 
 /// How long an answer of the registry counts.
 const KNOWN_FOR: Duration = Duration::from_secs(300);

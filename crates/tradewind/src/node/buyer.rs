@@ -5,13 +5,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context;
-use tradewind_buyer::buyer::{Buyer, BuyerConfig, Parts};
+use tradewind_buyer::buyer::{Buyer, BuyerConfig, Parts, system_entropy};
 use tradewind_chain::ledger::Ledger;
 use tradewind_mesh::Transport;
-use tradewind_mesh::directory::Clock;
 use tradewind_proto::profile::NetworkProfile;
 use tradewind_proto::signature::SigningKey;
-use tradewind_proto::units::{Money, Seconds};
+use tradewind_proto::units::{Clock, Money, Seconds};
 use tradewind_store::Store;
 
 use super::config::BuyerSection;
@@ -58,6 +57,7 @@ pub(crate) async fn start(needs: Needs<'_>) -> anyhow::Result<Buyer> {
         meter: keys::wallet(&needs.data_dir.join("meter"), needs.password_file)?,
         key: needs.key,
         clock: needs.clock,
+        entropy: system_entropy(),
     };
     Ok(Buyer::start(config, parts).await?)
 }

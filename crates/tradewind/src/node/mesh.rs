@@ -4,10 +4,10 @@ use std::sync::Arc;
 
 use anyhow::Context;
 use tradewind_chain::ledger::Ledger;
-use tradewind_mesh::directory::Clock;
 use tradewind_mesh::relay::{self, RelayConfig, RelayGuard};
 use tradewind_mesh::{BlobsConfig, Mesh, MeshConfig, MeshSecret, PeerAddr, RelayUrl};
 use tradewind_proto::profile::NetworkProfile;
+use tradewind_proto::units::Clock;
 
 use super::admission::Admission;
 use super::config::{NodeConfig, RelaySection};
