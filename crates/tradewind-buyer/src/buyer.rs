@@ -18,9 +18,10 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tradewind_chain::ledger::{Ledger, LedgerError, Parameters};
 use tradewind_mesh::Transport;
-use tradewind_mesh::blobs::Label;
+use tradewind_mesh::blobs::{BlobHash, Label};
 use tradewind_proto::ids::{BuyerId, JobId, ProviderId};
 use tradewind_proto::job::JobSpec;
+use tradewind_proto::manifest::Source;
 use tradewind_proto::negotiation::TermsParameters;
 use tradewind_proto::plan::{self, Plan};
 use tradewind_proto::signature::SigningKey;
@@ -29,6 +30,7 @@ use tradewind_proto::units::{Clock, Money, Seconds, Timestamp};
 use tradewind_proto::workload::Secrets;
 use tradewind_store::{Store, StoreError};
 
+use crate::image::{self, ImageError};
 use crate::inputs::{self, InputError};
 use crate::job::record::{JobRecord, JobState, KIND};
 use crate::{job, market};
@@ -96,6 +98,9 @@ pub enum BuyerError {
     /// An input cannot be used.
     #[error("an input cannot be used")]
     Input(#[from] InputError),
+    /// The image cannot be used.
+    #[error("the image cannot be used")]
+    Image(#[from] ImageError),
     /// No such job.
     #[error("there is no job {0}; `tradewind ps --all` lists them")]
     NoJob(String),
@@ -187,7 +192,7 @@ impl Buyer {
     /// Takes a job over: stored before this returns, and carried on after a restart.
     ///
     /// # Errors
-    /// [`BuyerError::Input`], [`BuyerError::Secret`], [`BuyerError::Store`].
+    /// [`BuyerError::Input`], [`BuyerError::Image`], [`BuyerError::Secret`], [`BuyerError::Store`].
     pub async fn submit(&self, submission: Submission) -> Result<JobId, BuyerError> {
         let Submission { spec, base_dir, output_dir, secrets } = submission;
         if let Some(missing) = spec.secrets.iter().find(|secret| !secrets.0.contains_key(&secret.name)) {
@@ -195,12 +200,15 @@ impl Buyer {
         }
         let id = JobId::new((self.inner.parts.entropy)().into());
         let label = label(id);
-        let inputs = inputs::gather(&spec, &base_dir, self.inner.parts.transport.as_ref(), &label).await?;
+        let transport = self.inner.parts.transport.as_ref();
+        let image = image::pack(&spec, &base_dir, transport, &label).await?;
+        let inputs = inputs::gather(&spec, &base_dir, transport, &label).await?;
         make_dir(&self.inner.job_dir(id)).await?;
         let record = JobRecord {
             id,
             spec,
             inputs,
+            image,
             output_dir,
             submitted_at: self.inner.now(),
             attempts: Vec::new(),
@@ -323,12 +331,13 @@ impl Inner {
 
     pub(crate) fn grant(&self, record: &JobRecord, peer: tradewind_proto::ids::MeshKey) {
         let label = label(record.id);
-        for input in &record.inputs {
-            if let tradewind_proto::manifest::Source::Blob { hash, .. } = input.source {
-                let hash = tradewind_mesh::blobs::BlobHash::from_bytes(hash);
-                if let Err(error) = self.parts.transport.grant(&label, hash, peer) {
-                    tracing::warn!(%error, "an input cannot be shared");
-                }
+        let inputs = record.inputs.iter().filter_map(|input| match input.source {
+            Source::Blob { hash, .. } => Some(hash),
+            Source::Https { .. } => None,
+        });
+        for hash in inputs.chain(record.image.as_ref().and_then(|image| image.archive)) {
+            if let Err(error) = self.parts.transport.grant(&label, BlobHash::from_bytes(hash), peer) {
+                tracing::warn!(%error, "an input cannot be shared");
             }
         }
     }

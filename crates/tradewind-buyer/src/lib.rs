@@ -3,6 +3,7 @@
 //! [`buyer::Buyer`] is the node's role; [`job::record`] holds what it keeps of a job.
 
 pub mod buyer;
+mod image;
 mod inputs;
 pub mod job;
 mod market;

@@ -154,6 +154,15 @@ pub enum InputSource {
     },
 }
 
+/// What a job runs in.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub enum ImageSource {
+    /// A name that the provider's engine resolves: `ghcr.io/org/name:tag`.
+    Reference(String),
+    /// An archive beside the job file, or at an absolute path: as `docker save` writes it, or an OCI layout in a tar.
+    Archive(String),
+}
+
 /// Data that the job finds in its work directory.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Input {
@@ -190,8 +199,8 @@ impl Default for Retry {
 pub struct JobSpec {
     /// For people.
     pub name: String,
-    /// The image's reference, or none for the host's own userland.
-    pub image: Option<String>,
+    /// The image, or none for the host's own userland.
+    pub image: Option<ImageSource>,
     /// Runs before the job.
     pub setup: Option<Command>,
     /// The job.

@@ -11,7 +11,7 @@ use tradewind_proto::negotiation::{Purse, accept};
 use tradewind_proto::plan::{self, Choice};
 use tradewind_proto::supervision::{Limits, Supervision};
 use tradewind_proto::units::{Money, RatePerSecond};
-use tradewind_proto::workload::{Image, LogCursor};
+use tradewind_proto::workload::LogCursor;
 
 use super::conversation;
 use super::record::{Attempt, JobRecord};
@@ -59,10 +59,9 @@ async fn negotiate(
     if address.key != offer.mesh_key {
         return Err("its address has another key than its offer".into());
     }
-    let image = spec.image.clone().map(|reference| Image { reference, digest: None, archive: None });
-    let inputs = record.inputs.clone();
-    let manifest =
-        spec.manifest(&choice.runtime, image, choice.share.clone(), inputs, (inner.parts.entropy)());
+    let (image, inputs) = (record.image.clone(), record.inputs.clone());
+    let salt = (inner.parts.entropy)();
+    let manifest = spec.manifest(&choice.runtime, image, choice.share.clone(), inputs, salt);
     let buyer = BuyerId::new(inner.parts.key.address());
     let request = choice.request(buyer, inner.parts.meter.address(), false, manifest.digest());
     let transport = inner.parts.transport.as_ref();

@@ -24,6 +24,9 @@ pub struct JobRecord {
     pub spec: JobSpec,
     /// Local inputs, as they were when the job was submitted, in the blob store.
     pub inputs: Vec<tradewind_proto::manifest::Input>,
+    /// What it runs in; an archive lies in the blob store.
+    #[serde(default)]
+    pub image: Option<tradewind_proto::workload::Image>,
     /// Where outputs are put.
     pub output_dir: PathBuf,
     /// When it was submitted.

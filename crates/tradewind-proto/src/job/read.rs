@@ -9,7 +9,7 @@ mod words;
 
 use super::problem::{JobError, Place, Problem};
 use super::yaml::{self, Node, Value};
-use super::{Input, InputSource, JobSpec, Market, OnMaxCost, Retry, is_name};
+use super::{ImageSource, Input, InputSource, JobSpec, Market, OnMaxCost, Retry, is_name};
 use crate::units::Seconds;
 use crate::workload::{Command, Network, Stop};
 use fields::{Fields, Reader};
@@ -44,6 +44,7 @@ pub(super) const FIELDS: [&str; 26] = [
     "service",
 ];
 
+const MAX_PATH: usize = 4096;
 const MAX_SCRIPT: usize = 60 << 10;
 const MAX_TIMEOUT: Seconds = Seconds::new(366 * 86_400);
 
@@ -196,14 +197,27 @@ impl Reader {
         Some(command)
     }
 
-    fn image(&mut self, node: &Node) -> Option<String> {
-        let image = self.text(node, "image")?;
-        let image = image.strip_prefix("docker:").unwrap_or(&image).to_string();
-        if !image.is_empty() && image.len() <= 512 && image.bytes().all(|b| b.is_ascii_graphic()) {
-            return Some(image);
+    /// A path, which `/`, `./`, `../` or `.tar` tells, is an archive on the buyer's machine; all else is a reference.
+    fn image(&mut self, node: &Node) -> Option<ImageSource> {
+        let text = self.text(node, "image")?;
+        let image = text.strip_prefix("docker:").unwrap_or(&text).to_string();
+        if text == image && is_archive(&image) {
+            return self.archive(node, image).map(ImageSource::Archive);
         }
-        let hint = "such as `ghcr.io/org/name:tag`, or with `@sha256:…`";
+        if !image.is_empty() && image.len() <= 512 && image.bytes().all(|b| b.is_ascii_graphic()) {
+            return Some(ImageSource::Reference(image));
+        }
+        let hint = "such as `ghcr.io/org/name:tag`, or with `@sha256:…`, or an archive such as `./image.tar`";
         self.problem(Problem::new(node.place, "`image` is not an image's reference").hint(hint));
+        None
+    }
+
+    fn archive(&mut self, node: &Node, path: String) -> Option<String> {
+        if path.ends_with(".tar") && path.len() <= MAX_PATH && !path.chars().any(char::is_control) {
+            return Some(path);
+        }
+        let hint = "`docker save -o image.tar NAME` writes one; `gunzip` opens a compressed one";
+        self.problem(Problem::new(node.place, "an image archive is a file that ends in `.tar`").hint(hint));
         None
     }
 
@@ -256,4 +270,10 @@ impl Reader {
         }
         inputs
     }
+}
+
+/// Whether an `image` is a path rather than a reference.
+fn is_archive(image: &str) -> bool {
+    let path = ["/", "./", "../"].iter().any(|start| image.starts_with(start));
+    path || [".tar", ".tar.gz", ".tgz", ".tar.zst"].iter().any(|end| image.ends_with(end))
 }

@@ -90,7 +90,7 @@ fn a_full_job_is_read_field_by_field() {
 fn a_skypilot_file_is_read_as_it_is() {
     let job = parse(include_str!("tests/skypilot.yaml"));
     assert_eq!(job.market, Market::Spot);
-    assert_eq!(job.image.as_deref(), Some("pytorch/pytorch:2.4.0"));
+    assert_eq!(job.image, Some(ImageSource::Reference("pytorch/pytorch:2.4.0".into())));
     assert_eq!(job.ports, [8080]);
     let [set] = job.resources.sets.as_slice() else { panic!("one set") };
     assert_eq!(set.accelerators, Some(Accelerators { model: "A100".into(), count: 8 }));
@@ -102,6 +102,21 @@ fn a_skypilot_file_is_read_as_it_is() {
     let targets: Vec<&str> = job.inputs.iter().map(|input| input.target.as_str()).collect();
     assert_eq!(targets, [".", "data", "weights.bin"]);
     assert_eq!(job.envs["MODEL_VERSION"], "1.10");
+}
+
+#[test]
+fn an_image_is_a_reference_or_an_archive() {
+    let image = |text: &str| parse(&format!("run: [./x]\nimage: {text}\n")).image.unwrap();
+    for archive in ["image.tar", "./images/digits.tar", "../digits.tar", "/srv/digits.tar"] {
+        assert_eq!(image(archive), ImageSource::Archive(archive.into()));
+    }
+    for reference in ["ghcr.io/org/tar", "localhost:5000/a.tar/b:1"] {
+        assert_eq!(image(reference), ImageSource::Reference(reference.into()));
+    }
+    for compressed in ["digits.tar.gz", "./digits.tgz", "/srv/digits"] {
+        let error = JobSpec::parse("job.yaml", &format!("run: ls\nimage: {compressed}\n")).unwrap_err();
+        assert!(error.render().contains("ends in `.tar`"), "{}", error.render());
+    }
 }
 
 #[test]

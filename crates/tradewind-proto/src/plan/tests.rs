@@ -119,7 +119,7 @@ fn every_rejection_has_its_reason_count_and_nearest_miss() {
 fn each_rule_rejects_what_breaks_it() {
     type Change = fn(&mut Offer);
     let nothing: Change = |_| {};
-    let cases: [(&str, Change, Reason); 18] = [
+    let cases: [(&str, Change, Reason); 19] = [
         ("run: ls\nresources: {accelerators: A100}\n", nothing, Reason::Accelerator),
         ("run: ls\nresources: {vram: 90GB}\n", nothing, Reason::Vram),
         ("run: ls\nresources: {vendor: amd}\n", nothing, Reason::Vendor),
@@ -135,6 +135,7 @@ fn each_rule_rejects_what_breaks_it() {
         ("run: ls\nresources: {disk: 9000}\n", nothing, Reason::Disk),
         ("run: ls\n", |o| o.free_units = 0, Reason::Busy),
         ("run: ls\nimage: alpine\n", |o| o.runtimes = Runtimes::PROCESS, Reason::Runtime),
+        ("run: ls\nimage: ./alpine.tar\n", |o| o.runtimes = Runtimes::PROCESS, Reason::Runtime),
         ("run: ls\nnetwork: internet\n", |o| o.network = crate::workload::Network::None, Reason::Network),
         ("run: ls\nports: 80\n", nothing, Reason::Ports),
         ("run: ls\nmarket: spot\n", |o| o.prices.spot = None, Reason::Kind),

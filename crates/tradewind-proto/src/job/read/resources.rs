@@ -3,7 +3,7 @@
 use super::fields::{Fields, Reader, thousandths};
 use crate::job::problem::Problem;
 use crate::job::yaml::{Node, Value};
-use crate::job::{Accelerators, RegionRequest, ResourceRequest, Resources};
+use crate::job::{Accelerators, ImageSource, RegionRequest, ResourceRequest, Resources};
 use crate::offer::{Gpus, Interconnect, Vendor};
 
 const FIELDS: [&str; 18] = [
@@ -32,7 +32,7 @@ const MAX_SETS: usize = 32;
 #[derive(Default)]
 pub(super) struct Extras {
     pub(super) use_spot: Option<bool>,
-    pub(super) image: Option<String>,
+    pub(super) image: Option<ImageSource>,
     pub(super) regions: Vec<RegionRequest>,
     pub(super) ports: Vec<u16>,
 }
