@@ -64,6 +64,8 @@ pub struct LeaseState {
     pub due_at: Timestamp,
     /// A challenge waits for its answer until then.
     pub challenged_until: Option<Timestamp>,
+    /// How often the buyer challenged so far.
+    pub challenges: u32,
     /// A dispute waits for the court.
     pub disputed: bool,
 }
@@ -77,6 +79,7 @@ impl LeaseState {
         notice_at: Timestamp::from_unix(0),
         due_at: Timestamp::from_unix(0),
         challenged_until: None,
+        challenges: 0,
         disputed: false,
     };
 }

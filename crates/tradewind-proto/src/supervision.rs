@@ -262,11 +262,9 @@ impl Supervision {
         }
         let live = chain.phase.is_live();
         if live && self.gave_up && chain.phase != LeasePhase::Closing {
-            return Some(if self.limits.challenge && !self.is_over() {
-                Action::Challenge
-            } else {
-                Action::RequestClose
-            });
+            // An answered challenge cost its bond and proved a living provider; only closing is left.
+            let challenge = self.limits.challenge && !self.is_over() && chain.challenges == 0;
+            return Some(if challenge { Action::Challenge } else { Action::RequestClose });
         }
         if chain.phase == LeasePhase::Closing && now >= chain.due_at {
             return Some(Action::Finalize);
@@ -361,6 +359,16 @@ mod tests {
             LeaseState { phase: LeasePhase::Open, challenged_until: Some(time(1_171)), ..LeaseState::NONE };
         assert_eq!(lease.next(&Seen { now: time(1_171), chain: Some(challenged) }), []);
         assert_eq!(lease.next(&Seen { now: time(1_172), chain: Some(challenged) }), [Action::Defaulted]);
+    }
+
+    #[test]
+    fn a_provider_that_answers_on_chain_only_is_challenged_once_and_left() {
+        let mut lease = supervised();
+        lease.limits.challenge = true;
+        lease.judge(time(1_111));
+        let answered = LeaseState { phase: LeasePhase::Open, challenges: 1, ..LeaseState::NONE };
+        let seen = Seen { now: time(1_140), chain: Some(answered) };
+        assert_eq!(lease.next(&seen), [Action::RequestClose]);
     }
 
     #[test]

@@ -120,7 +120,7 @@ impl Lease {
             Action::RequestClose => self.submit(ChainAction::RequestClose { terms }).await,
             Action::Challenge => {
                 let sequence = chain.map_or(0, |record| record.challenges);
-                self.submit(ChainAction::Challenge { terms, sequence }).await
+                self.challenge(ChainAction::Challenge { terms, sequence }).await
             }
             Action::Defaulted => self.submit(ChainAction::Defaulted { terms }).await,
             Action::Finalize => self.submit(ChainAction::Finalize { terms }).await,
@@ -220,6 +220,26 @@ impl Lease {
             None => {}
         }
         ledger.submit(action).await.map(|_| ()).map_err(|error| error.to_string())
+    }
+
+    /// Challenges, or leaves without compensation where the chain refuses: a bond that cannot be paid must not keep
+    /// the buyer in the lease.
+    async fn challenge(&self, action: ChainAction) -> Result<(), String> {
+        let ledger = &self.inner.parts.ledger;
+        let key = action.key(&self.inner.domain).map_err(|error| error.to_string())?;
+        let refused = match ledger.status(&key).await.map_err(|error| error.to_string())? {
+            Some(ActionStatus::Failed { reason }) => reason.to_string(),
+            Some(ActionStatus::Pending | ActionStatus::Included { .. } | ActionStatus::Final { .. }) => {
+                return Ok(());
+            }
+            None => match ledger.submit(action).await {
+                Ok(_) => return Ok(()),
+                Err(error) if error.is_transient() => return Err(error.to_string()),
+                Err(error) => error.to_string(),
+            },
+        };
+        tracing::warn!(job = %self.job.id, %refused, "the provider cannot be challenged; leaving without compensation");
+        self.update(|attempt| attempt.supervision.limits.challenge = false).await.map(|_| ())
     }
 
     async fn finish(

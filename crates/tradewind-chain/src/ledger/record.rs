@@ -279,6 +279,7 @@ impl LeaseRecord {
             notice_at: self.notice_at,
             due_at: self.due_at,
             challenged_until: self.flags.challenged.then(|| self.challenged_at.after(answer_window)),
+            challenges: self.challenges,
             disputed: self.flags.disputed,
         }
     }
