@@ -54,7 +54,10 @@ pub(crate) async fn run(config: NodeConfig) -> anyhow::Result<()> {
         Some(hosted) => hosted.profile.clone(),
         None => read_profile(&config.profile)?,
     };
-    let client = ledger::client(&profile, key.clone(), &config.data_dir).await?;
+    let sender = hosted.as_ref().map(|hosted| hosted.sender.clone());
+    let chain = ledger::client(&profile, key.clone(), &config.data_dir, sender).await?;
+    let relayer = chain.relay(config.relayer.as_ref(), &profile, shutdown.clone()).await?;
+    let client = chain.ledger.clone();
     let mesh = mesh::bind(&config, &profile, endpoint_secret, client.clone(), clock.clone()).await?;
     if let Some(hosted) = &hosted {
         hosted.publish(
@@ -77,6 +80,7 @@ pub(crate) async fn run(config: NodeConfig) -> anyhow::Result<()> {
         roles: config.roles(),
         explorer: started.explorer.as_ref().map(|explorer| explorer.url().to_owned()),
         rpc: profile.chain.rpc.first().cloned(),
+        relayer,
         pid: std::process::id(),
     };
     tracing::info!(account = %status.account, roles = ?status.roles, "the node is up");

@@ -12,6 +12,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, bail};
 use serde_json::Value;
 use tokio::process::{Child, Command};
+use tradewind_chain::client::deploy::Timings;
 
 use super::run;
 use crate::cli::Demo;
@@ -71,8 +72,13 @@ async fn show(printer: Printer, market: &mut Market, digits: &Path) -> anyhow::R
     let began = Instant::now();
     let bar = printer.spinner("starting the ledger, its contracts, relayer and faucet");
     let ledger = market.start("ledger", |config| {
-        config.ledger =
-            Some(LedgerSection { rpc: loopback(), relayer: loopback(), chain_id: 31_337, explorer: None });
+        config.ledger = Some(LedgerSection {
+            rpc: loopback(),
+            relayer: loopback(),
+            chain_id: 31_337,
+            explorer: None,
+            timings: Timings::Development,
+        });
     })?;
     market.up(&ledger).await?;
     bar.finish_and_clear();
@@ -85,8 +91,12 @@ async fn show(printer: Printer, market: &mut Market, digits: &Path) -> anyhow::R
         waiting.push(node);
     }
     let buyer = market.start("buyer", |config| {
-        config.buyer =
-            Some(BuyerSection { slack: 6, patience: 20, challenge: false, faucet: Some("100".into()) });
+        config.buyer = Some(BuyerSection {
+            slack: 6,
+            patience: 20,
+            faucet: Some("100".into()),
+            ..BuyerSection::default()
+        });
     })?;
     let explorer = market.start("explorer", |config| {
         config.explorer = Some(ExplorerSection { listen: loopback() });
@@ -194,6 +204,7 @@ impl Market {
             password_file: Some(password_file),
             mesh: MeshSection { bind: loopback(), external: Vec::new() },
             ledger: None,
+            relayer: None,
             provider: None,
             buyer: None,
             explorer: None,

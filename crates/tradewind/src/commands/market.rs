@@ -56,6 +56,7 @@ pub(super) async fn status(node: &NodeClient, printer: Printer) -> anyhow::Resul
             ["process".into(), status.pid.to_string()],
         ];
         rows.extend(status.explorer.iter().map(|url| ["explorer".to_owned(), url.clone()]));
+        rows.extend(status.relayer.iter().map(|url| ["relayer".to_owned(), url.clone()]));
         rows.extend(status.rpc.iter().map(|url| ["RPC".to_owned(), url.clone()]));
         table(["account", &status.account], rows)
     })

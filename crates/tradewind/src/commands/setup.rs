@@ -33,6 +33,7 @@ pub(super) fn setup(options: &Setup, printer: Printer) -> anyhow::Result<()> {
         password_file: Some(password_file),
         mesh: MeshSection::default(),
         ledger: None,
+        relayer: None,
         provider: None,
         buyer: Some(BuyerSection::default()),
         explorer: None,

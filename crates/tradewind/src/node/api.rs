@@ -72,6 +72,8 @@ pub(crate) struct Status {
     pub(crate) explorer: Option<String>,
     /// The ledger's JSON-RPC URL.
     pub(crate) rpc: Option<String>,
+    /// The URL of its relayer role.
+    pub(crate) relayer: Option<String>,
     /// The process.
     pub(crate) pid: u32,
 }

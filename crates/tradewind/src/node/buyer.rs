@@ -44,7 +44,7 @@ pub(crate) async fn start(needs: Needs<'_>) -> anyhow::Result<Buyer> {
         reserve: Money::parse("1", asset.decimals).context("the quote asset has too few decimals")?,
         version,
         slack: Seconds::new(needs.section.slack),
-        prepare: Seconds::new(600),
+        prepare: Seconds::new(needs.section.prepare),
         default_duration: Seconds::new(3_600),
         patience: Seconds::new(needs.section.patience.max(3)),
         challenge: needs.section.challenge,

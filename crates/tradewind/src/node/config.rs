@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::Context;
 use serde::{Deserialize, Serialize};
+use tradewind_chain::client::deploy::Timings;
 
 /// What one node does.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -21,6 +22,8 @@ pub(crate) struct NodeConfig {
     pub(crate) mesh: MeshSection,
     /// Hosts a development ledger, with relayer and faucet.
     pub(crate) ledger: Option<LedgerSection>,
+    /// Submits for users without gas, on any chain, from this node's own.
+    pub(crate) relayer: Option<RelayerSection>,
     /// Sells capacity.
     pub(crate) provider: Option<ProviderSection>,
     /// Runs jobs.
@@ -62,6 +65,21 @@ pub(crate) struct LedgerSection {
     pub(crate) chain_id: u64,
     /// The explorer's URL, for the profile.
     pub(crate) explorer: Option<String>,
+    /// How long the contracts' windows are, fixed when the ledger is made: `development`, `tests` (seconds) or `public`.
+    #[serde(default = "timings")]
+    pub(crate) timings: Timings,
+}
+
+/// A relayer.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct RelayerSection {
+    /// Where it listens.
+    #[serde(default = "loopback")]
+    pub(crate) listen: SocketAddr,
+    /// What one submission costs, in whole tokens of the network's quote asset.
+    #[serde(default = "relaying_fee")]
+    pub(crate) fee: String,
 }
 
 /// What is sold.
@@ -110,6 +128,9 @@ pub(crate) struct BuyerSection {
     /// How far payment may run ahead of work, in seconds.
     #[serde(default = "slack")]
     pub(crate) slack: u64,
+    /// How long a provider may pull data before its time is billed, in seconds.
+    #[serde(default = "prepare")]
+    pub(crate) prepare: u64,
     /// How long a provider may be silent, in seconds.
     #[serde(default = "patience")]
     pub(crate) patience: u64,
@@ -122,7 +143,7 @@ pub(crate) struct BuyerSection {
 
 impl Default for BuyerSection {
     fn default() -> Self {
-        Self { slack: slack(), patience: patience(), challenge: false, faucet: None }
+        Self { slack: slack(), prepare: prepare(), patience: patience(), challenge: false, faucet: None }
     }
 }
 
@@ -168,6 +189,7 @@ impl NodeConfig {
         let all = [
             ("ledger", self.ledger.is_some()),
             ("relay", self.relay.is_some()),
+            ("relayer", self.relayer.is_some()),
             ("provider", self.provider.is_some()),
             ("buyer", self.buyer.is_some()),
             ("explorer", self.explorer.is_some()),
@@ -187,6 +209,18 @@ fn loopback() -> SocketAddr {
 
 const fn chain_id() -> u64 {
     31_337
+}
+
+const fn timings() -> Timings {
+    Timings::Development
+}
+
+fn relaying_fee() -> String {
+    "0.001".into()
+}
+
+const fn prepare() -> u64 {
+    600
 }
 
 fn country() -> String {

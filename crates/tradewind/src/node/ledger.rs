@@ -1,5 +1,6 @@
 //! The node's access to the chain, and the development ledger that it may host: contracts, relayer and faucet with it.
 
+use std::net::SocketAddr;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -14,7 +15,7 @@ use axum::{Json, Router};
 use serde::{Deserialize, Serialize};
 use tokio_util::sync::CancellationToken;
 use tradewind_chain::client::artifacts;
-use tradewind_chain::client::deploy::{self, DeployPlan, Deployment, Timings};
+use tradewind_chain::client::deploy::{self, DeployPlan, Deployment};
 use tradewind_chain::client::failover::{Endpoint, Failover, FailoverConfig};
 use tradewind_chain::client::faucet::{Faucet, FaucetConfig};
 use tradewind_chain::client::reader::Reader;
@@ -28,8 +29,9 @@ use tradewind_chain::ledger::Ledger;
 use tradewind_mesh::PeerAddr;
 use tradewind_proto::profile::{self, Asset, AssetKind, Bootstrap, ChainProfile, NetworkProfile};
 use tradewind_proto::signature::SigningKey;
+use tradewind_proto::units::Money;
 
-use super::config::{LedgerSection, NodeConfig};
+use super::config::{LedgerSection, NodeConfig, RelayerSection};
 
 /// The host's gas on its own ledger: a million ether.
 const GAS: u128 = 1_000_000_000_000_000_000_000_000;
@@ -38,6 +40,8 @@ const GAS: u128 = 1_000_000_000_000_000_000_000_000;
 pub(crate) struct Hosted {
     pub(crate) profile: NetworkProfile,
     embedded: Embedded,
+    /// The only way out for this node's own transactions: two would take one another's nonces.
+    pub(crate) sender: Sender,
     _server: ServerGuard,
 }
 
@@ -64,23 +68,29 @@ pub(crate) async fn host(
     let decoder = Arc::new(artifacts::decoder());
     let sending = SenderConfig::local(section.chain_id);
     let sender = Sender::start(provider.clone(), key.clone(), store.clone(), decoder.clone(), sending)?;
-    let plan = DeployPlan::development(Timings::Development);
+    let plan = DeployPlan::development(section.timings);
     let deployment = deploy::deploy(&sender, &provider, section.chain_id, &plan).await?;
     let reader = Reader::new(provider, deployment.contracts, 0, decoder);
     let relayer = Relayer::new(reader, sender.clone(), RelayerConfig::small_fee(deployment.stablecoin));
-    let faucet = Faucet::new(sender, store, FaucetConfig::test_dollars(deployment.stablecoin));
+    let faucet = Faucet::new(sender.clone(), store, FaucetConfig::test_dollars(deployment.stablecoin));
     let router = relayer.router().merge(Router::new().route("/v1/faucet", post(drip)).with_state(faucet));
-    let listener = tokio::net::TcpListener::bind(section.relayer).await;
-    let listener = listener.with_context(|| format!("the relayer cannot listen on {}", section.relayer))?;
-    let relaying = listener.local_addr()?;
+    let relaying = serve(section.relayer, router, shutdown).await?;
+    let profile = profile(section, &deployment, &format!("http://{rpc}"), &relaying);
+    Ok(Hosted { profile, embedded, sender, _server: server })
+}
+
+/// Serves a relayer's routes until `shutdown`; returns its URL.
+async fn serve(listen: SocketAddr, router: Router, shutdown: CancellationToken) -> anyhow::Result<String> {
+    let listener = tokio::net::TcpListener::bind(listen).await;
+    let listener = listener.with_context(|| format!("the relayer cannot listen on {listen}"))?;
+    let url = format!("http://{}", listener.local_addr()?);
     tokio::spawn(async move {
         let served = axum::serve(listener, router).with_graceful_shutdown(shutdown.cancelled_owned()).await;
         if let Err(error) = served {
             tracing::error!(%error, "the relayer ended");
         }
     });
-    let profile = profile(section, &deployment, &format!("http://{rpc}"), &format!("http://{relaying}"));
-    Ok(Hosted { profile, embedded, _server: server })
+    Ok(url)
 }
 
 fn profile(section: &LedgerSection, deployment: &Deployment, rpc: &str, relayer: &str) -> NetworkProfile {
@@ -146,12 +156,37 @@ impl Hosted {
     }
 }
 
-/// The chain of the profile as `key`'s account uses it: reads from any endpoint, writes by own gas or a relayer.
+/// The chain of the profile, as this node's account uses it.
+pub(crate) struct Chain {
+    pub(crate) ledger: Arc<dyn Ledger>,
+    reader: Reader,
+    sender: Sender,
+}
+
+impl Chain {
+    /// Serves the relayer role, where the node has it; returns its URL.
+    pub(crate) async fn relay(
+        &self,
+        section: Option<&RelayerSection>,
+        profile: &NetworkProfile,
+        shutdown: CancellationToken,
+    ) -> anyhow::Result<Option<String>> {
+        let (Some(section), Some(asset)) = (section, profile.quote()) else { return Ok(None) };
+        let fee = Money::parse(&section.fee, asset.decimals).context("`relayer.fee` in node.toml")?;
+        let config =
+            RelayerConfig { fees: vec![(asset.address, fee)], ..RelayerConfig::small_fee(asset.address) };
+        let relayer = Relayer::new(self.reader.clone(), self.sender.clone(), config);
+        serve(section.listen, relayer.router(), shutdown).await.map(Some)
+    }
+}
+
+/// Reads from any of the profile's endpoints, writes by own gas or a relayer. The node that hosts the ledger has its `sender`.
 pub(crate) async fn client(
     profile: &NetworkProfile,
     key: SigningKey,
     data_dir: &Path,
-) -> anyhow::Result<Arc<dyn Ledger>> {
+    sender: Option<Sender>,
+) -> anyhow::Result<Chain> {
     let endpoints: Vec<Endpoint> = profile
         .chain
         .rpc
@@ -175,7 +210,10 @@ pub(crate) async fn client(
     } else {
         SenderConfig::public(profile.chain.id, finality)
     };
-    let sender = Sender::start(provider.clone(), key.clone(), store.clone(), decoder.clone(), sending)?;
+    let sender = match sender {
+        Some(sender) => sender,
+        None => Sender::start(provider.clone(), key.clone(), store.clone(), decoder.clone(), sending)?,
+    };
     let relayers = profile.relayers.clone();
     let config = if profile.development {
         RelayedConfig::local(relayers, 0)
@@ -183,8 +221,9 @@ pub(crate) async fn client(
         RelayedConfig::public(relayers, 0)
     };
     let reader = Reader::new(provider, contracts, finality, decoder);
-    let ledger = RelayedLedger::start(reader, Wallet::new(key, contracts), Some(sender), store, config)?;
-    Ok(Arc::new(ledger))
+    let wallet = Wallet::new(key, contracts);
+    let ledger = RelayedLedger::start(reader.clone(), wallet, Some(sender.clone()), store, config)?;
+    Ok(Chain { ledger: Arc::new(ledger), reader, sender })
 }
 
 /// Asks a development network's faucet until `account` holds at least `wanted` base units.
