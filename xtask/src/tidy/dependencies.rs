@@ -5,15 +5,16 @@
 //! 3  sim
 //! 2  buyer  provider  watcher  gateway  explorer
 //! 1  mesh  chain  store
-//! 0  proto
+//! 0  proto  testbed
 //! ```
 //!
 //! A crate depends on lower layers only, so two of one layer never see each other.
 
 use super::{File, Finding, Tree};
 
-const LAYERS: [(&str, u8); 11] = [
+const LAYERS: [(&str, u8); 12] = [
     ("tradewind-proto", 0),
+    ("tradewind-testbed", 0),
     ("tradewind-mesh", 1),
     ("tradewind-chain", 1),
     ("tradewind-store", 1),

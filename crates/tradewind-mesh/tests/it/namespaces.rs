@@ -1,16 +1,8 @@
 //! Two nodes that cannot reach each other, and a node that nobody else hears.
-//!
-//! ```text
-//!   left ── 10.71.1.2 ══ 10.71.1.1 ── middle ── 10.71.2.1 ══ 10.71.2.2 ── right
-//!                              10.71.9.1 (relay, proxy)            no forwarding in the middle
-//! ```
 
-use std::future::Future;
 use std::net::SocketAddr;
-use std::os::fd::AsFd;
 use std::process::Command;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -19,91 +11,11 @@ use tokio::sync::oneshot;
 use tradewind_mesh::blobs::{FetchOptions, Label};
 use tradewind_mesh::relay::{self, RelayConfig};
 use tradewind_mesh::{BlobsConfig, CallError, Mesh, MeshConfig, PeerAddr, RelayUrl, Transport};
+use tradewind_testbed::net::{MIDDLE, Net};
 
 use crate::nodes::{Echo, config, until, within};
 use crate::proxy::{self, Path};
 use crate::tunnel::{OneWorkload, target, workload};
-
-const MIDDLE: &str = "10.71.9.1";
-
-/// Three namespaces, removed with it.
-struct Net {
-    prefix: String,
-}
-
-impl Net {
-    fn new() -> Self {
-        static NUMBER: AtomicUsize = AtomicUsize::new(0);
-        let number = NUMBER.fetch_add(1, Ordering::SeqCst);
-        let net = Self { prefix: format!("twm{}x{number}", std::process::id()) };
-        for place in ["left", "middle", "right"] {
-            net.ip(&["netns", "add", &net.name(place)]);
-            net.inside(place, &["link", "set", "lo", "up"]);
-        }
-        net.inside("middle", &["addr", "add", &format!("{MIDDLE}/32"), "dev", "lo"]);
-        // New namespaces take this over from the host, where container engines turn it on.
-        net.sysctl("middle", "net.ipv4.ip_forward=0");
-        for (number, place) in [(1, "left"), (2, "right")] {
-            let (near, far) = (format!("v{number}"), format!("m{number}"));
-            let (own, middle) = (net.name(place), net.name("middle"));
-            net.ip(&[
-                "link", "add", &near, "netns", &own, "type", "veth", "peer", "name", &far, "netns", &middle,
-            ]);
-            net.inside(place, &["addr", "add", &format!("10.71.{number}.2/24"), "dev", &near]);
-            net.inside("middle", &["addr", "add", &format!("10.71.{number}.1/24"), "dev", &far]);
-            net.inside(place, &["link", "set", &near, "up"]);
-            net.inside("middle", &["link", "set", &far, "up"]);
-            net.inside(place, &["route", "add", "default", "via", &format!("10.71.{number}.1")]);
-        }
-        net
-    }
-
-    fn name(&self, place: &str) -> String {
-        format!("{}{place}", self.prefix)
-    }
-
-    fn ip(&self, arguments: &[&str]) {
-        let output = Command::new("ip").args(arguments).output().expect("`ip` of iproute2 is needed");
-        let said = String::from_utf8_lossy(&output.stderr);
-        assert!(output.status.success(), "`ip {}` failed (root is needed): {said}", arguments.join(" "));
-    }
-
-    fn sysctl(&self, place: &str, setting: &str) {
-        self.ip(&["netns", "exec", &self.name(place), "sysctl", "-qw", setting]);
-    }
-
-    fn inside(&self, place: &str, arguments: &[&str]) {
-        let name = self.name(place);
-        self.ip(&[&["-n", &name], arguments].concat());
-    }
-
-    /// Runs a future on a thread of its own inside `place`.
-    fn run<T: Send + 'static, F: Future<Output = T>>(
-        &self,
-        place: &str,
-        future: impl FnOnce() -> F + Send + 'static,
-    ) -> oneshot::Receiver<T> {
-        let path = format!("/var/run/netns/{}", self.name(place));
-        let (done, result) = oneshot::channel();
-        std::thread::spawn(move || {
-            let namespace = std::fs::File::open(path).expect("the namespace");
-            let network = rustix::thread::LinkNameSpaceType::Network;
-            rustix::thread::move_into_link_name_space(namespace.as_fd(), Some(network)).expect("entered");
-            let runtime =
-                tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
-            let _ = done.send(runtime.block_on(future()));
-        });
-        result
-    }
-}
-
-impl Drop for Net {
-    fn drop(&mut self) {
-        for place in ["left", "middle", "right"] {
-            let _ = Command::new("ip").args(["netns", "del", &self.name(place)]).status();
-        }
-    }
-}
 
 fn label() -> Label {
     "lease-1".parse().expect("a label")

@@ -1,0 +1,12 @@
+//! What integration tests of several crates stand on: [`anvil`], another chain than our own, and [`net`], machines that
+//! cannot reach each other. Only tests depend on it.
+//!
+//! ```no_run
+//! let net = tradewind_testbed::net::Net::new();
+//! assert!(!net.reaches("left", "10.71.2.2"));
+//! ```
+
+#![expect(clippy::expect_used, clippy::panic, reason = "what a test cannot set up has failed it")]
+
+pub mod anvil;
+pub mod net;
