@@ -138,6 +138,8 @@ pub struct Submission {
     pub output_dir: PathBuf,
     /// The values of its secrets.
     pub secrets: Secrets,
+    /// Sign vouchers ahead, so that the job goes on when this node is gone.
+    pub unattended: bool,
 }
 
 /// A running buyer; clones share it.
@@ -194,7 +196,7 @@ impl Buyer {
     /// # Errors
     /// [`BuyerError::Input`], [`BuyerError::Image`], [`BuyerError::Secret`], [`BuyerError::Store`].
     pub async fn submit(&self, submission: Submission) -> Result<JobId, BuyerError> {
-        let Submission { spec, base_dir, output_dir, secrets } = submission;
+        let Submission { spec, base_dir, output_dir, secrets, unattended } = submission;
         if let Some(missing) = spec.secrets.iter().find(|secret| !secrets.0.contains_key(&secret.name)) {
             return Err(BuyerError::Secret(missing.name.clone()));
         }
@@ -214,6 +216,7 @@ impl Buyer {
             attempts: Vec::new(),
             state: JobState::Placing { problem: String::new() },
             stop_requested: false,
+            unattended,
         };
         self.inner.parts.store.put(KIND, id.to_string(), &record).await?;
         self.track(record, secrets);
@@ -261,8 +264,8 @@ impl Buyer {
 
     /// What a job would get now, and why every other offer would not do. Costs nothing.
     #[must_use]
-    pub fn plan(&self, spec: &JobSpec) -> Plan {
-        let context = self.inner.context(&BTreeMap::new());
+    pub fn plan(&self, spec: &JobSpec, unattended: bool) -> Plan {
+        let context = self.inner.context(&BTreeMap::new(), unattended);
         self.inner.market.read(|book| plan::explain(spec, book, &context))
     }
 
@@ -343,7 +346,7 @@ impl Inner {
     }
 
     /// What a plan depends on besides job and offers.
-    pub(crate) fn context(&self, failed: &BTreeMap<ProviderId, u32>) -> plan::Context {
+    pub(crate) fn context(&self, failed: &BTreeMap<ProviderId, u32>, unattended: bool) -> plan::Context {
         let config = &self.config;
         let buyer = BuyerId::new(self.parts.key.address());
         plan::Context {
@@ -353,6 +356,7 @@ impl Inner {
             prepare: config.prepare,
             slack: config.slack,
             choices: ASKED,
+            unattended,
             ..plan::Context::new(self.now(), buyer, config.token, config.decimals, self.terms_parameters())
         }
     }

@@ -108,19 +108,17 @@ async fn judge(
             };
             end(inner, job, code, reason.into()).await?;
         }
-        Some(Outcome::ProviderFailed | Outcome::NeverOpened) => {
+        Some(Outcome::ProviderFailed | Outcome::NeverOpened | Outcome::Reclaimed) => {
             let tried = record.attempts.len();
             // Terms that never opened cost nothing and are no attempt of the job's.
             let spent = record.attempts.iter().filter(|a| a.outcome != Some(Outcome::NeverOpened)).count();
             if record.stop_requested {
-                end(inner, job, None, "stopped; its provider had failed".into()).await?;
+                end(inner, job, None, format!("stopped; {}", failure(attempt))).await?;
             } else if spent > usize::from(record.spec.retry.attempts.max(1) - 1) || tried >= MAX_TRIES {
                 let hint = "set `retry` in the job file to place it again elsewhere";
-                let reason =
-                    format!("the provider {} failed: {}; {hint}", attempt.provider, failure(attempt));
-                end(inner, job, None, reason).await?;
+                end(inner, job, None, format!("{}; {hint}", failure(attempt))).await?;
             } else {
-                let problem = format!("the provider {} failed: {}", attempt.provider, failure(attempt));
+                let problem = failure(attempt);
                 inner.update(job, |record| record.state = JobState::Placing { problem }).await?;
             }
         }
@@ -131,15 +129,22 @@ async fn judge(
 /// Leases that one job may try, whatever its `retry` says.
 const MAX_TRIES: usize = 64;
 
+/// What became of an attempt that did not bring the job to its end.
 fn failure(attempt: &record::Attempt) -> String {
     use tradewind_proto::report::Stage;
-    if attempt.outcome == Some(Outcome::NeverOpened) {
-        return "its lease was never opened".into();
+    let provider = attempt.provider;
+    if attempt.outcome == Some(Outcome::Reclaimed) {
+        return format!("the owner of {provider} took the spot lease back");
     }
-    match attempt.supervision.report.as_ref().map(|report| &report.stage) {
-        Some(Stage::Failed { reason }) => reason.clone(),
-        _ => "it did not answer any more".into(),
+    if let Some(reason) = &attempt.refused {
+        return format!("the provider {provider} refused the job: {reason}");
     }
+    let what = match attempt.supervision.report.as_ref().map(|report| &report.stage) {
+        _ if attempt.outcome == Some(Outcome::NeverOpened) => "its lease was never opened",
+        Some(Stage::Failed { reason }) => reason,
+        _ => "it did not answer any more",
+    };
+    format!("the provider {provider} failed: {what}")
 }
 
 async fn end(

@@ -17,6 +17,7 @@
 use serde::{Deserialize, Serialize};
 
 use crate::ids::LeaseId;
+use crate::ladder::Ladder;
 use crate::manifest::JobManifest;
 use crate::negotiation::{Refusal, TermsRequest};
 use crate::report::{MAX_OUTPUTS, Report};
@@ -95,6 +96,8 @@ pub struct Begin {
     pub secrets: Secrets,
     /// The first voucher: the prepayment.
     pub prepayment: SignedVoucher,
+    /// Vouchers that fall due later, for a job that nobody will watch.
+    pub ladder: Ladder,
 }
 
 /// What a provider answers.

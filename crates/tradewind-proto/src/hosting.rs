@@ -9,16 +9,20 @@
 //! should be done; every action has a natural key, so doing it again changes nothing. What could not be observed is
 //! `None`, and never read as "gone": while the chain is silent the work goes on, within the credit that the terms allow.
 //!
+//! A spot lease that its owner takes back is noticed on chain; its job is told in time and ends with the notice. An unattended
+//! lease brings its vouchers along, and climbs them while the job runs. What a lease leaves waits for its buyer for a stated time.
+//!
 //! Failure paths: an unpaid lease is paused and noticed, and closed once the notice matured; a workload that is lost is reported
 //! and never started a second time; a buyer that vanishes costs at most the exposure bound, because the notice stops the work.
 
 use serde::{Deserialize, Serialize};
 
 use crate::ids::LeaseId;
+use crate::ladder::Ladder;
 use crate::lease::{LeasePhase, LeaseState, NoticeKind};
 use crate::meter::{Run, is_unpaid};
 use crate::report::Stage;
-use crate::terms::{Domain, LeaseTerms};
+use crate::terms::{Domain, LeaseKind, LeaseTerms};
 use crate::units::{Bytes, Money, Seconds, Timestamp};
 use crate::voucher::{SignedVoucher, VoucherError};
 use crate::workload::{Exit, WorkloadStatus};
@@ -32,6 +36,19 @@ pub struct SettlementPolicy {
     pub age: Seconds,
     /// The chain's window after a lease's end.
     pub window: Seconds,
+    /// How long log and outputs of a lease that is over wait for a buyer that has not taken them.
+    pub keep: Seconds,
+}
+
+/// The owner takes a spot lease back.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Reclaim {
+    /// How long before the notice's end the job is told: time to save its progress.
+    pub lead: Seconds,
+    /// The notice's end, once the chain shows the notice.
+    pub by: Option<Timestamp>,
+    /// When the job was told.
+    pub told: Option<Timestamp>,
 }
 
 /// The durable state of a hosted lease.
@@ -63,6 +80,12 @@ pub struct Hosting {
     pub stop_requested: bool,
     /// Why it failed, for the buyer.
     pub failure: Option<String>,
+    /// Vouchers that the buyer signed ahead.
+    pub ladder: Ladder,
+    /// The owner takes it back.
+    pub reclaim: Option<Reclaim>,
+    /// When the chain was first seen to hold the lease for over; its units are free from then on.
+    pub over_at: Option<Timestamp>,
 }
 
 /// What the shell saw this time. `None` means "could not be asked".
@@ -92,6 +115,11 @@ pub enum Event {
     Collected,
     /// The buyer, or the owner, ends it.
     StopRequested,
+    /// The owner takes a spot lease back.
+    ReclaimRequested {
+        /// How long before the notice's end the job is told.
+        lead: Seconds,
+    },
 }
 
 /// What the shell has to do. All are idempotent.
@@ -115,6 +143,8 @@ pub enum Action {
     Settle(SignedVoucher),
     /// Give notice that payment stopped, settling the best voucher.
     NoticeUnpaid(Option<SignedVoucher>),
+    /// Give notice that the owner takes a spot lease back.
+    NoticeReclaim,
     /// Close, with the last voucher where there is one.
     Close(Option<SignedVoucher>),
     /// Answer the buyer's challenge: this provider lives.
@@ -147,6 +177,9 @@ impl Hosting {
             collected: false,
             stop_requested: false,
             failure: None,
+            ladder: Ladder::NONE,
+            reclaim: None,
+            over_at: None,
         }
     }
 
@@ -190,7 +223,17 @@ impl Hosting {
             }
             Event::Collected => self.collected = true,
             Event::StopRequested => self.stop_requested = true,
+            Event::ReclaimRequested { lead } => {
+                let lead = lead.min(self.terms.notice);
+                self.reclaim.get_or_insert(Reclaim { lead, by: None, told: None });
+            }
         }
+    }
+
+    /// Whether the owner may take it back.
+    #[must_use]
+    pub fn is_reclaimable(&self) -> bool {
+        self.terms.kind == LeaseKind::Spot && self.exit.is_none() && self.over_at.is_none()
     }
 
     /// Takes over what the runtime says of the workload.
@@ -222,6 +265,41 @@ impl Hosting {
             self.settled = chain.paid;
             self.settled_at = now;
         }
+        if chain.phase == LeasePhase::Noticed(NoticeKind::Reclaim) {
+            let lead = self.terms.notice;
+            let reclaim = self.reclaim.get_or_insert(Reclaim { lead, by: None, told: None });
+            reclaim.by = Some(chain.notice_at.after(self.terms.notice));
+        }
+        if matches!(chain.phase, LeasePhase::Settled | LeasePhase::Closed) {
+            self.over_at.get_or_insert(now);
+        }
+    }
+
+    /// Takes over what time alone brings: rungs that fall due, and the moment to tell a reclaimed job.
+    pub fn advance(&mut self, now: Timestamp, chain: Option<&LeaseState>, policy: &SettlementPolicy) {
+        let closing = chain.filter(|chain| chain.phase == LeasePhase::Closing);
+        let asked = closing.map_or(now, |chain| chain.due_at.before(policy.window));
+        let failed = self.failure.as_ref().map_or(now, |_| self.terms.start);
+        let worked = now.min(asked).min(self.run.until.unwrap_or(failed));
+        if let Some(rung) = self.ladder.due(worked) {
+            if rung.voucher.cumulative > self.held() {
+                self.best = Some(rung);
+            }
+            self.ladder.drop_up_to(rung.voucher.cumulative);
+        }
+        let running = self.run.since.is_some() && self.exit.is_none();
+        if let Some(reclaim) = self.reclaim.as_mut().filter(|_| running)
+            && reclaim.by.is_some_and(|by| now >= by.before(reclaim.lead))
+        {
+            reclaim.told.get_or_insert(now);
+        }
+    }
+
+    /// How long the job may still take to end, of the `grace` that it asked for.
+    #[must_use]
+    pub fn grace(&self, grace: Seconds, now: Timestamp) -> Seconds {
+        let told = self.reclaim.filter(|reclaim| reclaim.told.is_some() && !self.stop_requested);
+        told.and_then(|reclaim| reclaim.by).map_or(grace, |by| by.since(now))
     }
 
     /// Where the work stands, for the buyer. `pulled` is the preparation's progress.
@@ -235,7 +313,7 @@ impl Hosting {
         }
         if self.run.since.is_some() {
             return match seen.workload {
-                _ if self.stop_requested => Stage::Stopping,
+                _ if self.stop_requested || self.is_told() => Stage::Stopping,
                 Some(WorkloadStatus::Running { paused: true, .. }) => Stage::Paused,
                 _ => Stage::Running,
             };
@@ -265,7 +343,7 @@ impl Hosting {
             Some(LeasePhase::None | LeasePhase::Closing | LeasePhase::Settled | LeasePhase::Closed) => true,
             None => seen.now >= self.terms.end,
         };
-        if running && (over || self.stop_requested || self.last.is_some()) {
+        if running && (over || self.stop_requested || self.is_told() || self.last.is_some()) {
             return vec![Action::Stop];
         }
         if running {
@@ -291,13 +369,16 @@ impl Hosting {
         match chain.phase {
             LeasePhase::None if now <= self.terms.open_by => Some(Action::Open),
             LeasePhase::None => (!self.is_running(seen)).then_some(Action::Forget),
-            LeasePhase::Closed => (!self.is_running(seen)).then_some(Action::Forget),
+            LeasePhase::Closed => {
+                (!self.is_running(seen) && !self.is_kept(now, policy)).then_some(Action::Forget)
+            }
             LeasePhase::Settled => (now >= chain.due_at && !chain.disputed).then_some(Action::ReleaseBond),
-            LeasePhase::Open | LeasePhase::Noticed(_) | LeasePhase::Closing => self.live(chain, now, policy),
+            LeasePhase::Open | LeasePhase::Noticed(_) | LeasePhase::Closing => self.live(chain, seen, policy),
         }
     }
 
-    fn live(&self, chain: &LeaseState, now: Timestamp, policy: &SettlementPolicy) -> Option<Action> {
+    fn live(&self, chain: &LeaseState, seen: &Seen, policy: &SettlementPolicy) -> Option<Action> {
+        let now = seen.now;
         if self.last.is_some() {
             return Some(Action::Close(self.last));
         }
@@ -305,8 +386,8 @@ impl Hosting {
             return Some(Action::Answer);
         }
         let unsettled = self.best.filter(|best| best.voucher.cumulative > chain.paid);
-        let matured = chain.phase == LeasePhase::Noticed(NoticeKind::Unpaid)
-            && now >= chain.notice_at.after(self.terms.notice);
+        let noticed = matches!(chain.phase, LeasePhase::Noticed(_));
+        let matured = noticed && now >= chain.notice_at.after(self.terms.notice);
         let expired = now >= self.terms.end.after(policy.window);
         if let Some(best) = unsettled {
             let amount = best.voucher.cumulative.saturating_sub(chain.paid);
@@ -324,6 +405,14 @@ impl Hosting {
                 {
                     return Some(Action::Close(None));
                 }
+                // The buyer has a slack's time to take the outputs and end it well.
+                LeasePhase::Noticed(NoticeKind::Reclaim)
+                    if matured
+                        && !self.is_running(seen)
+                        && now >= chain.notice_at.after(self.terms.notice.plus(self.terms.slack)) =>
+                {
+                    return Some(Action::Close(None));
+                }
                 LeasePhase::None
                 | LeasePhase::Open
                 | LeasePhase::Noticed(_)
@@ -332,8 +421,23 @@ impl Hosting {
                 | LeasePhase::Closed => {}
             }
         }
-        let unpaid = chain.phase == LeasePhase::Open && is_unpaid(&self.terms, self.held(), now);
-        unpaid.then_some(Action::NoticeUnpaid(unsettled))
+        if chain.phase != LeasePhase::Open {
+            return None;
+        }
+        if self.reclaim.is_some() && self.is_reclaimable() {
+            return Some(Action::NoticeReclaim);
+        }
+        is_unpaid(&self.terms, self.held(), now).then_some(Action::NoticeUnpaid(unsettled))
+    }
+
+    fn is_told(&self) -> bool {
+        self.reclaim.is_some_and(|reclaim| reclaim.told.is_some())
+    }
+
+    /// A lease that ended without its buyer's last word keeps what it left for a while; with it, the buyer has taken all.
+    fn is_kept(&self, now: Timestamp, policy: &SettlementPolicy) -> bool {
+        let left_something = self.run.since.is_some() && self.last.is_none();
+        left_something && self.over_at.is_none_or(|over| now < over.after(policy.keep))
     }
 
     const fn is_running(&self, seen: &Seen) -> bool {
@@ -353,6 +457,7 @@ mod tests {
         amount: Money::from_base_units(1_000_000),
         age: Seconds::new(1_200),
         window: Seconds::new(3_600),
+        keep: Seconds::new(600),
     };
     const DOMAIN: Domain = Domain { chain_id: 1, contract: Address::repeat_byte(9) };
 
@@ -503,5 +608,130 @@ mod tests {
         assert_eq!(lease.next(&young, &old), [Action::Settle(best)]);
         let closing = seen(1_105, chain(LeasePhase::Closing), WorkloadStatus::Absent);
         assert!(lease.next(&closing, &POLICY).contains(&Action::Settle(best)));
+    }
+
+    fn spot() -> Hosting {
+        let terms = LeaseTerms {
+            kind: LeaseKind::Spot,
+            notice: Seconds::new(60),
+            slack: Seconds::new(90),
+            ..hosting().terms
+        };
+        let mut lease = Hosting::new(terms.id(&DOMAIN).unwrap(), terms);
+        lease.observe(running(false), Timestamp::from_unix(1_010));
+        lease
+    }
+
+    fn reclaimed_at(notice: u64) -> LeaseState {
+        let phase = LeasePhase::Noticed(NoticeKind::Reclaim);
+        LeaseState { notice_at: Timestamp::from_unix(notice), ..chain(phase).unwrap() }
+    }
+
+    fn told(lease: &mut Hosting, now: u64, chain: &LeaseState) -> Vec<Action> {
+        let at = Timestamp::from_unix(now);
+        lease.observe_chain(chain, at);
+        lease.advance(at, Some(chain), &POLICY);
+        lease.next(&seen(now, Some(*chain), running(false)), &POLICY)
+    }
+
+    #[test]
+    fn a_reclaimed_job_works_until_it_needs_its_grace_and_ends_with_the_notice() {
+        let mut lease = spot();
+        lease.apply(Event::ReclaimRequested { lead: Seconds::new(20) });
+        let open = seen(1_020, chain(LeasePhase::Open), running(false));
+        assert_eq!(lease.next(&open, &POLICY), [Action::NoticeReclaim]);
+        let noticed = reclaimed_at(1_021);
+        assert_eq!(told(&mut lease, 1_060, &noticed), []);
+        assert_eq!(told(&mut lease, 1_061, &noticed), [Action::Stop]);
+        assert_eq!(lease.grace(Seconds::new(10), Timestamp::from_unix(1_061)), Seconds::new(20));
+        assert_eq!(lease.grace(Seconds::new(10), Timestamp::from_unix(1_081)), Seconds::ZERO);
+    }
+
+    #[test]
+    fn a_job_that_saves_its_progress_is_told_with_the_notice() {
+        let mut lease = spot();
+        lease.apply(Event::ReclaimRequested { lead: Seconds::new(3_600) });
+        assert_eq!(told(&mut lease, 1_022, &reclaimed_at(1_021)), [Action::Stop]);
+        assert_eq!(lease.grace(Seconds::new(10), Timestamp::from_unix(1_022)), Seconds::new(59));
+    }
+
+    #[test]
+    fn a_reclaimed_lease_is_closed_when_its_buyer_does_not_end_it_and_never_while_the_job_runs() {
+        let mut lease = spot();
+        lease.apply(Event::ReclaimRequested { lead: Seconds::new(20) });
+        let noticed = reclaimed_at(1_021);
+        let exit = Exit { code: 143, out_of_memory: false, at: Timestamp::from_unix(1_070) };
+        assert_eq!(told(&mut lease, 1_171, &noticed), [Action::Stop]);
+        lease.observe(WorkloadStatus::Exited(exit), Timestamp::from_unix(1_071));
+        lease.apply(Event::Collected);
+        let exited = WorkloadStatus::Exited(exit);
+        assert_eq!(lease.next(&seen(1_170, Some(noticed), exited), &POLICY), []);
+        assert_eq!(lease.next(&seen(1_171, Some(noticed), exited), &POLICY), [Action::Close(None)]);
+    }
+
+    #[test]
+    fn only_spot_leases_can_be_taken_back() {
+        let mut lease = hosting();
+        lease.observe(running(false), Timestamp::from_unix(1_010));
+        assert!(!lease.is_reclaimable() && spot().is_reclaimable());
+        lease.apply(Event::ReclaimRequested { lead: Seconds::ZERO });
+        assert_eq!(lease.next(&seen(1_020, chain(LeasePhase::Open), running(false)), &POLICY), []);
+    }
+
+    fn unattended() -> Hosting {
+        let terms = LeaseTerms { prepare: Seconds::ZERO, ..hosting().terms };
+        let mut lease = Hosting::new(terms.id(&DOMAIN).unwrap(), terms);
+        lease.ladder = Ladder::sign(&lease.terms, lease.id, &DOMAIN, &meter()).unwrap();
+        lease.accept(voucher(&lease, 30_000, false), &DOMAIN, Timestamp::from_unix(1_001)).unwrap();
+        lease.observe(running(false), Timestamp::from_unix(1_010));
+        lease
+    }
+
+    #[test]
+    fn an_unattended_job_climbs_its_ladder_and_is_never_paused() {
+        let mut lease = unattended();
+        for now in 1_010..1_400 {
+            lease.advance(Timestamp::from_unix(now), chain(LeasePhase::Open).as_ref(), &POLICY);
+            assert_eq!(lease.next(&seen(now, chain(LeasePhase::Open), running(false)), &POLICY), [], "{now}");
+        }
+        assert_eq!(lease.held(), Money::from_base_units(390_000));
+    }
+
+    #[test]
+    fn rungs_count_neither_after_the_job_ended_nor_after_the_buyer_asked_to_close() {
+        let mut ended = unattended();
+        let exit = Exit { code: 0, out_of_memory: false, at: Timestamp::from_unix(1_105) };
+        ended.observe(WorkloadStatus::Exited(exit), Timestamp::from_unix(1_105));
+        ended.advance(Timestamp::from_unix(2_000), chain(LeasePhase::Open).as_ref(), &POLICY);
+        assert_eq!(ended.held(), Money::from_base_units(100_000));
+
+        let mut asked = unattended();
+        let due_at = Timestamp::from_unix(1_205 + 3_600);
+        let closing = LeaseState { due_at, ..chain(LeasePhase::Closing).unwrap() };
+        asked.advance(Timestamp::from_unix(2_000), Some(&closing), &POLICY);
+        assert_eq!(asked.held(), Money::from_base_units(200_000));
+    }
+
+    #[test]
+    fn a_finished_unattended_lease_closes_without_a_break_fee_and_waits_for_its_buyer() {
+        let mut lease = unattended();
+        let exit = Exit { code: 0, out_of_memory: false, at: Timestamp::from_unix(1_105) };
+        let exited = WorkloadStatus::Exited(exit);
+        lease.observe(exited, Timestamp::from_unix(1_105));
+        lease.apply(Event::Collected);
+        let open = chain(LeasePhase::Open);
+        lease.advance(Timestamp::from_unix(1_131), open.as_ref(), &POLICY);
+        let rung = lease.best.unwrap();
+        assert_eq!(lease.next(&seen(1_131, open, exited), &POLICY), [Action::NoticeUnpaid(Some(rung))]);
+        let noticed = LeaseState {
+            notice_at: Timestamp::from_unix(1_131),
+            paid: rung.voucher.cumulative,
+            ..chain(LeasePhase::Noticed(NoticeKind::Unpaid)).unwrap()
+        };
+        assert_eq!(lease.next(&seen(1_141, Some(noticed), exited), &POLICY), [Action::Close(None)]);
+        let closed = chain(LeasePhase::Closed);
+        lease.observe_chain(closed.as_ref().unwrap(), Timestamp::from_unix(1_200));
+        assert_eq!(lease.next(&seen(1_799, closed, exited), &POLICY), []);
+        assert_eq!(lease.next(&seen(1_800, closed, exited), &POLICY), [Action::Forget]);
     }
 }

@@ -78,10 +78,10 @@ impl Market {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum OnMaxCost {
-    /// The stop signal, its grace, then kill.
+    /// It is stopped when the money is spent; what its grace takes beyond that nobody pays.
     #[default]
     Stop,
-    /// The checkpoint's signal and grace first.
+    /// It is stopped early enough that the checkpoint's grace is paid for too.
     CheckpointAndStop,
 }
 
@@ -287,6 +287,7 @@ impl JobSpec {
             network: self.network,
             ports: self.ports.clone(),
             stop: self.stop,
+            checkpoint: self.checkpoint.as_ref().map(|checkpoint| checkpoint.path.clone()),
             inputs,
             outputs,
             timeout: self.timeout,

@@ -121,6 +121,8 @@ pub struct JobManifest {
     pub ports: Vec<u16>,
     /// How it ends.
     pub stop: Stop,
+    /// Where it saves its progress when it is told to; one of the outputs.
+    pub checkpoint: Option<String>,
     /// What lies beside it.
     pub inputs: Vec<Input>,
     /// Files and directories to bring back.
@@ -173,7 +175,7 @@ impl JobManifest {
                 return Err(ManifestError::Url(url.clone()));
             }
         }
-        self.outputs.iter().try_for_each(|path| check_path(path))?;
+        self.outputs.iter().chain(&self.checkpoint).try_for_each(|path| check_path(path))?;
         self.envs.keys().chain(&self.secrets).try_for_each(|name| check_name(name))?;
         if self.run.argv().iter().all(String::is_empty) {
             return Err(ManifestError::Empty);
@@ -241,6 +243,7 @@ pub(crate) mod tests {
             network: Network::None,
             ports: Vec::new(),
             stop: Stop::default(),
+            checkpoint: None,
             inputs: vec![Input {
                 target: "digits".into(),
                 source: Source::Blob { hash: [2; 32], size: Bytes::new(10) },

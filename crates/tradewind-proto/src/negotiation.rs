@@ -16,6 +16,7 @@ use crate::manifest::Share;
 use crate::offer::Offer;
 use crate::terms::{LeaseKind, LeaseTerms, TermsError};
 use crate::units::{Money, RatePerSecond, Seconds, Timestamp};
+use crate::workload::Image;
 
 /// How far the two clocks may differ, in seconds.
 const MAX_SKEW: Seconds = Seconds::new(30);
@@ -49,6 +50,8 @@ pub struct TermsRequest {
     pub share: Share,
     /// The runtime it needs.
     pub runtime: String,
+    /// The image it needs, so that the owner's rules are asked before anything is signed.
+    pub image: Option<Image>,
     /// The lease that this one extends, or zero.
     pub parent: B256,
 }
@@ -352,6 +355,7 @@ mod tests {
                 gpus: 0,
             },
             runtime: offer.runtimes.names().next().unwrap_or_default().into(),
+            image: None,
             parent: B256::ZERO,
         }
     }

@@ -58,6 +58,8 @@ pub struct Context {
     pub slack: Seconds,
     /// How many choices to return.
     pub choices: usize,
+    /// Nobody will watch: vouchers are signed ahead, for all that the lease can earn, from its start on.
+    pub unattended: bool,
 }
 
 impl Context {
@@ -84,6 +86,7 @@ impl Context {
             prepare: Seconds::new(600),
             slack: Seconds::new(120),
             choices: 8,
+            unattended: false,
         }
     }
 }

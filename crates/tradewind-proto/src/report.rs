@@ -4,7 +4,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::ids::LeaseId;
 use crate::meter::Run;
-use crate::units::{Bytes, Money};
+use crate::units::{Bytes, Money, Timestamp};
 use crate::workload::{Exit, Usage};
 
 /// The most files that a job may leave as outputs.
@@ -70,6 +70,8 @@ pub struct Report {
     pub usage: Usage,
     /// The best voucher held.
     pub paid: Money,
+    /// When the job was told to end because the owner takes a spot lease back.
+    pub reclaimed: Option<Timestamp>,
     /// What it left; complete once the stage is `Finished`.
     pub outputs: Vec<OutputFile>,
 }

@@ -9,7 +9,8 @@
 //!
 //! Level-triggered like [`crate::hosting`]: [`Supervision::next`] compares the durable state with what can be seen now. A
 //! provider that cannot be reached gets no more vouchers, because payment follows evidence of work; after `patience` the buyer
-//! leaves by the chain alone, which works without the provider. A chain that cannot be read delays that and harms nothing.
+//! leaves by the chain alone, which works without the provider. A chain that cannot be read delays that and harms nothing. Silence
+//! counts only while somebody listens: a buyer that was away asks first, and takes what an ended lease left.
 
 use serde::{Deserialize, Serialize};
 
@@ -31,6 +32,8 @@ pub struct Limits {
     pub patience: Seconds,
     /// Challenge a silent provider on chain, for compensation from its bond.
     pub challenge: bool,
+    /// Time to save the job's progress that `max_cost` pays for: at its limit the job is stopped so much earlier.
+    pub saving: Seconds,
 }
 
 /// How a lease ended for its buyer.
@@ -44,6 +47,8 @@ pub enum Outcome {
     },
     /// The buyer stopped it.
     Stopped(StopReason),
+    /// The owner took the spot lease back, and the job ended for that; what it saved is here.
+    Reclaimed,
     /// The provider lost it, went silent, or could not start it: place it again elsewhere.
     ProviderFailed,
     /// The chain never opened the lease.
@@ -93,6 +98,10 @@ pub struct Supervision {
     pub last_sent_at: Option<Timestamp>,
     /// The buyer gave the provider up.
     pub gave_up: bool,
+    /// Since when the buyer listens: its start, after it was away.
+    pub listening_since: Timestamp,
+    /// What vouchers that were signed ahead promise in all; zero when somebody watches.
+    pub ahead: Money,
 }
 
 /// What the shell saw this time.
@@ -140,7 +149,6 @@ impl Supervision {
             signed: terms.prepay,
             signed_at: terms.start,
             id,
-            terms,
             limits,
             begun: false,
             report: None,
@@ -149,7 +157,21 @@ impl Supervision {
             stop: None,
             last_sent_at: None,
             gave_up: false,
+            listening_since: terms.start,
+            ahead: Money::ZERO,
+            terms,
         }
+    }
+
+    /// The buyer is back, and has heard nothing yet that it could have heard.
+    pub fn resume(&mut self, now: Timestamp) {
+        self.listening_since = self.listening_since.max(now);
+    }
+
+    /// The most that it may cost in the end, as far as vouchers are out.
+    #[must_use]
+    pub fn committed(&self) -> Money {
+        self.signed.max(self.ahead)
     }
 
     /// Takes a report in; an older revision, or one for another lease, is ignored.
@@ -194,9 +216,11 @@ impl Supervision {
                 None
             };
         }
-        let silent = now.since(self.heard_at) > self.limits.patience;
+        let silent = now.since(self.heard_at.max(self.listening_since)) > self.limits.patience;
         let failed = matches!(self.report.as_ref().map(|r| &r.stage), Some(Stage::Failed { .. }));
-        let unclosed = self.last_sent_at.is_some_and(|sent| now.since(sent) > self.limits.patience);
+        let unclosed = self
+            .last_sent_at
+            .is_some_and(|sent| now.since(sent.max(self.listening_since)) > self.limits.patience);
         self.gave_up |= failed || unclosed || (silent && !(self.is_over() && self.fetched));
     }
 
@@ -207,6 +231,10 @@ impl Supervision {
             match chain.phase {
                 LeasePhase::None if seen.now > self.terms.open_by => {
                     return vec![Action::Finish(Outcome::NeverOpened)];
+                }
+                LeasePhase::Settled | LeasePhase::Closed if self.begun && !self.fetched && !self.gave_up => {
+                    let ready = matches!(self.report.as_ref().map(|r| &r.stage), Some(Stage::Finished));
+                    return if ready { vec![Action::Fetch] } else { Vec::new() };
                 }
                 LeasePhase::Settled | LeasePhase::Closed => return vec![Action::Finish(self.outcome())],
                 LeasePhase::None | LeasePhase::Open | LeasePhase::Noticed(_) | LeasePhase::Closing => {}
@@ -222,8 +250,12 @@ impl Supervision {
     #[must_use]
     pub fn outcome(&self) -> Outcome {
         let exit = self.report.as_ref().and_then(|report| report.exit);
+        let told = self.report.as_ref().and_then(|report| report.reclaimed);
         match (self.stop, exit) {
             (Some(reason), _) if !self.gave_up => Outcome::Stopped(reason),
+            (None, Some(exit)) if self.fetched && told.is_some_and(|told| exit.at >= told) => {
+                Outcome::Reclaimed
+            }
             (None, Some(exit)) if self.fetched => Outcome::Finished { code: exit.code },
             _ => Outcome::ProviderFailed,
         }
@@ -276,9 +308,9 @@ impl Supervision {
         self.report.as_ref().is_some_and(|report| report.exit.is_some())
     }
 
-    /// What the job will have cost when the next voucher is due.
+    /// What the job will have cost when the next voucher is due and it has saved its progress.
     fn cost_ahead(&self, now: Timestamp) -> Money {
-        let next = now.after(voucher_interval(&self.terms));
+        let next = now.after(voucher_interval(&self.terms)).after(self.limits.saving);
         let run = Run { until: None, ..self.run() };
         if run.since.is_some() { run.due(&self.terms, next) } else { self.signed }
     }
@@ -295,6 +327,7 @@ mod tests {
         timeout: Some(Seconds::new(300)),
         patience: Seconds::new(60),
         challenge: false,
+        saving: Seconds::ZERO,
     };
 
     fn supervised() -> Supervision {
@@ -313,6 +346,7 @@ mod tests {
             exit,
             usage: Usage::default(),
             paid: Money::ZERO,
+            reclaimed: None,
             outputs: Vec::new(),
         }
     }
@@ -422,5 +456,69 @@ mod tests {
     #[test]
     fn terms_that_never_opened_cost_nothing() {
         assert_eq!(supervised().next(&at(1_031, LeasePhase::None)), [Action::Finish(Outcome::NeverOpened)]);
+    }
+
+    #[test]
+    fn a_buyer_that_was_away_listens_before_it_gives_a_provider_up() {
+        let mut lease = supervised();
+        lease.observe(report(1, Stage::Running, None), time(1_050));
+        lease.resume(time(3_000));
+        lease.judge(time(3_060));
+        assert!(!lease.gave_up);
+        lease.judge(time(3_061));
+        assert!(lease.gave_up);
+    }
+
+    #[test]
+    fn what_a_lease_left_that_ended_without_its_buyer_is_fetched_before_it_is_let_go() {
+        let mut lease = supervised();
+        lease.observe(report(1, Stage::Running, None), time(1_050));
+        lease.resume(time(3_000));
+        assert_eq!(lease.next(&at(3_000, LeasePhase::Closed)), []);
+        let exit = Exit { code: 0, out_of_memory: false, at: time(1_110) };
+        lease.observe(report(2, Stage::Finished, Some(exit)), time(3_001));
+        lease.judge(time(3_001));
+        assert_eq!(lease.next(&at(3_001, LeasePhase::Closed)), [Action::Fetch]);
+        lease.fetched = true;
+        let outcome = Outcome::Finished { code: 0 };
+        assert_eq!(lease.next(&at(3_002, LeasePhase::Closed)), [Action::Finish(outcome)]);
+    }
+
+    #[test]
+    fn a_lease_that_ended_with_a_provider_that_is_gone_is_let_go_after_a_while() {
+        let mut lease = supervised();
+        lease.observe(report(1, Stage::Running, None), time(1_050));
+        lease.judge(time(1_111));
+        assert_eq!(lease.next(&at(1_111, LeasePhase::Settled)), [Action::Finish(Outcome::ProviderFailed)]);
+    }
+
+    #[test]
+    fn a_job_that_ends_because_its_owner_takes_the_lease_back_was_reclaimed() {
+        let exit = |at| Exit { code: 0, out_of_memory: false, at: time(at) };
+        let ended = |at| {
+            let mut lease = supervised();
+            let told = Some(time(1_100));
+            let report = Report { reclaimed: told, ..report(2, Stage::Finished, Some(exit(at))) };
+            lease.observe(report, time(1_112));
+            lease.fetched = true;
+            lease.outcome()
+        };
+        assert_eq!(ended(1_099), Outcome::Finished { code: 0 });
+        assert_eq!(ended(1_100), Outcome::Reclaimed);
+    }
+
+    #[test]
+    fn saving_progress_is_paid_for_within_max_cost() {
+        let mut lease = supervised();
+        let saving = Seconds::new(60);
+        lease.limits = Limits { timeout: None, max_cost: Money::from_base_units(200_000), saving, ..LIMITS };
+        lease.observe(report(1, Stage::Running, None), time(1_140));
+        lease.judge(time(1_140));
+        assert_eq!(lease.stop, None);
+        lease.observe(report(1, Stage::Running, None), time(1_141));
+        lease.judge(time(1_141));
+        assert_eq!(lease.stop, Some(StopReason::MaxCost));
+        let saved = Run { until: Some(time(1_141).after(saving)), ..lease.run() };
+        assert!(saved.due(&lease.terms, time(1_300)) <= lease.limits.max_cost);
     }
 }

@@ -12,6 +12,7 @@
 
 mod market;
 mod outputs;
+mod owner;
 mod prepare;
 mod record;
 mod requests;
@@ -22,17 +23,20 @@ use std::path::PathBuf;
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
 
+use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tradewind_chain::ledger::{Ledger, LedgerError};
 use tradewind_mesh::Transport;
 use tradewind_proto::ids::LeaseId;
 use tradewind_proto::offer::Offer;
+use tradewind_proto::owner::OwnerRules;
 use tradewind_proto::signature::SigningKey;
 use tradewind_proto::terms::Domain;
 use tradewind_proto::units::{Bytes, Clock, Money, Seconds, Timestamp};
 use tradewind_store::{Store, StoreError};
 
+pub use self::owner::ReclaimError;
 use self::record::{Hosted, KIND, Record, first_report};
 use crate::runtime::Runtime;
 use crate::web::{self, SourcePolicy};
@@ -56,6 +60,10 @@ pub struct AgentConfig {
     pub max_input: Bytes,
     /// Where inputs from the web may come from.
     pub sources: SourcePolicy,
+    /// To whom the machine is leased, and what may run on it.
+    pub rules: OwnerRules,
+    /// How long log and outputs of a lease that is over wait for a buyer that has not taken them.
+    pub keep: Seconds,
 }
 
 /// Why the agent could not start or answer.
@@ -109,6 +117,8 @@ struct Inner {
     /// Units promised in quotes that may still be opened, with the moment when the promise ends.
     promised: RwLock<Vec<(u64, Timestamp)>>,
     accepting: RwLock<bool>,
+    /// Rings when the offer changed before its next heartbeat.
+    republish: Notify,
     web: reqwest::Client,
     cancel: CancellationToken,
     tasks: TaskTracker,
@@ -124,6 +134,7 @@ impl Agent {
         let version = config.offer.version;
         let parameters = parts.ledger.parameters(version).await?.ok_or(AgentError::Version(version))?;
         let stored: Vec<(String, Record)> = parts.store.all(KIND).await?;
+        let accepting = owner::is_accepting(&parts.store).await?;
         let web = web::client(&config.sources).map_err(AgentError::Sources)?;
         let inner = Arc::new(Inner {
             domain: parts.ledger.domain(),
@@ -132,7 +143,8 @@ impl Agent {
             parameters,
             leases: RwLock::default(),
             promised: RwLock::default(),
-            accepting: RwLock::new(true),
+            accepting: RwLock::new(accepting),
+            republish: Notify::new(),
             web,
             cancel: CancellationToken::new(),
             tasks: TaskTracker::new(),
@@ -154,11 +166,6 @@ impl Agent {
         self.inner.cancel.cancel();
         self.inner.tasks.close();
         self.inner.tasks.wait().await;
-    }
-
-    /// Takes no new lease from now on (or takes them again); running leases are not touched.
-    pub fn accept_leases(&self, accept: bool) {
-        *self.inner.accepting.write().unwrap_or_else(PoisonError::into_inner) = accept;
     }
 
     /// The reports of all leases that are hosted now.
@@ -201,7 +208,8 @@ impl Inner {
     /// The units that no lease holds.
     fn unheld_units(&self) -> u64 {
         let all = if self.config.offer.units >= 64 { u64::MAX } else { (1 << self.config.offer.units) - 1 };
-        all & !self.hosted().iter().fold(0, |mask, hosted| mask | hosted.units)
+        let held = self.hosted().into_iter().filter(|hosted| !hosted.is_over());
+        all & !held.fold(0, |mask, hosted| mask | hosted.units)
     }
 
     fn settlement_policy(&self) -> tradewind_proto::hosting::SettlementPolicy {
@@ -210,6 +218,7 @@ impl Inner {
             amount: self.config.settle_amount,
             age: Seconds::new(window.get() / 3),
             window,
+            keep: self.config.keep,
         }
     }
 }

@@ -21,11 +21,15 @@ pub(super) enum AskError {
     #[error("the provider does not answer: {0}")]
     Silent(String),
     /// It answered with a no.
-    #[error("the provider refused: {0}")]
+    #[error("the provider refused: {0}{more}", more = hint(.0))]
     Refused(#[from] Refusal),
     /// It answered nonsense.
     #[error("the provider answered nonsense")]
     Nonsense,
+}
+
+fn hint(refusal: &Refusal) -> String {
+    if refusal.hint.is_empty() { String::new() } else { format!("; {}", refusal.hint) }
 }
 
 impl From<CallError> for AskError {

@@ -3,8 +3,10 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use tokio::sync::watch;
 use tradewind_chain::ledger::{Action as ChainAction, ActionStatus, LeaseRecord};
 use tradewind_proto::conversation::{Begin, MAX_WAIT};
+use tradewind_proto::ladder::Ladder;
 use tradewind_proto::supervision::{Action, Outcome, Seen, StopReason, Supervision};
 use tradewind_proto::units::{Money, Seconds, Timestamp};
 use tradewind_proto::voucher::{SignedVoucher, Voucher};
@@ -19,11 +21,14 @@ use crate::buyer::{Inner, Tracked};
 const LOOK: Duration = Duration::from_secs(20);
 /// The pause after a provider did not answer.
 const SILENCE: Duration = Duration::from_secs(1);
+/// How long outputs wait for the end of the log.
+const LOG_END: Duration = Duration::from_secs(20);
 
 /// Follows an attempt until its lease is over on chain.
 pub(super) async fn follow(inner: Arc<Inner>, job: Arc<Tracked>, index: usize) {
-    let lease = Lease { inner, job, index };
+    let lease = Lease { inner, job, index, logged: watch::Sender::new(false) };
     let work = async {
+        lease.resume().await;
         loop {
             match lease.turn().await {
                 Ok(true) => break,
@@ -56,6 +61,14 @@ struct Lease {
     inner: Arc<Inner>,
     job: Arc<Tracked>,
     index: usize,
+    /// The log's end is here.
+    logged: watch::Sender<bool>,
+}
+
+/// The vouchers of an unattended lease. Signing is deterministic, so they need not be kept.
+pub(super) fn ladder(inner: &Inner, supervision: &Supervision) -> Result<Ladder, String> {
+    let (terms, id) = (&supervision.terms, supervision.id);
+    Ladder::sign(terms, id, &inner.domain, &inner.parts.meter).map_err(|error| error.to_string())
 }
 
 impl Lease {
@@ -67,6 +80,15 @@ impl Lease {
         let index = self.index;
         let changed = self.inner.update(&self.job, |record| change(&mut record.attempts[index])).await;
         changed.map(|record| record.attempts[index].clone()).map_err(|error| error.to_string())
+    }
+
+    /// Silence before this moment is nobody's fault: this node was not there to listen.
+    async fn resume(&self) {
+        let now = self.inner.now();
+        while let Err(error) = self.update(|attempt| attempt.supervision.resume(now)).await {
+            tracing::warn!(job = %self.job.id, %error, "a lease could not be taken up; trying again");
+            tokio::time::sleep(self.inner.config.tick).await;
+        }
     }
 
     /// One look and what follows from it. `true` when the lease is over.
@@ -139,13 +161,21 @@ impl Lease {
             manifest: attempt.manifest.clone(),
             secrets: self.job.secrets.lock().await.clone(),
             prepayment: self.voucher(supervision, supervision.terms.prepay, false)?,
+            ladder: match supervision.ahead {
+                Money::ZERO => Ladder::NONE,
+                _ => ladder(&self.inner, supervision)?,
+            },
         };
         let transport = self.inner.parts.transport.as_ref();
         match conversation::begin(transport, &attempt.address, begin).await {
             Ok(()) => self.update(|attempt| attempt.supervision.begun = true).await.map(|_| ()),
             Err(AskError::Refused(refusal)) => {
                 tracing::warn!(job = %self.job.id, %refusal, hint = %refusal.hint, "the provider did not take the job");
-                self.update(|attempt| attempt.supervision.gave_up = true).await.map(|_| ())
+                let refused = |attempt: &mut Attempt| {
+                    attempt.supervision.gave_up = true;
+                    attempt.refused = Some(refusal.reason);
+                };
+                self.update(refused).await.map(|_| ())
             }
             Err(error @ (AskError::Silent(_) | AskError::Nonsense)) => Err(error.to_string()),
         }
@@ -197,6 +227,11 @@ impl Lease {
 
     async fn fetch(&self, attempt: &Attempt) -> Result<(), String> {
         let Some(report) = &attempt.supervision.report else { return Ok(()) };
+        // The provider may forget the log once it holds the last voucher.
+        let mut logged = self.logged.subscribe();
+        if tokio::time::timeout(LOG_END, logged.wait_for(|logged| *logged)).await.is_err() {
+            tracing::warn!(job = %self.job.id, "the end of the log did not arrive; going on without it");
+        }
         let directory = self.job.record.lock().await.output_dir.clone();
         let limit = attempt.manifest.share.disk;
         let transport = self.inner.parts.transport.as_ref();
@@ -299,27 +334,35 @@ impl Lease {
 
     async fn follow_log(&self) {
         loop {
-            if let Err(error) = self.copy_log(Seconds::new(5)).await {
-                tracing::debug!(job = %self.job.id, %error, "no log");
+            match self.copy_log(Seconds::new(5)).await {
+                Ok(true) => {
+                    self.logged.send_replace(true);
+                    return std::future::pending().await;
+                }
+                Ok(false) => {}
+                Err(error) => tracing::debug!(job = %self.job.id, %error, "no log"),
             }
             tokio::time::sleep(SILENCE).await;
         }
     }
 
     async fn rest_of_log(&self) {
+        if *self.logged.borrow() {
+            return;
+        }
         if let Err(error) = self.copy_log(Seconds::ZERO).await {
             tracing::debug!(job = %self.job.id, %error, "no rest of the log");
         }
     }
 
-    /// Copies the provider's log until it ends, or nothing is left where `wait` is zero.
-    async fn copy_log(&self, wait: Seconds) -> Result<(), String> {
+    /// Copies the provider's log until it ends, or nothing is left where `wait` is zero. `true` at the log's end.
+    async fn copy_log(&self, wait: Seconds) -> Result<bool, String> {
         let attempt = self.attempt().await;
         let path = self.inner.log_path(self.job.id, self.index);
         let mut file =
             LogFile::open(&path, attempt.log, attempt.log_length).await.map_err(|error| error.to_string())?;
         if !attempt.supervision.begun {
-            return Ok(());
+            return Ok(false);
         }
         let transport = self.inner.parts.transport.as_ref();
         loop {
@@ -334,7 +377,7 @@ impl Lease {
                 self.update(|attempt| (attempt.log, attempt.log_length) = (cursor, length)).await?;
             }
             if empty && (ended || wait == Seconds::ZERO) {
-                return Ok(());
+                return Ok(ended);
             }
         }
     }

@@ -7,10 +7,11 @@ use alloy_primitives::{B256, keccak256};
 use tradewind_chain::ledger::{Action, ActionStatus, Reference};
 use tradewind_mesh::PeerAddr;
 use tradewind_proto::ids::BuyerId;
-use tradewind_proto::negotiation::{Purse, accept};
+use tradewind_proto::job::OnMaxCost;
+use tradewind_proto::negotiation::{Purse, TermsRequest, accept};
 use tradewind_proto::plan::{self, Choice};
 use tradewind_proto::supervision::{Limits, Supervision};
-use tradewind_proto::units::{Money, RatePerSecond};
+use tradewind_proto::units::{Money, RatePerSecond, Seconds};
 use tradewind_proto::workload::LogCursor;
 
 use super::conversation;
@@ -26,7 +27,7 @@ pub(super) async fn place(
     job: &Arc<Tracked>,
     record: &JobRecord,
 ) -> Result<Attempt, String> {
-    let context = inner.context(&Inner::failed_providers(record));
+    let context = inner.context(&Inner::failed_providers(record), record.unattended);
     let plan = inner.market.read(|book| plan::plan(&record.spec, book, &context));
     if plan.choices.is_empty() {
         let explained = inner.market.read(|book| plan::explain(&record.spec, book, &context));
@@ -64,6 +65,7 @@ async fn negotiate(
     let manifest = spec.manifest(&choice.runtime, image, choice.share.clone(), inputs, salt);
     let buyer = BuyerId::new(inner.parts.key.address());
     let request = choice.request(buyer, inner.parts.meter.address(), false, manifest.digest());
+    let request = TermsRequest { image: manifest.image.clone(), ..request };
     let transport = inner.parts.transport.as_ref();
     let quote =
         conversation::terms(transport, &address, request.clone()).await.map_err(|error| error.to_string())?;
@@ -82,11 +84,20 @@ async fn negotiate(
         timeout: spec.timeout,
         patience: config.patience,
         challenge: config.challenge,
+        saving: if spec.on_max_cost == OnMaxCost::CheckpointAndStop {
+            spec.stop.grace
+        } else {
+            Seconds::ZERO
+        },
     };
+    let mut supervision = Supervision::new(id, quote.terms, limits);
+    if record.unattended {
+        supervision.ahead = super::lease::ladder(inner, &supervision)?.top();
+    }
     tracing::info!(job = %job.id, provider = %offer.provider, lease = %id, "signed a lease");
     Ok(Attempt {
         buyer_signature: inner.parts.key.sign(id.get()),
-        supervision: Supervision::new(id, quote.terms, limits),
+        supervision,
         provider: offer.provider,
         address,
         manifest,
@@ -94,6 +105,7 @@ async fn negotiate(
         log: LogCursor::default(),
         log_length: 0,
         vouchers: 1,
+        refused: None,
         outcome: None,
         settled: None,
     })
@@ -115,7 +127,7 @@ fn purse(config: &BuyerConfig, record: &JobRecord) -> Result<Purse, String> {
         amount.map(|amount| amount.to_money(config.decimals)).transpose().map_err(|error| error.to_string())
     };
     let spent = record.attempts.iter().fold(Money::ZERO, |sum, attempt| {
-        let paid = attempt.settled.map_or(attempt.supervision.signed, |settled| settled.paid);
+        let paid = attempt.settled.map_or_else(|| attempt.supervision.committed(), |settled| settled.paid);
         sum.checked_add(paid).unwrap_or(Money::MAX)
     });
     let max_cost = money(record.spec.max_cost)?.map_or(Money::MAX, |limit| limit.saturating_sub(spent));

@@ -37,6 +37,8 @@ pub struct JobRecord {
     pub state: JobState,
     /// Somebody asked to stop it.
     pub stop_requested: bool,
+    /// Vouchers are signed ahead: it goes on when this node is gone.
+    pub unattended: bool,
 }
 
 /// Where a job stands.
@@ -80,6 +82,8 @@ pub struct Attempt {
     pub log_length: u64,
     /// How many vouchers were signed.
     pub vouchers: u32,
+    /// Why the provider did not take the job after it had signed.
+    pub refused: Option<String>,
     /// How it ended.
     pub outcome: Option<Outcome>,
     /// What the chain says was paid in the end.

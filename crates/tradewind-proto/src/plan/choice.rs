@@ -7,6 +7,7 @@ use super::Context;
 use super::demand::{Demand, Fit};
 use super::rejection::{Miss, Reason};
 use crate::book::Entry;
+use crate::ladder::least_slack;
 use crate::manifest::Share;
 use crate::meter::exposure;
 use crate::negotiation::{TermsRequest, propose};
@@ -61,7 +62,8 @@ pub struct Cost {
     pub deposit: Money,
     /// Of it, paid even if the job ends at once.
     pub prepay: Money,
-    /// The most that a provider which takes the money and does not work gets: `rate × (voucher interval + slack)`.
+    /// The most that a provider which takes the money and does not work gets: `rate × (voucher interval + slack)`, or all that
+    /// the lease can earn where vouchers are signed ahead.
     pub worst_loss: Money,
     /// Owed when a reserved lease is broken.
     pub buyer_break_fee: Money,
@@ -123,6 +125,7 @@ impl Choice {
             job,
             share: self.share.clone(),
             runtime: self.runtime.clone(),
+            image: None,
             parent: B256::ZERO,
         }
     }
@@ -141,6 +144,14 @@ impl Choice {
         {
             duration = duration.min(candidate.rate.seconds_for(most).unwrap_or(duration));
         }
+        let (mut prepare, mut slack) = (context.prepare, context.slack);
+        if context.unattended {
+            (prepare, slack) = (Seconds::ZERO, slack.max(least_slack(duration)));
+            if slack > conditions.max_slack {
+                let (have, want) = (conditions.max_slack.get().into(), slack.get().into());
+                return Err(Miss { reason: Reason::Slack, have, want });
+            }
+        }
         let mut choice = Self {
             offer: offer.clone(),
             set: demand.place,
@@ -150,13 +161,16 @@ impl Choice {
             share: share(offer, candidate.units),
             runtime: runtime(offer.runtimes, demand.runtimes).into(),
             duration,
-            prepare: context.prepare.min(conditions.max_prepare),
-            slack: context.slack.clamp(conditions.min_slack, conditions.max_slack),
+            prepare: prepare.min(conditions.max_prepare),
+            slack: slack.clamp(conditions.min_slack, conditions.max_slack),
             score: candidate.score,
             cost: Cost::default(),
         };
         let terms = choice.terms(context).ok_or(Miss::rule(Reason::Terms))?;
         choice.cost = Cost::of(&terms);
+        if context.unattended {
+            choice.cost.worst_loss = terms.rate.over(duration);
+        }
         match demand.max_cost {
             Some(most) if terms.deposit > most => {
                 let (have, want) = (terms.deposit.base_units(), most.base_units());

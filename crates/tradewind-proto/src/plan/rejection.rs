@@ -69,6 +69,8 @@ pub enum Reason {
     Busy,
     /// It leases for a shorter or longer time.
     Duration,
+    /// It grants too little slack for vouchers that are signed ahead for so long.
+    Slack,
     /// `max_price`.
     Price,
     /// `max_cost` does not pay for its shortest lease.
@@ -124,6 +126,13 @@ impl Miss {
                 format!("leases for at most {}, {} wanted", seconds(have), seconds(want))
             }
             Reason::Duration => format!("leases for at least {}, {} wanted", seconds(have), seconds(want)),
+            Reason::Slack => {
+                format!(
+                    "slack {} < {}, as so long a lease needs to go unattended",
+                    seconds(have),
+                    seconds(want)
+                )
+            }
             Reason::Price => format!("price {} > {} an hour", point(have, decimals), point(want, decimals)),
             Reason::Cost => format!("costs at least {} > {}", point(have, decimals), point(want, decimals)),
             Reason::Expired
@@ -181,6 +190,7 @@ impl Reason {
             Self::Disk => "free disk",
             Self::Busy => "all units are taken",
             Self::Duration => "length of the lease",
+            Self::Slack => "slack for an unattended lease",
             Self::Price => "price",
             Self::Cost => "cost",
             Self::Terms => "its numbers cannot become terms",

@@ -18,6 +18,7 @@ pub(super) async fn publish(inner: Arc<Inner>) {
         }
         tokio::select! {
             () = tokio::time::sleep(inner.config.heartbeat) => {}
+            () = inner.republish.notified() => {}
             () = inner.cancel.cancelled() => return,
         }
     }

@@ -1,6 +1,7 @@
 //! What the agent keeps of a lease, so that a restart changes nothing.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use serde::{Deserialize, Serialize};
 use tokio::sync::{Mutex, Notify, watch};
@@ -9,6 +10,7 @@ use tradewind_proto::ids::{LeaseId, MeshKey};
 use tradewind_proto::manifest::JobManifest;
 use tradewind_proto::report::{OutputFile, Report};
 use tradewind_proto::signature::Signature;
+use tradewind_proto::units::Timestamp;
 use tradewind_proto::workload::{Secrets, Usage};
 
 /// The kind of the agent's records in the store.
@@ -46,6 +48,7 @@ pub(super) struct Hosted {
     pub(super) secrets: Mutex<Option<Secrets>>,
     pub(super) bell: Notify,
     pub(super) report: watch::Sender<Report>,
+    over: AtomicBool,
 }
 
 impl Hosted {
@@ -53,11 +56,21 @@ impl Hosted {
         Arc::new(Self {
             id,
             units: record.units,
+            over: AtomicBool::new(record.hosting.over_at.is_some()),
             record: Mutex::new(record),
             secrets: Mutex::new(secrets),
             bell: Notify::new(),
             report: watch::Sender::new(report),
         })
+    }
+
+    /// Over on chain: what is left of it here holds no unit any more.
+    pub(super) fn is_over(&self) -> bool {
+        self.over.load(Ordering::Relaxed)
+    }
+
+    pub(super) fn set_over(&self, over: bool) {
+        self.over.store(over, Ordering::Relaxed);
     }
 
     /// Publishes a report when anything but its revision changed.
@@ -84,6 +97,12 @@ pub(super) fn first_report(record: &Record) -> Report {
         exit: record.hosting.exit,
         usage: Usage::default(),
         paid: record.hosting.held(),
+        reclaimed: reclaimed(record),
         outputs: record.outputs.clone(),
     }
+}
+
+/// When the job was told that its lease is taken back.
+pub(super) fn reclaimed(record: &Record) -> Option<Timestamp> {
+    record.hosting.reclaim.and_then(|reclaim| reclaim.told)
 }

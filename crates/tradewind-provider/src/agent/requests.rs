@@ -99,8 +99,14 @@ impl Agent {
             let hint = "ask for new terms";
             return Err(Refusal::new(RefusalCode::Policy, "the terms can no longer be opened", hint));
         }
+        inner.config.rules.judge(begin.terms.buyer, begin.manifest.image.as_ref())?;
         let mut hosting = Hosting::new(id, begin.terms);
         hosting.accept(begin.prepayment, &inner.domain, inner.now()).map_err(payment)?;
+        begin.ladder.check(&hosting.terms, id, &inner.domain).map_err(|error| {
+            let hint = "sign the vouchers ahead anew, for these terms";
+            Refusal::new(RefusalCode::Payment, error.to_string(), hint)
+        })?;
+        hosting.ladder = begin.ladder;
         let units = inner.units_of(hosting.terms.units, &begin.manifest.share)?;
         let gpus = inner.gpus_for(units, begin.manifest.share.gpus);
         let record = Record {
@@ -127,10 +133,11 @@ impl Inner {
         if !*self.accepting.read().unwrap_or_else(PoisonError::into_inner) {
             return Err(Refusal::new(
                 RefusalCode::Policy,
-                "the owner takes no leases now",
-                "try another provider",
+                "the owner takes no new leases now",
+                "try another provider, or later",
             ));
         }
+        self.config.rules.judge(request.buyer, request.image.as_ref())?;
         let now = self.now();
         let free = self.free_units(now);
         if free.count_ones() < u32::from(request.units) {
@@ -255,7 +262,11 @@ impl Inner {
     }
 
     /// Changes a record, durably, and rings its worker.
-    async fn change(&self, hosted: &Hosted, change: impl FnOnce(&mut Record)) -> Result<(), Refusal> {
+    pub(super) async fn change(
+        &self,
+        hosted: &Hosted,
+        change: impl FnOnce(&mut Record),
+    ) -> Result<(), Refusal> {
         let mut record = hosted.record.lock().await;
         let mut next = record.clone();
         change(&mut next);

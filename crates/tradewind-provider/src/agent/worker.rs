@@ -12,7 +12,7 @@ use tradewind_proto::report::{OutputFile, Report};
 use tradewind_proto::units::Timestamp;
 use tradewind_proto::workload::WorkloadStatus;
 
-use super::record::{Hosted, KIND, Record};
+use super::record::{Hosted, KIND, Record, reclaimed};
 use super::{Inner, outputs, prepare};
 use crate::runtime::{Runtime, RuntimeError, Volumes};
 
@@ -78,6 +78,7 @@ impl Worker {
         let chain = timely(self.inner.parts.ledger.lease(self.hosted.id)).await;
         let chain = chain.map(|record| record.state(self.inner.parameters.answer_window));
         let seen = Seen { now, chain, workload };
+        let policy = self.inner.settlement_policy();
         let record = self
             .update(|record| {
                 if let Some(workload) = workload {
@@ -86,6 +87,7 @@ impl Worker {
                 if let Some(chain) = &chain {
                     record.hosting.observe_chain(chain, now);
                 }
+                record.hosting.advance(now, chain.as_ref(), &policy);
                 if let (Some(timeout), Some(since)) = (record.manifest.timeout, record.hosting.run.since)
                     && now >= since.after(timeout)
                 {
@@ -93,8 +95,9 @@ impl Worker {
                 }
             })
             .await?;
+        self.hosted.set_over(record.hosting.over_at.is_some());
         self.report(&record, &seen, runtime.as_ref()).await;
-        for action in record.hosting.next(&seen, &self.inner.settlement_policy()) {
+        for action in record.hosting.next(&seen, &policy) {
             self.act(action, &record, &runtime, chain.map(|c| c.notice_at).unwrap_or_default()).await;
         }
         Ok(false)
@@ -133,6 +136,7 @@ impl Worker {
             exit: record.hosting.exit,
             usage: usage.unwrap_or(known),
             paid: record.hosting.held(),
+            reclaimed: reclaimed(record),
             outputs: if record.hosting.collected { record.outputs.clone() } else { Vec::new() },
         });
     }
@@ -155,6 +159,9 @@ impl Worker {
             Action::Settle(voucher) => ChainAction::Settle { terms, voucher },
             Action::NoticeUnpaid(voucher) => {
                 ChainAction::Notice { kind: NoticeKind::Unpaid, terms, voucher, previous: noticed }
+            }
+            Action::NoticeReclaim => {
+                ChainAction::Notice { kind: NoticeKind::Reclaim, terms, voucher: None, previous: noticed }
             }
             Action::Close(voucher) => ChainAction::Close { terms, voucher },
             Action::Answer => {
@@ -308,7 +315,8 @@ impl Worker {
     }
 
     fn stop(&self, record: &Record, runtime: &Arc<dyn Runtime>) -> impl Future<Output = Done> + Send + use<> {
-        let (id, runtime, grace) = (self.hosted.id, runtime.clone(), record.manifest.stop.grace);
+        let grace = record.hosting.grace(record.manifest.stop.grace, self.inner.now());
+        let (id, runtime) = (self.hosted.id, runtime.clone());
         async move { Done::Step { failed: runtime.stop(id, grace).await.err().map(|error| error.to_string()) } }
     }
 

@@ -135,7 +135,8 @@ fn labels(
 }
 
 fn environment(spec: &WorkloadSpec, secrets: &Secrets) -> Vec<String> {
-    let mut all = BTreeMap::from([("HOME", "/work"), ("TMPDIR", "/tmp")]);
+    // The engine's init passes signals on to the job's whole process group when it reads the last of these.
+    let mut all = BTreeMap::from([("HOME", "/work"), ("TMPDIR", "/tmp"), ("TINI_KILL_PROCESS_GROUP", "1")]);
     all.extend(spec.envs.iter().chain(&secrets.0).map(|(name, value)| (name.as_str(), value.as_str())));
     all.into_iter().map(|(name, value)| format!("{name}={value}")).collect()
 }

@@ -6,7 +6,6 @@
 
 use std::collections::BTreeMap;
 use std::io;
-use std::os::fd::OwnedFd;
 use std::os::unix::process::CommandExt;
 use std::process::Stdio;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -15,8 +14,7 @@ use rustix::net::{
     AddressFamily, Protocol, RecvFlags, SendFlags, SocketFlags, SocketType, recv, send, socket_with,
 };
 use rustix::process::{
-    DumpableBehavior, Pid, PidfdFlags, Signal, WaitOptions, pidfd_open, pidfd_send_signal,
-    set_dumpable_behavior, setsid, wait,
+    DumpableBehavior, Pid, Signal, WaitOptions, kill_process_group, set_dumpable_behavior, setsid, wait,
 };
 use rustix::thread::{
     CapabilitySet, CapabilitySets, clear_ambient_capability_set, remove_capability_from_bounding_set,
@@ -35,8 +33,8 @@ const NOT_FOUND: u8 = 127;
 /// The code of what signal 9 ended.
 pub(super) const KILLED: u8 = 128 + 9;
 
-/// The child that signals go to.
-type Target = Arc<Mutex<Option<OwnedFd>>>;
+/// The process group that signals go to: every process of the job that did not leave it.
+type Target = Arc<Mutex<Option<Pid>>>;
 
 /// Runs the workload and returns its code. Standard input is the control socket.
 pub(super) fn main(spec: &WorkloadSpec, secrets: &Secrets) -> u8 {
@@ -107,7 +105,7 @@ fn execute(argv: &[String], environment: &BTreeMap<String, String>, target: &Tar
         .process_group(0)
         .spawn()?;
     let pid = i32::try_from(child.id()).ok().and_then(Pid::from_raw).ok_or(io::ErrorKind::InvalidData)?;
-    *hold(target) = Some(pidfd_open(pid, PidfdFlags::empty())?);
+    *hold(target) = Some(pid);
     Ok(pid)
 }
 
@@ -130,9 +128,9 @@ fn relay_signals(target: &Target) {
     let mut packet = [0u8; 1];
     while let Ok((1, _)) = recv(rustix::stdio::stdin(), &mut packet[..], RecvFlags::empty()) {
         let signal = Signal::from_named_raw(i32::from(packet[0]));
-        if let (Some(signal), Some(pidfd)) = (signal, hold(target).as_ref()) {
+        if let (Some(signal), Some(group)) = (signal, *hold(target)) {
             // It may have ended in this moment.
-            let _ = pidfd_send_signal(pidfd, signal);
+            let _ = kill_process_group(group, signal);
         }
     }
     std::process::exit(i32::from(KILLED));

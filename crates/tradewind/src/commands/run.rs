@@ -46,7 +46,10 @@ pub(super) fn read(file: &Path, output: &Path) -> anyhow::Result<(JobSpec, NewJo
         secrets.insert(secret.name.clone(), value);
     }
     let output_dir = std::path::absolute(output)?;
-    Ok((spec, NewJob { file: shown, text, base_dir, output_dir, secrets: Secrets(secrets) }))
+    Ok((
+        spec,
+        NewJob { file: shown, text, base_dir, output_dir, secrets: Secrets(secrets), unattended: false },
+    ))
 }
 
 pub(super) async fn plan(file: &Path, node: &NodeClient, printer: Printer) -> anyhow::Result<()> {

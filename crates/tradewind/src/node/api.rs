@@ -91,6 +91,9 @@ pub(crate) struct NewJob {
     pub(crate) output_dir: PathBuf,
     /// The values of its secrets.
     pub(crate) secrets: Secrets,
+    /// Sign vouchers ahead, so that the job goes on when this node is gone.
+    #[serde(default)]
+    pub(crate) unattended: bool,
 }
 
 /// The id of a new job.
@@ -228,8 +231,9 @@ async fn submit(State(roles): Shared, Json(new): Json<NewJob>) -> Answer<Created
     let buyer = buyer(&roles)?;
     let spec = JobSpec::parse(&new.file, &new.text)
         .map_err(|error| Failure::new(StatusCode::UNPROCESSABLE_ENTITY, error, "correct the job file"))?;
-    let NewJob { base_dir, output_dir, secrets, .. } = new;
-    Ok(Json(Created { id: buyer.submit(Submission { spec, base_dir, output_dir, secrets }).await? }))
+    let NewJob { base_dir, output_dir, secrets, unattended, .. } = new;
+    let submission = Submission { spec, base_dir, output_dir, secrets, unattended };
+    Ok(Json(Created { id: buyer.submit(submission).await? }))
 }
 
 async fn jobs(State(roles): Shared) -> Answer<Vec<JobRecord>> {
@@ -314,7 +318,7 @@ async fn offers(State(roles): Shared) -> Answer<Vec<Offer>> {
 async fn plan(State(roles): Shared, Json(new): Json<NewJob>) -> Answer<tradewind_proto::plan::Plan> {
     let spec = JobSpec::parse(&new.file, &new.text)
         .map_err(|error| Failure::new(StatusCode::UNPROCESSABLE_ENTITY, error, "correct the job file"))?;
-    Ok(Json(buyer(&roles)?.plan(&spec)))
+    Ok(Json(buyer(&roles)?.plan(&spec, new.unattended)))
 }
 
 async fn leases(State(roles): Shared) -> Answer<Vec<tradewind_proto::report::Report>> {
@@ -327,8 +331,9 @@ struct Accept {
 }
 
 async fn accept(State(roles): Shared, Query(query): Query<Accept>) -> Result<(), Failure> {
-    provider(&roles)?.accept_leases(query.on);
-    Ok(())
+    let told = provider(&roles)?.accept_leases(query.on).await;
+    let hint = "look at the disk of the node's data directory";
+    told.map_err(|error| Failure::new(StatusCode::INTERNAL_SERVER_ERROR, error, hint))
 }
 
 async fn wallet(State(roles): Shared) -> Answer<WalletView> {

@@ -11,6 +11,7 @@ use tradewind_chain::ledger::{Action, ActionStatus, Ledger, Reference};
 use tradewind_mesh::Transport;
 use tradewind_proto::ids::{DeviceId, ProviderId};
 use tradewind_proto::offer::{Conditions, Offer, PortRange, Prices, Region, Resources, Runtimes, TrustTier};
+use tradewind_proto::owner::OwnerRules;
 use tradewind_proto::profile::NetworkProfile;
 use tradewind_proto::signature::SigningKey;
 use tradewind_proto::units::{Bytes, Clock, Money, RatePerSecond, Seconds, Timestamp};
@@ -34,6 +35,9 @@ const STEP: Duration = Duration::from_secs(120);
 const RENT: Seconds = Seconds::new(30 * 86_400);
 /// How soon before its end rent is paid again.
 const RENT_AHEAD: Seconds = Seconds::new(3 * 86_400);
+
+/// How long what an unfetched lease left is kept.
+const KEEP: Seconds = Seconds::new(86_400);
 
 /// What the role needs of its node.
 pub(crate) struct Needs<'a> {
@@ -82,6 +86,8 @@ pub(crate) async fn start(needs: Needs<'_>) -> anyhow::Result<Agent> {
         heartbeat: Duration::from_secs(needs.section.heartbeat.max(1)),
         max_input: Bytes::gib(256),
         sources: SourcePolicy::default(),
+        rules: OwnerRules::default(),
+        keep: KEEP,
     };
     let parts = Parts {
         ledger: needs.ledger,
