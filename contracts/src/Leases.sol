@@ -103,7 +103,9 @@ contract Leases is ILeases, IRemedies, ParameterBook {
         bytes calldata buyerSignature,
         bytes calldata providerSignature
     ) external returns (bytes32 id) {
-        if (!voucher.last) revert UnexpectedLast(false);
+        if (!voucher.last || voucherSignature.length == 0) {
+            revert UnexpectedLast(false);
+        }
         bytes32 parent = _close(terms, voucher, voucherSignature, auth);
         if (
             next.parent != parent || Clean.buyer(next) != Clean.buyer(terms)

@@ -300,6 +300,19 @@ contract CloseTest is Base {
         _extend(terms, next, false, abi.encodeWithSelector(ILeases.UnexpectedLast.selector, false));
     }
 
+    function test_RevertWhen_ExtendingWithALastVoucherThatNobodySigned() external {
+        LeaseTerms memory terms = _terms();
+        bytes32 id = _open(terms);
+        LeaseTerms memory next = _terms();
+        next.parent = id;
+        Voucher memory voucher = _voucher(terms, 60_000, true);
+        bytes memory buyerSignature = _sign(BUYER_KEY, leases.leaseId(next));
+        bytes memory providerSignature = _sign(PROVIDER_KEY, leases.leaseId(next));
+        vm.prank(provider);
+        vm.expectRevert(abi.encodeWithSelector(ILeases.UnexpectedLast.selector, false));
+        leases.extend(terms, voucher, "", _direct(), next, buyerSignature, providerSignature);
+    }
+
     function test_RevertWhen_TheNextTermsNameAnotherParent() external {
         LeaseTerms memory terms = _terms();
         _open(terms);
