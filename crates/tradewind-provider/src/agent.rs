@@ -16,6 +16,7 @@ mod owner;
 mod prepare;
 mod record;
 mod requests;
+mod units;
 mod worker;
 
 use std::collections::{BTreeMap, HashMap};
@@ -38,6 +39,7 @@ use tradewind_store::{Store, StoreError};
 
 pub use self::owner::ReclaimError;
 use self::record::{Hosted, KIND, Record, first_report};
+use self::units::Promises;
 use crate::runtime::Runtime;
 use crate::web::{self, SourcePolicy};
 
@@ -114,8 +116,9 @@ struct Inner {
     domain: Domain,
     parameters: tradewind_chain::ledger::Parameters,
     leases: RwLock<HashMap<LeaseId, Arc<Hosted>>>,
-    /// Units promised in quotes that may still be opened, with the moment when the promise ends.
-    promised: RwLock<Vec<(u64, Timestamp)>>,
+    /// Held while a lease is taken over.
+    beginning: tokio::sync::Mutex<()>,
+    promised: RwLock<Promises>,
     accepting: RwLock<bool>,
     /// Rings when the offer changed before its next heartbeat.
     republish: Notify,
@@ -142,6 +145,7 @@ impl Agent {
             parts,
             parameters,
             leases: RwLock::default(),
+            beginning: tokio::sync::Mutex::default(),
             promised: RwLock::default(),
             accepting: RwLock::new(accepting),
             republish: Notify::new(),
@@ -199,10 +203,7 @@ impl Inner {
 
     /// The units that neither a lease nor a fresh quote holds.
     fn free_units(&self, now: Timestamp) -> u64 {
-        let mut promised = self.promised.write().unwrap_or_else(PoisonError::into_inner);
-        promised.retain(|(_, until)| *until >= now);
-        let promised = promised.iter().fold(0, |mask, (units, _)| mask | units);
-        self.unheld_units() & !promised
+        self.unheld_units() & !self.promised.read().unwrap_or_else(PoisonError::into_inner).fresh(now)
     }
 
     /// The units that no lease holds.

@@ -20,6 +20,7 @@ use tradewind_proto::voucher::SignedVoucher;
 use tradewind_proto::workload::LogCursor;
 
 use super::record::{Hosted, KIND, Record, first_report};
+use super::units::lowest_bits;
 use super::{Agent, Inner};
 
 /// How often a held-back log request looks for news.
@@ -86,6 +87,8 @@ impl Agent {
     async fn begin(&self, peer: MeshKey, begin: Begin) -> Result<Answer, Refusal> {
         let inner = &self.inner;
         let id = inner.check_begin(peer, &begin)?;
+        // One at a time: a repeated request must find the first one's lease, and no unit is given twice.
+        let _one = inner.beginning.lock().await;
         if let Some(hosted) = inner.lease(id) {
             let same = hosted.record.lock().await.owner == peer;
             if !same {
@@ -139,12 +142,13 @@ impl Inner {
         }
         self.config.rules.judge(request.buyer, request.image.as_ref())?;
         let now = self.now();
-        let free = self.free_units(now);
-        if free.count_ones() < u32::from(request.units) {
-            let reason = format!("{} of {} units are free", free.count_ones(), self.config.offer.units);
-            return Err(Refusal::new(RefusalCode::Busy, reason, "try another provider, or later"));
-        }
-        let mask = lowest_bits(free, request.units);
+        let unheld = self.unheld_units();
+        let picked =
+            self.promised.read().unwrap_or_else(PoisonError::into_inner).pick(unheld, request.units, now);
+        let mask = picked.ok_or_else(|| {
+            let reason = format!("{} of {} units are free", unheld.count_ones(), self.config.offer.units);
+            Refusal::new(RefusalCode::Busy, reason, "try another provider, or later")
+        })?;
         let parameters = TermsParameters {
             version: self.config.offer.version,
             max_duration: self.parameters.max_duration,
@@ -160,7 +164,8 @@ impl Inner {
         }
         let id = terms.id(&self.domain).map_err(|error| malformed(&error))?;
         let signature = self.parts.key.sign(id.get());
-        self.promised.write().unwrap_or_else(PoisonError::into_inner).push((mask, now.after(OPEN_WITHIN)));
+        let until = now.after(OPEN_WITHIN);
+        self.promised.write().unwrap_or_else(PoisonError::into_inner).promise(mask, until);
         Ok(Quote { terms, signature })
     }
 
@@ -286,19 +291,17 @@ impl Inner {
 
     /// The units that a lease holds: those in its terms, or on the unstaked tier, whose terms name none, free ones.
     fn units_of(&self, in_terms: u64, share: &Share) -> Result<u64, Refusal> {
+        let free = self.unheld_units();
         if in_terms != 0 {
-            return Ok(in_terms);
+            return if in_terms & !free == 0 { Ok(in_terms) } else { Err(taken()) };
         }
         let unit = &self.config.offer.unit;
         let needed = u64::from(share.cpu_millis.div_ceil(unit.cpu_millis.max(1)))
             .max(share.memory.get().div_ceil(unit.memory.get().max(1)))
             .max(1);
-        let free = self.unheld_units();
         match u8::try_from(needed) {
             Ok(needed) if free.count_ones() >= u32::from(needed) => Ok(lowest_bits(free, needed)),
-            Ok(_) | Err(_) => {
-                Err(Refusal::new(RefusalCode::Busy, "no unit is free any more", "try another provider"))
-            }
+            Ok(_) | Err(_) => Err(taken()),
         }
     }
 
@@ -311,14 +314,8 @@ impl Inner {
     }
 }
 
-fn lowest_bits(mut free: u64, count: u8) -> u64 {
-    let mut mask = 0;
-    for _ in 0..count {
-        let bit = free & free.wrapping_neg();
-        mask |= bit;
-        free &= !bit;
-    }
-    mask
+fn taken() -> Refusal {
+    Refusal::new(RefusalCode::Busy, "no unit is free any more", "ask for new terms, or try another provider")
 }
 
 fn unknown_lease() -> Refusal {
