@@ -53,6 +53,9 @@ struct Options {
     /// Writes the checkpoint after every so many epochs.
     #[arg(long, value_name = "N", default_value_t = 10, value_parser = clap::value_parser!(u32).range(1..))]
     checkpoint_every: u32,
+    /// Says how far it is after every so many epochs.
+    #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..))]
+    log_every: u32,
     /// How often the network sees the training set.
     #[arg(long, value_name = "N", env = "DIGITS_EPOCHS", default_value_t = 200)]
     #[arg(value_parser = clap::value_parser!(u32).range(1..=100_000))]
@@ -144,7 +147,10 @@ fn train(options: &Options, data: &Dataset, split: &Split) -> anyhow::Result<Exi
         }
         let loss = trainer.run_epoch(&split.train);
         let accuracy = trainer.network().score(&split.held_out).accuracy();
-        say(&format!("epoch {}/{} loss {loss:.4} accuracy {accuracy:.4}", trainer.epoch(), options.epochs))?;
+        if trainer.epoch().is_multiple_of(options.log_every) {
+            let (epoch, epochs) = (trainer.epoch(), options.epochs);
+            say(&format!("epoch {epoch}/{epochs} loss {loss:.4} accuracy {accuracy:.4}"))?;
+        }
         if trainer.epoch().is_multiple_of(options.checkpoint_every) {
             save(options.checkpoint.as_deref(), &trainer)?;
         }
