@@ -3,6 +3,7 @@
 //! ```text
 //! tidy    rules of the house that no linter knows      (make check)
 //! digits  the example workload as one static program   (make demo, make test)
+//! picture a terminal's text with its colours as an SVG (scripts/screenshots)
 //! ```
 
 #![expect(clippy::print_stdout, reason = "a task's result is what it prints")]
@@ -30,6 +31,8 @@ enum Task {
     Tidy,
     /// Builds the digits workload as one static program and prints where it is.
     Digits,
+    /// Draws a terminal's text with its colours, from stdin, as an SVG to stdout.
+    Picture,
 }
 
 fn main() -> anyhow::Result<ExitCode> {
@@ -50,6 +53,11 @@ fn main() -> anyhow::Result<ExitCode> {
         }
         Task::Digits => {
             println!("{}", digits::build(&root)?.display());
+            Ok(ExitCode::SUCCESS)
+        }
+        Task::Picture => {
+            let text = std::io::read_to_string(std::io::stdin())?;
+            println!("{}", anstyle_svg::Term::new().render_svg(text.trim_end()));
             Ok(ExitCode::SUCCESS)
         }
     }

@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 
+use alloy::primitives::Address;
 use clap::{Args, Parser, Subcommand};
 use clap_complete::Shell;
 use tradewind_proto::ids::{JobId, LeaseId};
@@ -62,19 +63,18 @@ pub(crate) enum Command {
     /// Leases of this node's jobs.
     #[command(subcommand)]
     Lease(Lease),
-    /// The node's wallet.
-    Wallet,
+    /// The node's wallet: balances, or what is done with it.
+    Wallet {
+        #[command(subcommand)]
+        verb: Option<WalletVerb>,
+    },
     /// The node's provider role.
     #[command(subcommand)]
     Provider(Provider),
     /// Take a network's profile and make a wallet.
     Setup(Setup),
-    /// Run a node in the foreground.
-    Node {
-        /// Its configuration.
-        #[arg(long, value_name = "PATH")]
-        config: Option<PathBuf>,
-    },
+    /// Run a node in the foreground; or start, stop and describe one.
+    Node(Node),
     /// Who the node is, and what it does.
     Status,
     /// The configuration.
@@ -118,9 +118,41 @@ pub(crate) enum Lease {
     },
 }
 
+/// A node.
+#[derive(Debug, Args)]
+pub(crate) struct Node {
+    /// Its configuration.
+    #[arg(long, global = true, value_name = "PATH")]
+    pub(crate) config: Option<PathBuf>,
+    /// Leave the terminal and log to a file; how `tradewind node start` runs it.
+    #[arg(long, hide = true)]
+    pub(crate) background: bool,
+    #[command(subcommand)]
+    pub(crate) verb: Option<NodeVerb>,
+}
+
+/// What to do with a node.
+#[derive(Debug, Subcommand)]
+pub(crate) enum NodeVerb {
+    /// Start the node in the background, unless it runs.
+    Start,
+    /// End the node. Workloads and leases go on and are taken up by its next start.
+    Stop,
+    /// End the node and start it in the background, with its configuration as it is now.
+    Restart,
+    /// Print the local API as an OpenAPI document.
+    Openapi,
+}
+
 /// The provider role.
 #[derive(Debug, Subcommand)]
 pub(crate) enum Provider {
+    /// Sell this machine's capacity: writes the role into the node's configuration and starts it.
+    Join(Join),
+    /// Show the machine's device, stake and leases.
+    Status,
+    /// Take no new leases, wait for running ones, and unbond the stake; again later, to take the stake out.
+    Leave,
     /// List the leases that this node hosts.
     Leases,
     /// Take no new leases; running ones go on.
@@ -129,12 +161,111 @@ pub(crate) enum Provider {
     Resume,
 }
 
-/// How to set a node up.
+/// What is sold.
+#[derive(Debug, Args)]
+pub(crate) struct Join {
+    /// The price of a unit for an hour, in whole tokens of the network's quote asset.
+    #[arg(long)]
+    pub(crate) price: String,
+    /// Units to sell, leased one by one.
+    #[arg(long, value_parser = clap::value_parser!(u8).range(1..=64))]
+    pub(crate) units: Option<u8>,
+    /// CPUs of a unit.
+    #[arg(long)]
+    pub(crate) cpus: Option<u32>,
+    /// Memory of a unit, such as 8GiB.
+    #[arg(long)]
+    pub(crate) memory: Option<String>,
+    /// Disk of a unit, such as 50GiB.
+    #[arg(long)]
+    pub(crate) disk: Option<String>,
+    /// Where the machine is: an ISO 3166 country code.
+    #[arg(long)]
+    pub(crate) country: Option<String>,
+    /// What starts workloads: process, docker. May be given again.
+    #[arg(long = "runtime", value_name = "NAME")]
+    pub(crate) runtimes: Vec<String>,
+    /// Stake for the device, in whole tokens.
+    #[arg(long)]
+    pub(crate) stake: Option<String>,
+    /// Free balance to keep for lease bonds, in whole tokens.
+    #[arg(long)]
+    pub(crate) bonds: Option<String>,
+}
+
+/// What to do with the wallet.
+#[derive(Debug, Subcommand)]
+pub(crate) enum WalletVerb {
+    /// Print the account's address. Needs no node.
+    Address,
+    /// Show where to send money, or ask a development network's faucet, and wait until it is there. Needs no node.
+    Fund {
+        /// Wait until the account has this much, in whole tokens; any money where not given.
+        amount: Option<String>,
+    },
+    /// Move money of the wallet into its free balance in the contract.
+    Deposit {
+        /// In whole tokens.
+        amount: String,
+    },
+    /// Move free balance out of the contract.
+    Withdraw {
+        /// In whole tokens.
+        #[arg(required_unless_present = "all")]
+        amount: Option<String>,
+        /// Everything that is free, less a hundredth of a token for a relayer's fee.
+        #[arg(long, conflicts_with = "amount")]
+        all: bool,
+        /// Who receives it; the wallet itself where not given.
+        #[arg(long, value_name = "ACCOUNT")]
+        to: Option<String>,
+    },
+    /// Write an encrypted copy of the wallet (Web3 v3), read it back, and check it. Needs no node.
+    Export {
+        /// The copy; must not exist.
+        file: PathBuf,
+        /// The copy's password stands in this file; asked for where not given.
+        #[arg(long, value_name = "PATH")]
+        password_file: Option<PathBuf>,
+    },
+}
+
+/// How to set a node up. A setup that was broken off goes on where it stopped.
 #[derive(Debug, Args)]
 pub(crate) struct Setup {
-    /// The network's profile.
-    pub(crate) profile: PathBuf,
-    /// Replace a configuration that is there.
+    /// The network's signed profile: a file or a URL. Not needed again once it was taken.
+    pub(crate) profile: Option<String>,
+    /// Trust this account's signature on the profile, and nobody else's.
+    #[arg(long, value_name = "ACCOUNT")]
+    pub(crate) publisher: Option<Address>,
+    /// Take the wallet from here: a Web3 v3 keystore, or 64 hex digits. A new one is made where not given.
+    #[arg(long, value_name = "PATH")]
+    pub(crate) import: Option<PathBuf>,
+    /// The password of the imported keystore stands in this file.
+    #[arg(long, value_name = "PATH", requires = "import")]
+    pub(crate) import_password_file: Option<PathBuf>,
+    /// The wallet's password stands in this file, and the node reads it there.
+    #[arg(long, value_name = "PATH")]
+    pub(crate) password_file: Option<PathBuf>,
+    /// Write the wallet's backup here, and open it again to check it.
+    #[arg(long, value_name = "PATH")]
+    pub(crate) backup: Option<PathBuf>,
+    /// The backup's password stands in this file; else a recovery code is shown and asked back.
+    #[arg(long, value_name = "PATH", requires = "backup")]
+    pub(crate) backup_password_file: Option<PathBuf>,
+    /// Go without a backup: whoever loses the wallet loses the money.
+    #[arg(long, conflicts_with = "backup")]
+    pub(crate) no_backup: bool,
+    /// Wait until the account has this much, in whole tokens. At a terminal, any money is waited for.
+    #[arg(long, value_name = "AMOUNT")]
+    pub(crate) wait_for: Option<String>,
+    /// Do not look for money at all.
+    #[arg(long, conflicts_with = "wait_for")]
+    pub(crate) no_wait: bool,
+    /// Trust the publisher and ask nothing. A network of value then wants `--backup` with its password file, or `--no-backup`.
+    #[arg(long, short)]
+    pub(crate) yes: bool,
+    /// Change the network, or its publisher. The wallet stays.
     #[arg(long)]
     pub(crate) force: bool,
 }

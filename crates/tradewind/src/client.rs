@@ -14,7 +14,9 @@ use tradewind_buyer::job::record::JobRecord;
 use tradewind_proto::ids::JobId;
 use tradewind_proto::offer::Offer;
 
-use crate::node::api::{Created, LogPiece, NewJob, Problem, Status, WalletView};
+use crate::node::api::view::{
+    Created, LogPiece, NewJob, Problem, ProviderView, Status, Transfer, WalletView,
+};
 
 /// The longest that an answer may take; long polls are held back at most 30 s.
 const ANSWER: Duration = Duration::from_secs(60);
@@ -91,6 +93,26 @@ impl NodeClient {
         self.ask(Method::POST, &format!("/v1/provider/accept?on={on}"), Bytes::new()).await.map(|_| ())
     }
 
+    /// The machine as a provider.
+    pub(crate) async fn provider(&self) -> anyhow::Result<ProviderView> {
+        self.get("/v1/provider").await
+    }
+
+    /// Starts to return the stake, or returns it.
+    pub(crate) async fn leave(&self) -> anyhow::Result<ProviderView> {
+        self.post::<(), _>("/v1/provider/leave", None).await
+    }
+
+    /// Moves money of the wallet into the contract.
+    pub(crate) async fn deposit(&self, transfer: &Transfer) -> anyhow::Result<WalletView> {
+        self.post("/v1/wallet/deposit", Some(transfer)).await
+    }
+
+    /// Moves money out of the contract.
+    pub(crate) async fn withdraw(&self, transfer: &Transfer) -> anyhow::Result<WalletView> {
+        self.post("/v1/wallet/withdraw", Some(transfer)).await
+    }
+
     /// Balances.
     pub(crate) async fn wallet(&self) -> anyhow::Result<WalletView> {
         self.get("/v1/wallet").await
@@ -120,7 +142,10 @@ impl NodeClient {
     }
 
     async fn exchange(&self, method: Method, path: &str, body: Bytes) -> anyhow::Result<Bytes> {
-        let no_node = || format!("no node answers on {}", self.socket.display());
+        let no_node = || {
+            let error = format!("no node answers on {}", self.socket.display());
+            Told(Problem { error, hint: "`tradewind node start` starts one in the background".into() })
+        };
         let stream = tokio::net::UnixStream::connect(&self.socket).await.with_context(no_node)?;
         let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream)).await?;
         let driver = tokio::spawn(connection);
@@ -144,9 +169,16 @@ impl NodeClient {
     }
 }
 
-/// An error that the node told, with its hint.
+/// An error with its hint, told by the node or by ourselves.
 #[derive(Debug)]
 pub(crate) struct Told(pub(crate) Problem);
+
+impl Told {
+    /// What happened, and what to do next.
+    pub(crate) fn error(error: impl Into<String>, hint: impl Into<String>) -> anyhow::Error {
+        anyhow::Error::new(Self(Problem { error: error.into(), hint: hint.into() }))
+    }
+}
 
 impl std::fmt::Display for Told {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {

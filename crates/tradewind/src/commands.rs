@@ -1,18 +1,24 @@
 //! The commands, one file each, as the command line names them.
 
+mod config;
 mod demo;
+mod funds;
 mod jobs;
 mod market;
+mod node;
+mod provider;
 mod run;
 mod setup;
+mod wallet;
 
 use std::io;
+use std::path::Path;
+use std::time::{Duration, Instant};
 
 use clap::CommandFactory;
 
-use crate::cli::{Cli, Command, Config, Lease, Provider};
-use crate::client::NodeClient;
-use crate::node;
+use crate::cli::{Cli, Command, Config, Lease};
+use crate::client::{NodeClient, Told};
 use crate::node::config::NodeConfig;
 use crate::paths;
 use crate::printer::Printer;
@@ -21,28 +27,22 @@ use crate::printer::Printer;
 pub(crate) async fn dispatch(cli: Cli, printer: &Printer) -> anyhow::Result<u8> {
     let node = || client(&cli);
     match &cli.command {
-        Command::Run(run) => run::run(run, &node()?, *printer).await,
+        Command::Run(run) => run::run(run, &cli, *printer).await,
         Command::Wait { job } => jobs::wait(*job, &node()?, *printer).await,
         Command::Ps { all } => jobs::ps(*all, &node()?, *printer).await.map(|()| 0),
         Command::Logs { job, follow, attempt } => {
             jobs::logs(*job, *attempt, *follow, &node()?, *printer).await.map(|()| 0)
         }
         Command::Stop { job } => jobs::stop(*job, &node()?, *printer).await.map(|()| 0),
-        Command::Offers => market::offers(&node()?, *printer).await.map(|()| 0),
-        Command::Plan { file } => run::plan(file, &node()?, *printer).await.map(|()| 0),
+        Command::Offers => market::offers(&market_node(&cli, *printer).await?, *printer).await.map(|()| 0),
+        Command::Plan { file } => run::plan(file, &cli, *printer).await.map(|()| 0),
         Command::Lease(Lease::Show { lease }) => jobs::lease(*lease, &node()?, *printer).await.map(|()| 0),
-        Command::Wallet => market::wallet(&node()?, *printer).await.map(|()| 0),
-        Command::Provider(Provider::Leases) => market::leases(&node()?, *printer).await.map(|()| 0),
-        Command::Provider(Provider::Pause) => market::accept(false, &node()?, *printer).await.map(|()| 0),
-        Command::Provider(Provider::Resume) => market::accept(true, &node()?, *printer).await.map(|()| 0),
-        Command::Setup(options) => setup::setup(options, *printer).map(|()| 0),
-        Command::Node { config } => {
-            log_to_stderr();
-            let path = config.clone().map_or_else(paths::config_file, Ok)?;
-            node::run(NodeConfig::load(&path)?).await.map(|()| 0)
-        }
+        Command::Wallet { verb } => wallet::wallet(verb.as_ref(), &cli, *printer).await,
+        Command::Provider(verb) => provider::provider(verb, &cli, *printer).await.map(|()| 0),
+        Command::Setup(options) => setup::setup(options, *printer).await,
+        Command::Node(options) => node::node(options, *printer).await.map(|()| 0),
         Command::Status => market::status(&node()?, *printer).await.map(|()| 0),
-        Command::Config(Config::Show { origin }) => setup::show(&cli, *origin, *printer).map(|()| 0),
+        Command::Config(Config::Show { origin }) => config::show(&cli, *origin, *printer).map(|()| 0),
         Command::Demo(options) => demo::demo(options, *printer).await,
         Command::Completions { shell } => {
             clap_complete::generate(*shell, &mut Cli::command(), "tradewind", &mut io::stdout());
@@ -51,22 +51,55 @@ pub(crate) async fn dispatch(cli: Cli, printer: &Printer) -> anyhow::Result<u8> 
     }
 }
 
+/// How long a node that has just started may listen for offers.
+const LISTEN: Duration = Duration::from_secs(10);
+/// How long offers must stay the same to be taken for all.
+const QUIET: Duration = Duration::from_millis(500);
+
 /// The node that the command line, the environment or the configuration names.
 fn client(cli: &Cli) -> anyhow::Result<NodeClient> {
     if let Some(socket) = &cli.socket {
         return Ok(NodeClient::new(socket));
     }
     let file = paths::config_file()?;
-    let socket =
-        if file.exists() { NodeConfig::load(&file)?.socket() } else { paths::data_dir()?.join("node.sock") };
-    Ok(NodeClient::new(socket))
+    if file.exists() {
+        return Ok(NodeClient::new(NodeConfig::load(&file)?.socket()));
+    }
+    let socket = paths::data_dir()?.join("node.sock");
+    if socket.exists() { Ok(NodeClient::new(socket)) } else { Err(not_set_up(&socket)) }
 }
 
-fn log_to_stderr() {
-    let filter = tracing_subscriber::EnvFilter::try_from_env("TRADEWIND_LOG")
-        .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new("warn,tradewind=info"));
-    let installed = tracing_subscriber::fmt().with_env_filter(filter).with_writer(io::stderr).try_init();
-    if installed.is_err() {
-        tracing::debug!("a log subscriber was installed before ours");
+/// The same, started in the background where none runs.
+async fn market_node(cli: &Cli, printer: Printer) -> anyhow::Result<NodeClient> {
+    let file = paths::config_file()?;
+    if cli.socket.is_some() || !file.exists() {
+        return client(cli);
     }
+    let (file, config) = node::load(&file)?;
+    let (node, fresh) = node::ensure(&file, &config, printer).await?;
+    if fresh && config.buyer.is_some() {
+        let bar = printer.spinner("listening for offers");
+        listen(&node).await?;
+        bar.finish_and_clear();
+    }
+    Ok(node)
+}
+
+/// Waits until the directory's offers are in.
+async fn listen(node: &NodeClient) -> anyhow::Result<()> {
+    let (began, mut changed, mut heard) = (Instant::now(), Instant::now(), 0);
+    while began.elapsed() < LISTEN && (heard == 0 || changed.elapsed() < QUIET) {
+        let now = node.offers().await?.len();
+        if now != heard {
+            (heard, changed) = (now, Instant::now());
+        }
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    Ok(())
+}
+
+fn not_set_up(socket: &Path) -> anyhow::Error {
+    let hint =
+        "`tradewind setup network.toml` joins a network; `tradewind demo` shows a market on this machine";
+    Told::error(format!("no node answers on {}: this machine is not set up", socket.display()), hint)
 }

@@ -1,5 +1,6 @@
 //! Tradewind: an open market for AI compute. One binary: the node, and the commands that talk to it.
 
+mod background;
 mod cli;
 mod client;
 mod commands;

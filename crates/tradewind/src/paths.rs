@@ -17,6 +17,15 @@ pub(crate) fn data_dir() -> anyhow::Result<PathBuf> {
     Ok(dirs.data_dir().join("tradewind"))
 }
 
+/// Where a background node logs.
+pub(crate) fn state_dir() -> anyhow::Result<PathBuf> {
+    if let Some(home) = std::env::var_os(HOME_VARIABLE) {
+        return Ok(PathBuf::from(home));
+    }
+    let dirs = etcetera::choose_base_strategy().context("there is no home directory; set TRADEWIND_HOME")?;
+    Ok(dirs.state_dir().unwrap_or_else(|| dirs.data_dir()).join("tradewind"))
+}
+
 /// The node's configuration.
 pub(crate) fn config_file() -> anyhow::Result<PathBuf> {
     if let Some(home) = std::env::var_os(HOME_VARIABLE) {

@@ -1,11 +1,13 @@
 //! The one place that prints: data to stdout, progress and errors to stderr, JSON where asked.
 
-use std::io::{IsTerminal, Write};
+use std::io::{BufRead, IsTerminal, Write};
 
 use comfy_table::presets::UTF8_BORDERS_ONLY;
 use comfy_table::{ContentArrangement, Table};
 use indicatif::{ProgressBar, ProgressStyle};
 use serde::Serialize;
+use tradewind_proto::units::Money;
+use zeroize::Zeroizing;
 
 use crate::client::Told;
 
@@ -67,11 +69,38 @@ impl Printer {
         bar
     }
 
+    /// True when somebody is there to be asked.
+    pub(crate) fn can_ask(self) -> bool {
+        !self.json && std::io::stdin().is_terminal() && std::io::stderr().is_terminal()
+    }
+
+    /// An answer of the person at the terminal.
+    pub(crate) fn ask(self, question: &str) -> anyhow::Result<String> {
+        let mut err = std::io::stderr().lock();
+        write!(err, "{question}")?;
+        err.flush()?;
+        let mut answer = String::new();
+        if std::io::stdin().lock().read_line(&mut answer)? == 0 {
+            anyhow::bail!("the input ended");
+        }
+        Ok(answer.trim().to_owned())
+    }
+
+    /// True when the answer is yes.
+    pub(crate) fn confirm(self, question: &str) -> anyhow::Result<bool> {
+        let answer = self.ask(&format!("{question} [y/N] "))?;
+        Ok(matches!(answer.as_str(), "y" | "Y" | "yes" | "Yes"))
+    }
+
+    /// An answer that is not shown.
+    pub(crate) fn ask_secret(self, question: &str) -> anyhow::Result<Zeroizing<String>> {
+        Ok(Zeroizing::new(rpassword::prompt_password(question)?))
+    }
+
     /// A failure of ours: what happened, why, and what to do next.
     pub(crate) fn failure(self, error: &anyhow::Error) {
         let mut err = std::io::stderr().lock();
-        let hint =
-            error.chain().find_map(|cause| cause.downcast_ref::<Told>()).map(|told| told.0.hint.clone());
+        let hint = error.downcast_ref::<Told>().map(|told| told.0.hint.clone());
         let mut lines = format!("error: {error}");
         for cause in error.chain().skip(1) {
             let cause = cause.to_string();
@@ -84,6 +113,34 @@ impl Printer {
         }
         let _ = writeln!(err, "{lines}");
     }
+}
+
+/// The beginning of an account or an id, as a table shows it; `--json` has all of it.
+pub(crate) fn short(id: impl ToString) -> String {
+    let id = id.to_string();
+    match id.get(..10) {
+        Some(head) if id.len() > 12 => format!("{head}…"),
+        Some(_) | None => id,
+    }
+}
+
+/// An amount as an estimate shows it: from a hundredth of a token on, to four places; `--json` has all of it.
+pub(crate) fn about(amount: Money, decimals: u8) -> String {
+    let (Ok(least), Ok(step)) = (Money::parse("0.01", decimals), Money::parse("0.0001", decimals)) else {
+        return amount.display(decimals);
+    };
+    let (units, step) = (amount.base_units(), step.base_units());
+    if amount < least || step == 0 {
+        return amount.display(decimals);
+    }
+    let nearest = units.saturating_add(step / 2) / step * step;
+    Money::new(nearest).unwrap_or(amount).display(decimals)
+}
+
+/// Base units in JSON: a number, or text where they are too many for one.
+pub(crate) fn base_units(amount: Money) -> serde_json::Value {
+    let units = amount.base_units();
+    u64::try_from(units).map_or_else(|_| units.to_string().into(), Into::into)
 }
 
 /// A table with a header.
@@ -100,4 +157,20 @@ pub(crate) fn table<const N: usize>(
         table.add_row(row);
     }
     table.to_string()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn estimates_are_shown_to_four_places_and_small_amounts_whole() {
+        let shown = |units| about(Money::from_base_units(units), 6);
+        assert_eq!(shown(1_559_999), "1.56");
+        assert_eq!(shown(79_999), "0.08");
+        assert_eq!(shown(12_345), "0.0123");
+        assert_eq!(shown(533), "0.000533");
+        assert_eq!(short("0x6Fb7B911975068d489c32aBc4f61e6960F98E186"), "0x6Fb7B911…");
+        assert_eq!(short("digits"), "digits");
+    }
 }

@@ -126,12 +126,19 @@ impl Reader {
         Ok(Some(bindings::parameters(&found.parameters_, found.active)))
     }
 
-    pub(crate) async fn balance(&self, token: Address, account: Address) -> Result<Money, LedgerError> {
+    /// The free balance of `account` inside the contract.
+    ///
+    /// # Errors
+    /// [`LedgerError`].
+    pub async fn balance(&self, token: Address, account: Address) -> Result<Money, LedgerError> {
         money(self.ask(self.leases().balanceOf(token, account)).await?)
     }
 
     /// What the account holds of the token; more than the contracts can count saturates.
-    pub(crate) async fn holdings(&self, token: Address, account: Address) -> Result<Money, LedgerError> {
+    ///
+    /// # Errors
+    /// [`LedgerError`].
+    pub async fn holdings(&self, token: Address, account: Address) -> Result<Money, LedgerError> {
         let held: U256 = self.ask(self.token(token).balanceOf(account)).await?;
         money(held.min(U256::from(Money::MAX.base_units())))
     }

@@ -12,7 +12,6 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, bail};
 use serde_json::Value;
 use tokio::process::{Child, Command};
-use tradewind_chain::client::deploy::Timings;
 
 use super::run;
 use crate::cli::Demo;
@@ -72,13 +71,7 @@ async fn show(printer: Printer, market: &mut Market, digits: &Path) -> anyhow::R
     let began = Instant::now();
     let bar = printer.spinner("starting the ledger, its contracts, relayer and faucet");
     let ledger = market.start("ledger", |config| {
-        config.ledger = Some(LedgerSection {
-            rpc: loopback(),
-            relayer: loopback(),
-            chain_id: 31_337,
-            explorer: None,
-            timings: Timings::Development,
-        });
+        config.ledger = Some(LedgerSection::default());
     })?;
     market.up(&ledger).await?;
     bar.finish_and_clear();
@@ -111,7 +104,7 @@ async fn show(printer: Printer, market: &mut Market, digits: &Path) -> anyhow::R
     let job = market.job(digits)?;
     let (_, new) = run::read(&job, &market.dir.join("outputs"))?;
     if !printer.is_json() {
-        run::plan(&job, &buyer, printer).await?;
+        run::show_plan(&new, &buyer, printer).await?;
     }
     let id = buyer.submit(&new).await?;
     let record = tokio::time::timeout(JOB, run::follow(id, &buyer, printer))
@@ -126,7 +119,7 @@ async fn show(printer: Printer, market: &mut Market, digits: &Path) -> anyhow::R
     check(&receipt)?;
     let explorer = explorer.explorer.unwrap_or_else(|| "none".into());
     printer.data(&receipt, |receipt| {
-        let text = run::receipt_text(&record, &new);
+        let text = run::receipt_text(&record, &new, &status.asset);
         let rpc = status.rpc.as_deref().unwrap_or("none");
         format!("{text}\naccuracy  {}\nexplorer  {explorer}\nRPC       {rpc}", receipt["accuracy"])
     })?;
@@ -199,16 +192,9 @@ impl Market {
         let password_file = dir.join("password");
         keys::make_password_file(&password_file)?;
         let mut config = NodeConfig {
-            data_dir: dir.clone(),
-            profile: self.dir.join("network.toml"),
             password_file: Some(password_file),
             mesh: MeshSection { bind: loopback(), external: Vec::new() },
-            ledger: None,
-            relayer: None,
-            provider: None,
-            buyer: None,
-            explorer: None,
-            relay: None,
+            ..NodeConfig::new(dir.clone(), self.dir.join("network.toml"))
         };
         roles(&mut config);
         let file = dir.join("node.toml");

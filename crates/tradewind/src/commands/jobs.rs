@@ -157,7 +157,7 @@ pub(super) async fn lease(id: LeaseId, node: &NodeClient, printer: Printer) -> a
         state: attempt.outcome.map_or_else(|| stage(attempt), |outcome| format!("{outcome:?}")),
         settled: attempt.settled,
     };
-    let decimals = node.wallet().await?.asset.decimals;
+    let decimals = node.status().await?.asset.decimals;
     printer.data(&view, |view| {
         let terms = view.terms;
         let money = |amount: tradewind_proto::units::Money| amount.display(decimals);

@@ -1,7 +1,6 @@
 //! `run` and `plan`: from a job file to its outputs.
 
 use std::collections::BTreeMap;
-use std::io::{IsTerminal, Write};
 use std::path::Path;
 use std::time::Duration;
 
@@ -10,14 +9,15 @@ use tradewind_buyer::job::record::{JobRecord, JobState};
 use tradewind_proto::ids::JobId;
 use tradewind_proto::job::{JobSpec, SecretSource};
 use tradewind_proto::plan::Plan;
+use tradewind_proto::profile::Asset;
 use tradewind_proto::units::Money;
 use tradewind_proto::workload::Secrets;
 
 use super::jobs;
-use crate::cli::Run;
-use crate::client::NodeClient;
-use crate::node::api::{NewJob, Problem};
-use crate::printer::{Printer, table};
+use crate::cli::{Cli, Run};
+use crate::client::{NodeClient, Told};
+use crate::node::api::view::NewJob;
+use crate::printer::{Printer, about, base_units, short, table};
 
 /// How often a running job's log is looked at.
 const LOG_POLL: Duration = Duration::from_millis(50);
@@ -52,26 +52,28 @@ pub(super) fn read(file: &Path, output: &Path) -> anyhow::Result<(JobSpec, NewJo
     ))
 }
 
-pub(super) async fn plan(file: &Path, node: &NodeClient, printer: Printer) -> anyhow::Result<()> {
+pub(super) async fn plan(file: &Path, cli: &Cli, printer: Printer) -> anyhow::Result<()> {
     let (_, job) = read(file, Path::new("outputs"))?;
-    show_plan(&job, node, printer).await.map(|_| ())
+    let node = super::market_node(cli, printer).await?;
+    show_plan(&job, &node, printer).await.map(|_| ())
 }
 
 /// Shows where the job would run, what that costs and risks, and why other offers would not do.
-async fn show_plan(job: &NewJob, node: &NodeClient, printer: Printer) -> anyhow::Result<Plan> {
+pub(super) async fn show_plan(job: &NewJob, node: &NodeClient, printer: Printer) -> anyhow::Result<Plan> {
     let plan = node.plan(job).await?;
-    let decimals = node.wallet().await?.asset.decimals;
-    printer.data(&plan, |plan| plan_text(plan, decimals))?;
+    let asset = node.status().await?.asset;
+    printer.data(&plan, |plan| plan_text(plan, &asset))?;
     Ok(plan)
 }
 
-fn plan_text(plan: &Plan, decimals: u8) -> String {
-    let show = |amount: Money| amount.display(decimals);
+fn plan_text(plan: &Plan, asset: &Asset) -> String {
+    let decimals = asset.decimals;
+    let show = |amount: Money| about(amount, decimals);
     let mut text = String::new();
     if !plan.choices.is_empty() {
         let rows = plan.choices.iter().take(5).map(|choice| {
             [
-                choice.offer.provider.to_string(),
+                short(choice.offer.provider),
                 choice.kind.to_string(),
                 choice.units.to_string(),
                 choice.runtime.clone(),
@@ -81,8 +83,9 @@ fn plan_text(plan: &Plan, decimals: u8) -> String {
                 show(choice.cost.compensation_cap),
             ]
         });
+        let price = format!("{}/h", asset.symbol);
         let header =
-            ["provider", "kind", "units", "runtime", "price/h", "at most", "worst loss", "compensated up to"];
+            ["provider", "kind", "units", "runtime", &price, "at most", "worst loss", "compensated up to"];
         text = table(header, rows);
     }
     let rejected: usize = plan.rejections.iter().map(|rejection| rejection.offers).max().unwrap_or(0);
@@ -98,14 +101,19 @@ fn plan_text(plan: &Plan, decimals: u8) -> String {
     text
 }
 
-pub(super) async fn run(options: &Run, node: &NodeClient, printer: Printer) -> anyhow::Result<u8> {
+pub(super) async fn run(options: &Run, cli: &Cli, printer: Printer) -> anyhow::Result<u8> {
     let (_, job) = read(&options.file, &options.output)?;
-    if options.dry_run || !options.yes {
+    let node = &super::market_node(cli, printer).await?;
+    if options.dry_run {
         let plan = show_plan(&job, node, printer).await?;
-        if options.dry_run {
-            return Ok(if plan.choices.is_empty() { super::super::OWN_FAILURE } else { 0 });
-        }
-        confirm()?;
+        return Ok(if plan.choices.is_empty() { super::super::OWN_FAILURE } else { 0 });
+    }
+    if !printer.is_json() {
+        let plan = node.plan(&job).await?;
+        printer.step(&plan_text(&plan, &node.status().await?.asset));
+    }
+    if !options.yes {
+        confirm(printer)?;
     }
     let id = node.submit(&job).await?;
     if options.detach {
@@ -115,7 +123,8 @@ pub(super) async fn run(options: &Run, node: &NodeClient, printer: Printer) -> a
     tokio::select! {
         record = follow(id, node, printer) => {
             let record = record?;
-            printer.data(&receipt(&record), |_| receipt_text(&record, &job))?;
+            let asset = node.status().await?.asset;
+            printer.data(&receipt(&record), |_| receipt_text(&record, &job, &asset))?;
             match record.state {
                 JobState::Ended { code: Some(code), .. } => Ok(code),
                 JobState::Ended { code: None, reason } => bail!("{reason}"),
@@ -130,20 +139,12 @@ pub(super) async fn run(options: &Run, node: &NodeClient, printer: Printer) -> a
     }
 }
 
-fn confirm() -> anyhow::Result<()> {
-    if !std::io::stdin().is_terminal() {
-        let hint = "give `--yes` to spend without being asked, or `--dry-run` to see the plan".into();
-        return Err(anyhow::Error::new(crate::client::Told(Problem {
-            error: "nobody is there to ask".into(),
-            hint,
-        })));
+fn confirm(printer: Printer) -> anyhow::Result<()> {
+    if !printer.can_ask() {
+        let hint = "give `--yes` to spend without being asked, or `--dry-run` to see the plan";
+        return Err(Told::error("nobody is there to ask", hint));
     }
-    let mut out = std::io::stderr();
-    write!(out, "run it on the first of these? [y/N] ")?;
-    out.flush()?;
-    let mut answer = String::new();
-    std::io::stdin().read_line(&mut answer)?;
-    if !matches!(answer.trim(), "y" | "Y" | "yes") {
+    if !printer.confirm("run it on the first of these?")? {
         bail!("nothing was spent");
     }
     Ok(())
@@ -158,7 +159,8 @@ pub(super) async fn follow(id: JobId, node: &NodeClient, printer: Printer) -> an
         let state = jobs::state(&record);
         if state != shown {
             bar.finish_and_clear();
-            let whom = record.attempts.last().map_or_else(String::new, |a| format!(" on {}", a.provider));
+            let whom =
+                record.attempts.last().map_or_else(String::new, |a| format!(" on {}", short(a.provider)));
             bar = printer.spinner(&format!("{}: {state}{whom}", record.spec.name));
             shown = state;
         }
@@ -201,10 +203,10 @@ pub(super) fn receipt(record: &JobRecord) -> serde_json::Value {
         "lease_id": last.map(|attempt| attempt.supervision.id),
         "state": if closed { "closed" } else { "open" },
         "result": jobs::state(record),
-        "deposited": settled.map(|s| s.deposited),
-        "paid": settled.map(|s| s.paid),
-        "refunded": settled.map(|s| s.refunded),
-        "forfeited": settled.map(|s| s.forfeited),
+        "deposited": settled.map(|s| base_units(s.deposited)),
+        "paid": settled.map(|s| base_units(s.paid)),
+        "refunded": settled.map(|s| base_units(s.refunded)),
+        "forfeited": settled.map(|s| base_units(s.forfeited)),
         "vouchers": record.attempts.iter().map(|attempt| attempt.vouchers).sum::<u32>(),
         "attempts": record.attempts.len(),
         "outputs": outputs,
@@ -212,18 +214,18 @@ pub(super) fn receipt(record: &JobRecord) -> serde_json::Value {
 }
 
 /// The receipt for people.
-pub(super) fn receipt_text(record: &JobRecord, job: &NewJob) -> String {
+pub(super) fn receipt_text(record: &JobRecord, job: &NewJob, asset: &Asset) -> String {
     let Some(attempt) = record.attempts.last() else { return jobs::state(record) };
-    let decimals = 6;
+    let money = |amount: Money| format!("{} {}", amount.display(asset.decimals), asset.symbol);
     let mut rows = vec![
         ["result".to_owned(), jobs::state(record)],
         ["provider".into(), attempt.provider.to_string()],
         ["lease".into(), attempt.supervision.id.to_string()],
     ];
     if let Some(settled) = attempt.settled {
-        rows.push(["deposited".into(), settled.deposited.display(decimals)]);
-        rows.push(["paid".into(), settled.paid.display(decimals)]);
-        rows.push(["refunded".into(), settled.refunded.display(decimals)]);
+        rows.push(["deposited".into(), money(settled.deposited)]);
+        rows.push(["paid".into(), money(settled.paid)]);
+        rows.push(["refunded".into(), money(settled.refunded)]);
     }
     rows.push(["vouchers".into(), attempt.vouchers.to_string()]);
     let outputs = attempt.supervision.report.as_ref().map(|report| report.outputs.len()).unwrap_or(0);

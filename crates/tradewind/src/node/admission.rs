@@ -1,4 +1,4 @@
-//! Who may write to the directory: whoever signs a valid offer and has a place in the registry.
+//! Who may write to the directory: whoever has a paid place in the registry.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -6,10 +6,8 @@ use std::time::{Duration, Instant};
 
 use alloy::primitives::Address;
 use tradewind_chain::ledger::Ledger;
-use tradewind_mesh::directory::{Record, RecordVerifier};
+use tradewind_mesh::directory::OfferVerifier;
 use tradewind_mesh::{Refusal, RefusalCode};
-use tradewind_proto::offer::SignedOffer;
-use tradewind_proto::signature::{Signature, Signed};
 use tradewind_proto::units::{Clock, Timestamp};
 
 /// How long an answer of the registry counts.
@@ -19,23 +17,31 @@ const ASK: Duration = Duration::from_secs(10);
 /// Accounts whose rent is remembered.
 const KNOWN: usize = 100_000;
 
-/// Verifies offers against signature and registry.
-pub(crate) struct Admission {
-    ledger: Arc<dyn Ledger>,
-    clock: Clock,
-    runtime: tokio::runtime::Handle,
-    rents: Mutex<HashMap<Address, (Timestamp, Instant)>>,
+/// Believes offers of providers whose rent is paid. Asks `ledger` from the runtime that this is called on.
+pub(crate) fn registered(ledger: Arc<dyn Ledger>, clock: Clock) -> OfferVerifier {
+    let rents = Rents { ledger, runtime: tokio::runtime::Handle::current(), known: Mutex::default() };
+    let now = clock.clone();
+    let admit = move |offer: &tradewind_proto::offer::Offer| {
+        if rents.paid_until(offer.provider.account())? < now() {
+            let lapsed = "the provider's rent in the registry has lapsed";
+            return Err(Refusal::new(RefusalCode::Rejected, lapsed));
+        }
+        Ok(())
+    };
+    OfferVerifier::new(clock, Box::new(admit))
 }
 
-impl Admission {
-    /// Asks `ledger` from the runtime that this is called on.
-    pub(crate) fn new(ledger: Arc<dyn Ledger>, clock: Clock) -> Self {
-        Self { ledger, clock, runtime: tokio::runtime::Handle::current(), rents: Mutex::default() }
-    }
+/// What the registry said of accounts.
+struct Rents {
+    ledger: Arc<dyn Ledger>,
+    runtime: tokio::runtime::Handle,
+    known: Mutex<HashMap<Address, (Timestamp, Instant)>>,
+}
 
+impl Rents {
     /// Until when the account's place in the registry is paid; an answer is remembered for a while.
-    fn rent(&self, account: Address) -> Result<Timestamp, Refusal> {
-        let known = self.rents.lock().unwrap_or_else(PoisonError::into_inner).get(&account).copied();
+    fn paid_until(&self, account: Address) -> Result<Timestamp, Refusal> {
+        let known = self.known.lock().unwrap_or_else(PoisonError::into_inner).get(&account).copied();
         if let Some((until, asked)) = known
             && asked.elapsed() < KNOWN_FOR
         {
@@ -51,43 +57,11 @@ impl Admission {
         let Some(record) = record else {
             return Err(Refusal::new(RefusalCode::Rejected, "the account is not in the registry"));
         };
-        let mut rents = self.rents.lock().unwrap_or_else(PoisonError::into_inner);
-        if rents.len() >= KNOWN {
-            rents.retain(|_, (_, asked)| asked.elapsed() < KNOWN_FOR);
+        let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
+        if known.len() >= KNOWN {
+            known.retain(|_, (_, asked)| asked.elapsed() < KNOWN_FOR);
         }
-        rents.insert(account, (record.rent_paid_until, Instant::now()));
+        known.insert(account, (record.rent_paid_until, Instant::now()));
         Ok(record.rent_paid_until)
-    }
-}
-
-impl RecordVerifier for Admission {
-    fn verify(&self, record: &Record) -> Result<(), Refusal> {
-        let forged = |why: &str| Refusal::new(RefusalCode::Forged, why);
-        let signature =
-            Signature::from_bytes(&record.signature).map_err(|error| forged(&error.to_string()))?;
-        let now = (self.clock)();
-        let offer = SignedOffer::from_signed(Signed { bytes: record.body.clone(), signature })
-            .verify(now)
-            .map_err(|error| Refusal::new(RefusalCode::Rejected, error.to_string()))?;
-        let same = offer.provider == record.id.provider
-            && offer.key().slot() == record.id.slot
-            && offer.sequence == record.sequence
-            && offer.expires_at == record.expires_at;
-        if !same {
-            return Err(forged("the record's header differs from the offer that it carries"));
-        }
-        if self.rent(offer.provider.account())? < now {
-            return Err(Refusal::new(
-                RefusalCode::Rejected,
-                "the provider's rent in the registry has lapsed",
-            ));
-        }
-        Ok(())
-    }
-}
-
-impl std::fmt::Debug for Admission {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Admission").finish_non_exhaustive()
     }
 }

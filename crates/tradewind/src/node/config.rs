@@ -3,6 +3,7 @@
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
+use alloy::primitives::Address;
 use anyhow::Context;
 use serde::{Deserialize, Serialize};
 use tradewind_chain::client::deploy::Timings;
@@ -15,6 +16,8 @@ pub(crate) struct NodeConfig {
     pub(crate) data_dir: PathBuf,
     /// The network's profile. The node that hosts the ledger writes it.
     pub(crate) profile: PathBuf,
+    /// Whose signature on the profile counts; anybody's where absent.
+    pub(crate) publisher: Option<Address>,
     /// The wallet's password stands in this file, readable by its owner only.
     pub(crate) password_file: Option<PathBuf>,
     /// The mesh.
@@ -68,6 +71,17 @@ pub(crate) struct LedgerSection {
     /// How long the contracts' windows are, fixed when the ledger is made: `development`, `tests` (seconds) or `public`.
     #[serde(default = "timings")]
     pub(crate) timings: Timings,
+    /// Seconds until an empty block follows when nothing happens, so that the chain's time goes on; 0 for none.
+    #[serde(default = "block_heartbeat")]
+    pub(crate) heartbeat: u64,
+}
+
+impl Default for LedgerSection {
+    fn default() -> Self {
+        let (rpc, relayer) = (loopback(), loopback());
+        let (timings, heartbeat) = (timings(), block_heartbeat());
+        Self { rpc, relayer, chain_id: chain_id(), explorer: None, timings, heartbeat }
+    }
 }
 
 /// A relayer.
@@ -165,6 +179,23 @@ pub(crate) struct RelaySection {
 }
 
 impl NodeConfig {
+    /// A node without roles, as yet.
+    pub(crate) fn new(data_dir: PathBuf, profile: PathBuf) -> Self {
+        Self {
+            data_dir,
+            profile,
+            publisher: None,
+            password_file: None,
+            mesh: MeshSection::default(),
+            ledger: None,
+            relayer: None,
+            provider: None,
+            buyer: None,
+            explorer: None,
+            relay: None,
+        }
+    }
+
     /// Reads `node.toml`; relative paths in it are relative to the file.
     pub(crate) fn load(path: &Path) -> anyhow::Result<Self> {
         let text =
@@ -221,6 +252,10 @@ fn relaying_fee() -> String {
 
 const fn prepare() -> u64 {
     600
+}
+
+const fn block_heartbeat() -> u64 {
+    5
 }
 
 fn country() -> String {

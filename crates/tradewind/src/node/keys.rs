@@ -55,7 +55,8 @@ pub(crate) fn make_password_file(path: &Path) -> anyhow::Result<()> {
     }
 }
 
-fn password(file: Option<&Path>) -> anyhow::Result<Zeroizing<String>> {
+/// The wallet's password: the file's, else the environment's.
+pub(crate) fn password(file: Option<&Path>) -> anyhow::Result<Zeroizing<String>> {
     if let Some(path) = file {
         use std::os::unix::fs::PermissionsExt;
         let metadata = std::fs::metadata(path).with_context(|| format!("cannot read {}", path.display()))?;

@@ -3,6 +3,7 @@
 use std::net::SocketAddr;
 use std::path::Path;
 use std::sync::Arc;
+use std::time::Duration;
 
 use alloy::primitives::{Address, U256};
 use alloy::providers::{DynProvider, Provider, RootProvider};
@@ -24,7 +25,7 @@ use tradewind_chain::client::relayer::{Relayer, RelayerConfig};
 use tradewind_chain::client::sender::{Sender, SenderConfig};
 use tradewind_chain::client::store::Store;
 use tradewind_chain::client::wallet::{Contracts, Wallet};
-use tradewind_chain::embedded::{Embedded, EmbeddedConfig, Genesis, MULTICALL3, ServerGuard};
+use tradewind_chain::embedded::{BlockPolicy, Embedded, EmbeddedConfig, Genesis, MULTICALL3, ServerGuard};
 use tradewind_chain::ledger::Ledger;
 use tradewind_mesh::PeerAddr;
 use tradewind_proto::profile::{self, Asset, AssetKind, Bootstrap, ChainProfile, NetworkProfile};
@@ -60,8 +61,10 @@ pub(crate) async fn host(
 ) -> anyhow::Result<Hosted> {
     let dir = config.data_dir.join("ledger");
     let genesis = Genesis::new(section.chain_id).fund(key.address(), U256::from(GAS));
-    let embedded =
-        Embedded::open(EmbeddedConfig::stored(&dir, genesis)).context("the ledger cannot be opened")?;
+    let heartbeat = (section.heartbeat > 0).then(|| Duration::from_secs(section.heartbeat));
+    let blocks = BlockPolicy::OnDemand { heartbeat };
+    let opening = EmbeddedConfig { blocks, ..EmbeddedConfig::stored(&dir, genesis) };
+    let embedded = Embedded::open(opening).context("the ledger cannot be opened")?;
     let (rpc, server) = embedded.serve(section.rpc).await.context("JSON-RPC cannot be served")?;
     let store = Store::open(&dir.join("outbox.redb")).context("the ledger's outbox cannot be opened")?;
     let provider = embedded.provider();
@@ -180,13 +183,8 @@ impl Chain {
     }
 }
 
-/// Reads from any of the profile's endpoints, writes by own gas or a relayer. The node that hosts the ledger has its `sender`.
-pub(crate) async fn client(
-    profile: &NetworkProfile,
-    key: SigningKey,
-    data_dir: &Path,
-    sender: Option<Sender>,
-) -> anyhow::Result<Chain> {
+/// The chain of the profile, to look at.
+pub(crate) fn reader(profile: &NetworkProfile) -> anyhow::Result<Reader> {
     let endpoints: Vec<Endpoint> = profile
         .chain
         .rpc
@@ -202,8 +200,20 @@ pub(crate) async fn client(
         leases: profile.contracts.leases,
         registry: profile.contracts.registry,
     };
-    let decoder = Arc::new(artifacts::decoder());
     let finality = u64::from(profile.chain.finality);
+    Ok(Reader::new(provider, contracts, finality, Arc::new(artifacts::decoder())))
+}
+
+/// Reads from any of the profile's endpoints, writes by own gas or a relayer. The node that hosts the ledger has its `sender`.
+pub(crate) async fn client(
+    profile: &NetworkProfile,
+    key: SigningKey,
+    data_dir: &Path,
+    sender: Option<Sender>,
+) -> anyhow::Result<Chain> {
+    let finality = u64::from(profile.chain.finality);
+    let reader = reader(profile)?;
+    let contracts = *reader.contracts();
     let store = Store::open(&data_dir.join("outbox.redb")).context("the outbox cannot be opened")?;
     let sending = if profile.development {
         SenderConfig::local(profile.chain.id)
@@ -212,7 +222,10 @@ pub(crate) async fn client(
     };
     let sender = match sender {
         Some(sender) => sender,
-        None => Sender::start(provider.clone(), key.clone(), store.clone(), decoder.clone(), sending)?,
+        None => {
+            let (provider, decoder) = (reader.provider().clone(), Arc::new(artifacts::decoder()));
+            Sender::start(provider, key.clone(), store.clone(), decoder, sending)?
+        }
     };
     let relayers = profile.relayers.clone();
     let config = if profile.development {
@@ -220,7 +233,6 @@ pub(crate) async fn client(
     } else {
         RelayedConfig::public(relayers, 0)
     };
-    let reader = Reader::new(provider, contracts, finality, decoder);
     let wallet = Wallet::new(key, contracts);
     let ledger = RelayedLedger::start(reader.clone(), wallet, Some(sender.clone()), store, config)?;
     Ok(Chain { ledger: Arc::new(ledger), reader, sender })
@@ -228,13 +240,26 @@ pub(crate) async fn client(
 
 /// Asks a development network's faucet until `account` holds at least `wanted` base units.
 pub(crate) async fn fill(profile: &NetworkProfile, ledger: &dyn Ledger, wanted: u128) -> anyhow::Result<()> {
-    let (Some(faucet), Some(asset)) = (&profile.faucet, profile.quote()) else { return Ok(()) };
-    let client = reqwest::Client::builder().timeout(std::time::Duration::from_secs(30)).build()?;
+    let Some(asset) = profile.quote() else { return Ok(()) };
+    let account = ledger.account();
+    let held = async || Ok(ledger.holdings(asset.address, account).await?);
+    drip_until(profile, account, Money::new(wanted)?, &held).await
+}
+
+/// Asks the faucet until what `held` says is enough; at once where the network has none.
+pub(crate) async fn drip_until(
+    profile: &NetworkProfile,
+    account: Address,
+    wanted: Money,
+    held: &impl AsyncFn() -> anyhow::Result<Money>,
+) -> anyhow::Result<()> {
+    let Some(faucet) = &profile.faucet else { return Ok(()) };
+    let client = reqwest::Client::builder().timeout(Duration::from_secs(30)).build()?;
     for _ in 0..MAX_DRIPS {
-        if ledger.holdings(asset.address, ledger.account()).await?.base_units() >= wanted {
+        if held().await? >= wanted {
             return Ok(());
         }
-        let answer = client.post(faucet).json(&Drip { account: ledger.account() }).send().await;
+        let answer = client.post(faucet).json(&Drip { account }).send().await;
         let answer = answer.context("the faucet does not answer")?;
         if !answer.status().is_success() {
             anyhow::bail!("the faucet refused: {}", answer.text().await.unwrap_or_default());

@@ -9,7 +9,7 @@ use tradewind_mesh::{BlobsConfig, Mesh, MeshConfig, MeshSecret, PeerAddr, RelayU
 use tradewind_proto::profile::NetworkProfile;
 use tradewind_proto::units::Clock;
 
-use super::admission::Admission;
+use super::admission;
 use super::config::{NodeConfig, RelaySection};
 
 /// How often blobs that nothing keeps are collected.
@@ -49,7 +49,7 @@ pub(crate) async fn bind(
         external: config.mesh.external.clone(),
         bootstrap: bootstrap.collect(),
         relays: relays.clone(),
-        verifier: Arc::new(Admission::new(ledger, clock.clone())),
+        verifier: Arc::new(admission::registered(ledger, clock.clone())),
         blobs: Some(BlobsConfig { root: config.data_dir.join("blobs"), collect_every: COLLECT }),
         clock,
         ..MeshConfig::new(secret)

@@ -3,6 +3,8 @@
 
 mod demo;
 mod errors;
+mod node;
+mod setup;
 
 use std::process::{Command, Output};
 
@@ -12,6 +14,8 @@ fn tradewind(home: &std::path::Path, arguments: &[&str]) -> Output {
         .args(arguments)
         .env("TRADEWIND_HOME", home)
         .env_remove("TRADEWIND_SOCKET")
+        .env_remove("TRADEWIND_PASSWORD")
+        .env_remove("COLUMNS")
         .output()
         .expect("the program starts")
 }

@@ -1,0 +1,131 @@
+//! `node`: in the foreground, or in the background.
+
+use std::io;
+use std::io::IsTerminal;
+use std::path::{Path, PathBuf};
+use std::sync::Mutex;
+
+use anyhow::Context;
+use zeroize::Zeroizing;
+
+use crate::background;
+use crate::cli::{Node, NodeVerb};
+use crate::client::NodeClient;
+use crate::node::config::NodeConfig;
+use crate::node::lock::Lock;
+use crate::node::{self, api, keys, log};
+use crate::paths;
+use crate::printer::Printer;
+
+pub(super) async fn node(options: &Node, printer: Printer) -> anyhow::Result<()> {
+    let file = || options.config.clone().map_or_else(paths::config_file, Ok);
+    match &options.verb {
+        None => serve(&file()?, options.background).await,
+        Some(NodeVerb::Openapi) => {
+            printer.data(&api::document(), |document| document.to_pretty_json().unwrap_or_default())
+        }
+        Some(NodeVerb::Start) => {
+            let (file, config) = load(&file()?)?;
+            let (node, fresh) = ensure(&file, &config, printer).await?;
+            tell(&node, &config, if fresh { "started" } else { "runs already" }, printer).await
+        }
+        Some(NodeVerb::Stop) => {
+            let (_, config) = load(&file()?)?;
+            let bar = printer.spinner("ending the node");
+            let ran = background::stop(&config).await;
+            bar.finish_and_clear();
+            let text = if ran? { "the node ended; leases and workloads go on" } else { "no node runs" };
+            printer.data(&serde_json::json!({ "running": false }), |_| text.into())
+        }
+        Some(NodeVerb::Restart) => {
+            let (file, config) = load(&file()?)?;
+            let node = restart(&file, &config, printer).await?;
+            tell(&node, &config, "started anew", printer).await
+        }
+    }
+}
+
+/// Ends the node of a configuration, and starts it in the background.
+pub(super) async fn restart(
+    file: &Path,
+    config: &NodeConfig,
+    printer: Printer,
+) -> anyhow::Result<NodeClient> {
+    let bar = printer.spinner("ending the node");
+    let ended = background::stop(config).await;
+    bar.finish_and_clear();
+    ended?;
+    Ok(ensure(file, config, printer).await?.0)
+}
+
+/// The node of a configuration, started in the background where none runs; and whether it was.
+pub(super) async fn ensure(
+    file: &Path,
+    config: &NodeConfig,
+    printer: Printer,
+) -> anyhow::Result<(NodeClient, bool)> {
+    let node = NodeClient::new(config.socket());
+    if node.status().await.is_ok() {
+        return Ok((node, false));
+    }
+    let password = password(config, printer)?;
+    let bar = printer.spinner("starting a node in the background");
+    let started = background::start(file, config, password).await;
+    bar.finish_and_clear();
+    Ok((started?, true))
+}
+
+async fn tell(node: &NodeClient, config: &NodeConfig, what: &str, printer: Printer) -> anyhow::Result<()> {
+    let status = node.status().await?;
+    let log = background::log_file(config)?;
+    let told =
+        serde_json::json!({ "running": true, "pid": status.pid, "account": status.account, "log": log });
+    printer.data(&told, |_| {
+        let (pid, roles) = (status.pid, status.roles.join(", "));
+        format!(
+            "the node {what}: process {pid}, {roles}\nlog: {}\n`tradewind node stop` ends it",
+            log.display()
+        )
+    })
+}
+
+/// The configuration at `file`, by its full path.
+pub(super) fn load(file: &Path) -> anyhow::Result<(PathBuf, NodeConfig)> {
+    let file = std::path::absolute(file)?;
+    let config = NodeConfig::load(&file)?;
+    Ok((file, config))
+}
+
+/// The wallet's password, asked for where neither a file nor the environment has it and somebody is there.
+fn password(config: &NodeConfig, printer: Printer) -> anyhow::Result<Option<Zeroizing<String>>> {
+    let known = config.password_file.is_some() || std::env::var_os(keys::PASSWORD_VARIABLE).is_some();
+    if known || Lock::holder(&config.data_dir)?.is_some() || !io::stdin().is_terminal() {
+        return Ok(None);
+    }
+    printer.ask_secret("password of the wallet: ").map(Some)
+}
+
+async fn serve(file: &Path, in_background: bool) -> anyhow::Result<()> {
+    let (_, config) = load(file)?;
+    if in_background {
+        background::detach()?;
+        let path = background::log_file(&config)?;
+        let log = log::BoundedLog::open(&path).with_context(|| format!("cannot write {}", path.display()))?;
+        trace(Mutex::new(log), false);
+    } else {
+        trace(io::stderr, io::stderr().is_terminal());
+    }
+    node::run(config, in_background).await
+}
+
+fn trace<W>(writer: W, colours: bool)
+where
+    W: for<'a> tracing_subscriber::fmt::MakeWriter<'a> + Send + Sync + 'static,
+{
+    let filter = tracing_subscriber::EnvFilter::try_from_env("TRADEWIND_LOG")
+        .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new("warn,tradewind=info"));
+    let subscriber = tracing_subscriber::fmt().with_env_filter(filter).with_ansi(colours).with_writer(writer);
+    if subscriber.try_init().is_err() {
+        tracing::debug!("a log subscriber was installed before ours");
+    }
+}

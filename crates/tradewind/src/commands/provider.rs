@@ -1,0 +1,184 @@
+//! `provider`: join the market with this machine, look, pause, leave.
+
+use std::path::Path;
+use std::time::Duration;
+
+use anyhow::Context;
+use jiff::Timestamp;
+use toml_edit::{Array, DocumentMut, Item, Table, value};
+use tradewind_proto::units::Money;
+
+use super::node;
+use crate::cli::{Cli, Join, Provider};
+use crate::client::NodeClient;
+use crate::node::api::view::ProviderView;
+use crate::node::config::NodeConfig;
+use crate::paths;
+use crate::printer::{Printer, table};
+
+/// The pause between two looks at running leases.
+const LOOK: Duration = Duration::from_millis(500);
+
+pub(super) async fn provider(verb: &Provider, cli: &Cli, printer: Printer) -> anyhow::Result<()> {
+    match verb {
+        Provider::Join(options) => join(options, printer).await,
+        Provider::Leave => leave(cli, printer).await,
+        Provider::Status => {
+            let view = super::client(cli)?.provider().await?;
+            printer.data(&view, show)
+        }
+        Provider::Leases => leases(&super::client(cli)?, printer).await,
+        Provider::Pause => accept(false, &super::client(cli)?, printer).await,
+        Provider::Resume => accept(true, &super::client(cli)?, printer).await,
+    }
+}
+
+async fn join(options: &Join, printer: Printer) -> anyhow::Result<()> {
+    let file = paths::config_file()?;
+    if !file.exists() {
+        return Err(super::not_set_up(&paths::data_dir()?.join("node.sock")));
+    }
+    edit(&file, |document| {
+        document["provider"] = Item::Table(section(options, document.get("provider")));
+    })?;
+    let (file, config) = node::load(&file)?;
+    let node = node::restart(&file, &config, printer).await?;
+    // Whoever left, or paused, and joins again sells again.
+    node.accept_leases(true).await?;
+    let view = node.provider().await?;
+    printer.data(&view, show)
+}
+
+/// The role's section: what the options say, over what the file said already.
+fn section(options: &Join, before: Option<&Item>) -> Table {
+    let mut section = before.and_then(Item::as_table).cloned().unwrap_or_default();
+    section["price"] = value(&options.price);
+    let numbers = [("units", options.units.map(i64::from)), ("cpus", options.cpus.map(i64::from))];
+    for (key, number) in numbers.into_iter().filter_map(|(key, number)| Some((key, number?))) {
+        section[key] = value(number);
+    }
+    let texts = [
+        ("memory", &options.memory),
+        ("disk", &options.disk),
+        ("country", &options.country),
+        ("stake", &options.stake),
+        ("bonds", &options.bonds),
+    ];
+    for (key, text) in texts.into_iter().filter_map(|(key, text)| Some((key, text.as_ref()?))) {
+        section[key] = value(text);
+    }
+    if !options.runtimes.is_empty() {
+        section["runtimes"] = value(options.runtimes.iter().map(String::as_str).collect::<Array>());
+    }
+    section
+}
+
+async fn leave(cli: &Cli, printer: Printer) -> anyhow::Result<()> {
+    let node = super::client(cli)?;
+    let view = node.provider().await?;
+    if view.device.as_ref().is_none_or(|device| device.stake == 0) && !view.serving {
+        return printer.data(&view, |_| "this machine is no provider".into());
+    }
+    if view.serving {
+        node.accept_leases(false).await?;
+        let bar = printer.spinner("waiting for running leases; Ctrl-C leaves them running, leave again then");
+        while node.provider().await?.leases > 0 {
+            tokio::time::sleep(LOOK).await;
+        }
+        bar.finish_and_clear();
+    }
+    let bar = printer.spinner("unbonding the stake");
+    let left = node.leave().await;
+    bar.finish_and_clear();
+    let view = left?;
+    let file = paths::config_file()?;
+    if view.serving && cli.socket.is_none() && file.exists() {
+        edit(&file, |document| {
+            document.remove("provider");
+        })?;
+        let (file, config) = node::load(&file)?;
+        node::restart(&file, &config, printer).await?;
+    }
+    printer.data(&view, |view| {
+        let next = match view.device.as_ref().and_then(|device| device.unbonds_at) {
+            Some(at) => {
+                format!("the stake is free at {}; run `tradewind provider leave` again then", time(at))
+            }
+            None => "the stake is back; `tradewind wallet withdraw --all` takes everything out".into(),
+        };
+        format!("{}\n{next}", show(view))
+    })
+}
+
+/// Changes the configuration and keeps everything else in it, comments too. What would not be valid is not written.
+fn edit(file: &Path, change: impl FnOnce(&mut DocumentMut)) -> anyhow::Result<()> {
+    let shown = file.display();
+    let text = std::fs::read_to_string(file).with_context(|| format!("cannot read {shown}"))?;
+    let mut document: DocumentMut = text.parse().with_context(|| format!("{shown} is not valid"))?;
+    change(&mut document);
+    let text = document.to_string();
+    let checked: Result<NodeConfig, _> = toml::from_str(&text);
+    checked.with_context(|| format!("{shown} would not be valid"))?;
+    let fresh = file.with_extension("new");
+    std::fs::write(&fresh, text).with_context(|| format!("cannot write {}", fresh.display()))?;
+    std::fs::rename(&fresh, file).with_context(|| format!("cannot write {shown}"))
+}
+
+fn show(view: &ProviderView) -> String {
+    let asset = &view.asset;
+    let money = |amount: u128| {
+        let amount = Money::new(amount).unwrap_or(Money::MAX);
+        format!("{} {}", amount.display(asset.decimals), asset.symbol)
+    };
+    let serving = match (view.serving, view.accepting) {
+        (true, true) => "yes",
+        (true, false) => "paused: no new leases",
+        (false, _) => "no",
+    };
+    let mut rows = vec![
+        ["serving".to_owned(), serving.to_owned()],
+        ["leases".into(), view.leases.to_string()],
+        ["free for bonds".into(), money(view.free)],
+    ];
+    match &view.device {
+        None => rows.push(["device".into(), "none yet".into()]),
+        Some(device) => {
+            rows.push(["device".into(), device.id.clone()]);
+            rows.push(["state".into(), device.state.clone()]);
+            rows.push(["units".into(), device.units.to_string()]);
+            rows.push(["stake".into(), money(device.stake)]);
+            rows.push(["rent paid until".into(), time(device.rent_paid_until)]);
+            rows.extend(device.unbonds_at.map(|at| ["stake free at".to_owned(), time(at)]));
+        }
+    }
+    table(["provider", &view.account], rows)
+}
+
+fn time(seconds: u64) -> String {
+    let at = i64::try_from(seconds).ok().and_then(|seconds| Timestamp::from_second(seconds).ok());
+    at.map_or_else(|| seconds.to_string(), |at| at.to_string())
+}
+
+async fn leases(node: &NodeClient, printer: Printer) -> anyhow::Result<()> {
+    let reports = node.leases().await?;
+    printer.data(&reports, |reports| {
+        if reports.is_empty() {
+            return "no leases are hosted here now".into();
+        }
+        let cells = reports.iter().map(|report| {
+            [
+                report.lease.to_string(),
+                format!("{:?}", report.stage),
+                report.usage.memory.to_string(),
+                report.paid.to_string(),
+            ]
+        });
+        table(["lease", "stage", "memory", "paid (base units)"], cells)
+    })
+}
+
+async fn accept(on: bool, node: &NodeClient, printer: Printer) -> anyhow::Result<()> {
+    node.accept_leases(on).await?;
+    let text = if on { "new leases are taken again" } else { "no new leases are taken; running ones go on" };
+    printer.data(&serde_json::json!({ "accepting": on }), |_| text.into())
+}

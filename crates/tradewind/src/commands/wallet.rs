@@ -1,0 +1,121 @@
+//! `wallet`: balances, money in and out of the contract, and a copy for a safe place.
+
+use std::path::Path;
+
+use anyhow::{Context, bail};
+use tradewind_chain::client::keystore;
+use tradewind_proto::units::Money;
+use zeroize::Zeroizing;
+
+use super::{funds, node};
+use crate::cli::{Cli, WalletVerb};
+use crate::node::api::view::{Transfer, WalletView};
+use crate::node::config::NodeConfig;
+use crate::node::{self as nodes, keys};
+use crate::paths;
+use crate::printer::{Printer, table};
+
+pub(super) async fn wallet(verb: Option<&WalletVerb>, cli: &Cli, printer: Printer) -> anyhow::Result<u8> {
+    match verb {
+        None => printer.data(&super::client(cli)?.wallet().await?, show)?,
+        Some(WalletVerb::Address) => {
+            let (_, config) = configured()?;
+            let account = account(&config)?;
+            printer.data(&serde_json::json!({ "account": account.to_string() }), |_| account.to_string())?;
+        }
+        Some(WalletVerb::Fund { amount }) => return fund(amount.as_deref(), printer).await,
+        Some(WalletVerb::Deposit { amount }) => {
+            let transfer = Transfer { amount: Some(amount.clone()), to: None };
+            let bar = printer.spinner("depositing");
+            let moved = super::client(cli)?.deposit(&transfer).await;
+            bar.finish_and_clear();
+            printer.data(&moved?, show)?;
+        }
+        Some(WalletVerb::Withdraw { amount, all: _, to }) => {
+            let transfer = Transfer { amount: amount.clone(), to: to.clone() };
+            let bar = printer.spinner("withdrawing");
+            let moved = super::client(cli)?.withdraw(&transfer).await;
+            bar.finish_and_clear();
+            printer.data(&moved?, show)?;
+        }
+        Some(WalletVerb::Export { file, password_file }) => export(file, password_file.as_deref(), printer)?,
+    }
+    Ok(0)
+}
+
+fn configured() -> anyhow::Result<(std::path::PathBuf, NodeConfig)> {
+    let file = paths::config_file()?;
+    if !file.exists() {
+        return Err(super::not_set_up(&paths::data_dir()?.join("node.sock")));
+    }
+    node::load(&file)
+}
+
+fn account(config: &NodeConfig) -> anyhow::Result<alloy::primitives::Address> {
+    let path = config.data_dir.join("wallet.json");
+    keystore::address(&path)?.with_context(|| format!("{} does not name its account", path.display()))
+}
+
+async fn fund(amount: Option<&str>, printer: Printer) -> anyhow::Result<u8> {
+    let (_, config) = configured()?;
+    let profile = nodes::read_profile(&config)?;
+    funds::settle(&profile, account(&config)?, amount, true, printer).await
+}
+
+fn export(file: &Path, password_file: Option<&Path>, printer: Printer) -> anyhow::Result<()> {
+    let (_, config) = configured()?;
+    let own = match (&config.password_file, std::env::var_os(keys::PASSWORD_VARIABLE)) {
+        (None, None) if printer.can_ask() => printer.ask_secret("password of the wallet: ")?,
+        (path, _) => keys::password(path.as_deref())?,
+    };
+    let key = keystore::load(&config.data_dir.join("wallet.json"), || Ok(own))?;
+    let password = match password_file {
+        Some(path) => keys::password(Some(path))?,
+        None => new_password("password of the copy: ", printer)?,
+    };
+    copy(file, &key, &password)?;
+    let told = serde_json::json!({ "account": key.address().to_string(), "file": file });
+    printer.data(&told, |_| format!("{} holds {}, and was read back", file.display(), key.address()))
+}
+
+/// Writes an encrypted copy, and opens it again as somebody would who has nothing else.
+pub(super) fn copy(
+    file: &Path,
+    key: &tradewind_proto::signature::SigningKey,
+    password: &Zeroizing<String>,
+) -> anyhow::Result<()> {
+    keystore::save(file, key, || Ok(password.clone()))?;
+    let opened = keystore::load(file, || Ok(password.clone()))?;
+    if opened.address() != key.address() {
+        bail!("{} holds another account than was written", file.display());
+    }
+    Ok(())
+}
+
+/// A password that was typed twice.
+pub(super) fn new_password(question: &str, printer: Printer) -> anyhow::Result<Zeroizing<String>> {
+    if !printer.can_ask() {
+        let hint = "`--password-file` names a file that only you can read";
+        return Err(crate::client::Told::error("nobody is there to ask for a password", hint));
+    }
+    for _ in 0..3 {
+        let first = printer.ask_secret(question)?;
+        if first.is_empty() || *first == *printer.ask_secret("the same again: ")? {
+            return Ok(first);
+        }
+        printer.step("they differ");
+    }
+    bail!("the password was not repeated")
+}
+
+fn show(view: &WalletView) -> String {
+    let money = |amount: u128| {
+        let amount = Money::new(amount).unwrap_or(Money::MAX);
+        format!("{} {}", amount.display(view.asset.decimals), view.asset.symbol)
+    };
+    let rows = [
+        ["in the wallet".to_owned(), money(view.wallet)],
+        ["free in the contract".to_owned(), money(view.free)],
+    ];
+    table(["account", &view.account], rows)
+}

@@ -1,0 +1,152 @@
+//! The market and the node's place in it: offers, hosted leases, the provider role.
+
+use axum::Json;
+use axum::extract::{Query, State};
+use axum::http::StatusCode;
+use serde::Deserialize;
+use tradewind_chain::ledger::{Action, DeviceRecord, DeviceState, Reference};
+use tradewind_proto::offer::Offer;
+use tradewind_proto::report::Report;
+use tradewind_provider::agent::Agent;
+
+use super::jobs::buyer;
+use super::schema::{OfferSchema, ReportSchema};
+use super::view::{DeviceView, Problem, ProviderView};
+use super::wallet::{carry_out, silent};
+use super::{Answer, Failure, Served, Shared};
+
+fn provider(roles: &Served) -> Result<&Agent, Failure> {
+    let hint = "`tradewind provider join` adds the role";
+    roles
+        .provider
+        .as_ref()
+        .ok_or_else(|| Failure::new(StatusCode::NOT_FOUND, "this node sells nothing", hint))
+}
+
+/// The live offers, as the mesh knows them now.
+#[utoipa::path(get, path = "/v1/offers", tag = "market", responses(
+    (status = OK, body = Vec<OfferSchema>),
+    (status = NOT_FOUND, description = "The node buys nothing", body = Problem),
+))]
+pub(super) async fn offers(State(roles): Shared) -> Answer<Vec<Offer>> {
+    Ok(Json(buyer(&roles)?.offers()))
+}
+
+/// The leases that this node hosts.
+#[utoipa::path(get, path = "/v1/leases", tag = "provider", responses(
+    (status = OK, body = Vec<ReportSchema>),
+    (status = NOT_FOUND, description = "The node sells nothing", body = Problem),
+))]
+pub(super) async fn leases(State(roles): Shared) -> Answer<Vec<Report>> {
+    Ok(Json(provider(&roles)?.reports()))
+}
+
+#[derive(Deserialize)]
+pub(super) struct Accept {
+    on: bool,
+}
+
+/// Takes new leases, or none; running ones go on.
+#[utoipa::path(post, path = "/v1/provider/accept", tag = "provider", params(
+    ("on" = bool, Query, description = "Take new leases, or none"),
+), responses(
+    (status = OK),
+    (status = NOT_FOUND, description = "The node sells nothing", body = Problem),
+))]
+pub(super) async fn accept(State(roles): Shared, Query(query): Query<Accept>) -> Result<(), Failure> {
+    provider(&roles)?.accept_leases(query.on).await.map_err(unstored)
+}
+
+/// The machine as a provider: its device, stake and leases.
+#[utoipa::path(get, path = "/v1/provider", tag = "provider", responses(
+    (status = OK, body = ProviderView),
+    (status = SERVICE_UNAVAILABLE, description = "The chain does not answer", body = Problem),
+))]
+pub(super) async fn machine(State(roles): Shared) -> Answer<ProviderView> {
+    look(&roles).await.map(Json)
+}
+
+/// Starts to return the stake of a machine without leases; returns it once it is unbonded.
+#[utoipa::path(post, path = "/v1/provider/leave", tag = "provider", responses(
+    (status = OK, body = ProviderView),
+    (status = CONFLICT, description = "Leases still run here", body = Problem),
+    (status = "5XX", description = "The chain refused, or does not answer", body = Problem),
+))]
+pub(super) async fn leave(State(roles): Shared) -> Answer<ProviderView> {
+    if let Some(agent) = &roles.provider {
+        agent.accept_leases(false).await.map_err(unstored)?;
+        let running = agent.reports().len();
+        if running > 0 {
+            let error = format!("{running} leases still run here");
+            let hint = "new ones are refused now; leave again when these are settled";
+            return Err(Failure::new(StatusCode::CONFLICT, error, hint));
+        }
+    }
+    if let Some(record) = device(&roles).await? {
+        let now = (roles.clock)();
+        // What names the step: the same step asked for twice is one.
+        let reference = |at: u64| {
+            let stake = record.stake.base_units().to_be_bytes();
+            let text = [record.device.get().as_slice(), &at.to_be_bytes(), &stake].concat();
+            Reference(alloy::primitives::keccak256(text))
+        };
+        match record.unbonding_at {
+            _ if record.stake.is_zero() => {}
+            None => {
+                let action = Action::Unbond { reference: reference(0), device: record.device };
+                carry_out(&roles, action).await?;
+            }
+            Some(at) if at <= now => {
+                let action = Action::WithdrawStake { reference: reference(at.unix()), device: record.device };
+                carry_out(&roles, action).await?;
+            }
+            Some(_) => {}
+        }
+    }
+    look(&roles).await.map(Json)
+}
+
+fn unstored(error: impl std::fmt::Display) -> Failure {
+    let hint = "look at the disk of the node's data directory";
+    Failure::new(StatusCode::INTERNAL_SERVER_ERROR, error, hint)
+}
+
+async fn device(roles: &Served) -> Result<Option<DeviceRecord>, Failure> {
+    match roles.device {
+        Some(device) => roles.ledger.device(device).await.map_err(silent),
+        None => Ok(None),
+    }
+}
+
+async fn look(roles: &Served) -> Result<ProviderView, Failure> {
+    let now = (roles.clock)();
+    let device = device(roles).await?.map(|record| DeviceView {
+        id: record.device.to_string(),
+        state: word(record.state(now)).into(),
+        units: record.units,
+        stake: record.stake.base_units(),
+        rent_paid_until: record.rent_paid_until.unix(),
+        unbonds_at: record.unbonding_at.map(|at| at.unix()),
+    });
+    let account = roles.ledger.account();
+    let free = roles.ledger.balance(roles.asset.address, account).await.map_err(silent)?;
+    Ok(ProviderView {
+        account: account.to_string(),
+        asset: roles.asset.clone(),
+        serving: roles.provider.is_some(),
+        accepting: roles.provider.as_ref().is_some_and(Agent::is_accepting),
+        leases: roles.provider.as_ref().map_or(0, |agent| agent.reports().len()),
+        device,
+        free: free.base_units(),
+    })
+}
+
+const fn word(state: DeviceState) -> &'static str {
+    match state {
+        DeviceState::Ready => "ready",
+        DeviceState::Jailed => "jailed",
+        DeviceState::Unbonding => "unbonding",
+        DeviceState::Lapsed => "lapsed",
+        DeviceState::Unstaked => "unstaked",
+    }
+}

@@ -1,0 +1,163 @@
+//! What the local API takes and tells.
+
+use std::path::PathBuf;
+
+use serde::{Deserialize, Serialize};
+use tradewind_proto::ids::JobId;
+use tradewind_proto::profile::Asset;
+use tradewind_proto::workload::Secrets;
+use utoipa::ToSchema;
+
+/// Who the node is.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub(crate) struct Status {
+    /// The wallet's account.
+    pub(crate) account: String,
+    /// The mesh key.
+    pub(crate) mesh_key: String,
+    /// Where the mesh reaches it.
+    pub(crate) mesh_address: String,
+    /// The network's name.
+    pub(crate) network: String,
+    /// What leases are paid in.
+    #[schema(value_type = AssetView)]
+    pub(crate) asset: Asset,
+    /// Roles that run.
+    pub(crate) roles: Vec<String>,
+    /// The explorer's URL.
+    pub(crate) explorer: Option<String>,
+    /// The ledger's JSON-RPC URL.
+    pub(crate) rpc: Option<String>,
+    /// The URL of its relayer role.
+    pub(crate) relayer: Option<String>,
+    /// The process.
+    pub(crate) pid: u32,
+    /// Started in the background: it outlives the command that started it.
+    #[serde(default)]
+    pub(crate) background: bool,
+    /// The program's version.
+    #[serde(default)]
+    pub(crate) version: String,
+}
+
+/// A job to be run. The file's text is checked again by the node.
+#[derive(Clone, Serialize, Deserialize, ToSchema)]
+pub(crate) struct NewJob {
+    /// For errors.
+    pub(crate) file: String,
+    /// The job file.
+    pub(crate) text: String,
+    /// Local inputs are relative to it.
+    #[schema(value_type = String)]
+    pub(crate) base_dir: PathBuf,
+    /// Where outputs are put.
+    #[schema(value_type = String)]
+    pub(crate) output_dir: PathBuf,
+    /// The values of its secrets, by name.
+    #[schema(value_type = Object)]
+    pub(crate) secrets: Secrets,
+    /// Sign vouchers ahead, so that the job goes on when this node is gone.
+    #[serde(default)]
+    pub(crate) unattended: bool,
+}
+
+/// The id of a job.
+#[derive(Debug, Clone, Copy, Serialize, Deserialize, ToSchema)]
+pub(crate) struct Created {
+    /// The id.
+    #[schema(value_type = String)]
+    pub(crate) id: JobId,
+}
+
+/// A piece of a job's log.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub(crate) struct LogPiece {
+    /// The text; bytes that are no text are replaced.
+    pub(crate) text: String,
+    /// Where the next piece begins.
+    pub(crate) next: u64,
+}
+
+/// The account's money, in base units.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub(crate) struct WalletView {
+    /// The account.
+    pub(crate) account: String,
+    /// The quote asset.
+    #[schema(value_type = AssetView)]
+    pub(crate) asset: Asset,
+    /// In the wallet itself.
+    pub(crate) wallet: u128,
+    /// Free inside the contract.
+    pub(crate) free: u128,
+}
+
+/// A token that leases are paid in.
+#[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
+#[schema(as = Asset)]
+pub(crate) struct AssetView {
+    /// For people.
+    pub(crate) symbol: String,
+    /// Its contract.
+    pub(crate) address: String,
+    /// Places after the point.
+    pub(crate) decimals: u8,
+    /// How it takes a signed deposit: `erc3009`, `erc2612` or `plain`.
+    pub(crate) kind: String,
+}
+
+/// Money to move between the wallet and its free balance in the contract.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub(crate) struct Transfer {
+    /// In whole tokens of the quote asset, such as `12.5`; everything where absent.
+    pub(crate) amount: Option<String>,
+    /// Who receives a withdrawal; the wallet itself where absent.
+    #[serde(default)]
+    pub(crate) to: Option<String>,
+}
+
+/// The machine as a provider. Amounts in base units of the quote asset.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub(crate) struct ProviderView {
+    /// The account.
+    pub(crate) account: String,
+    /// The quote asset.
+    #[schema(value_type = AssetView)]
+    pub(crate) asset: Asset,
+    /// The role runs in this node.
+    pub(crate) serving: bool,
+    /// New leases are taken.
+    pub(crate) accepting: bool,
+    /// Leases that are hosted now.
+    pub(crate) leases: usize,
+    /// The device, where the account has added one.
+    pub(crate) device: Option<DeviceView>,
+    /// Free inside the contract, for lease bonds.
+    pub(crate) free: u128,
+}
+
+/// A device as the registry knows it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub(crate) struct DeviceView {
+    /// Its id.
+    pub(crate) id: String,
+    /// `ready`, `jailed`, `unbonding`, `lapsed` or `unstaked`.
+    pub(crate) state: String,
+    /// Units that it leases out.
+    pub(crate) units: u8,
+    /// What stands behind it.
+    pub(crate) stake: u128,
+    /// Its place in the registry is paid until then, in seconds since 1970.
+    pub(crate) rent_paid_until: u64,
+    /// When the unbonding stake may be withdrawn, in seconds since 1970.
+    pub(crate) unbonds_at: Option<u64>,
+}
+
+/// An error as the API tells it.
+#[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
+pub(crate) struct Problem {
+    /// What happened.
+    pub(crate) error: String,
+    /// What to do.
+    pub(crate) hint: String,
+}

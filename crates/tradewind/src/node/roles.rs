@@ -1,0 +1,95 @@
+//! The roles of one node that take part in the market.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use anyhow::Context;
+use tokio_util::sync::CancellationToken;
+use tradewind_buyer::buyer::Buyer;
+use tradewind_chain::client::keystore;
+use tradewind_chain::ledger::Ledger;
+use tradewind_explorer::Explorer;
+use tradewind_mesh::Transport;
+use tradewind_mesh::directory::system_clock;
+use tradewind_proto::ids::DeviceId;
+use tradewind_proto::profile::NetworkProfile;
+use tradewind_proto::signature::SigningKey;
+use tradewind_provider::agent::Agent;
+use tradewind_store::Store;
+
+use super::config::NodeConfig;
+use super::{buyer, provider};
+
+/// The roles that take part in the market.
+pub(super) struct Roles {
+    pub(super) provider: Option<Agent>,
+    pub(super) buyer: Option<Buyer>,
+    pub(super) explorer: Option<Explorer>,
+}
+
+impl Roles {
+    pub(super) async fn start(
+        config: &NodeConfig,
+        profile: &NetworkProfile,
+        key: &SigningKey,
+        ledger: &Arc<dyn Ledger>,
+        transport: &Arc<dyn Transport>,
+        store: &Store,
+        shutdown: &CancellationToken,
+    ) -> anyhow::Result<Self> {
+        let (data_dir, password_file) = (config.data_dir.as_path(), config.password_file.as_deref());
+        let clock = system_clock();
+        let (ledger, transport, store) = (ledger.clone(), transport.clone(), store.clone());
+        let mut started = Self { provider: None, buyer: None, explorer: None };
+        if let Some(section) = &config.provider {
+            let needs = provider::Needs {
+                section,
+                profile,
+                data_dir,
+                password_file,
+                key: key.clone(),
+                ledger: ledger.clone(),
+                transport: transport.clone(),
+                store: store.clone(),
+                clock: clock.clone(),
+            };
+            started.provider = Some(provider::start(needs).await.context("the provider role cannot start")?);
+        }
+        if let Some(section) = &config.buyer {
+            let needs = buyer::Needs {
+                section,
+                profile,
+                data_dir,
+                password_file,
+                key: key.clone(),
+                ledger: ledger.clone(),
+                transport: transport.clone(),
+                store,
+                clock: clock.clone(),
+            };
+            started.buyer = Some(buyer::start(needs).await.context("the buyer role cannot start")?);
+        }
+        if let Some(section) = &config.explorer {
+            let explorer =
+                Explorer::start(section.listen, ledger, transport, profile.clone(), clock, shutdown.clone())
+                    .await?;
+            started.explorer = Some(explorer);
+        }
+        Ok(started)
+    }
+
+    pub(super) async fn shutdown(self) {
+        if let Some(buyer) = self.buyer {
+            buyer.shutdown().await;
+        }
+        if let Some(provider) = self.provider {
+            provider.shutdown().await;
+        }
+    }
+}
+
+/// The device that this machine is or was: derived from the account and the device's own key.
+pub(super) fn device(account: alloy::primitives::Address, data_dir: &Path) -> Option<DeviceId> {
+    let key = keystore::address(&data_dir.join("device").join("wallet.json")).ok().flatten()?;
+    Some(DeviceId::derive(account, key))
+}

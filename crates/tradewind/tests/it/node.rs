@@ -1,0 +1,197 @@
+//! The node in the background, as the commands start, find, lose and end it.
+
+use std::io::{Read, Write};
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output};
+use std::time::{Duration, Instant};
+
+use serde_json::Value;
+
+use super::tradewind;
+
+/// A machine of its own, whose node ends with it.
+struct Machine {
+    dir: tempfile::TempDir,
+}
+
+impl Machine {
+    /// Without a configuration.
+    fn new() -> Self {
+        Self { dir: tempfile::tempdir().unwrap() }
+    }
+
+    /// With a ledger of its own, and these roles beside it.
+    fn with_ledger(roles: &str) -> Self {
+        use std::os::unix::fs::OpenOptionsExt;
+        let machine = Self::new();
+        let mut password = std::fs::File::options();
+        let mut password =
+            password.write(true).create_new(true).mode(0o600).open(machine.path("password")).unwrap();
+        password.write_all(b"correct horse").unwrap();
+        let config = format!(
+            "data_dir = \".\"\nprofile = \"network.toml\"\npassword_file = \"password\"\n\
+             [mesh]\nbind = \"127.0.0.1:0\"\n[ledger]\n{roles}"
+        );
+        std::fs::write(machine.path("node.toml"), config).unwrap();
+        machine
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.dir.path().join(name)
+    }
+
+    fn run(&self, arguments: &[&str]) -> Output {
+        tradewind(self.dir.path(), arguments)
+    }
+
+    /// What a command that must succeed printed last, as JSON.
+    fn json(&self, arguments: &[&str]) -> Value {
+        let output = self.run(&[arguments, &["--json"]].concat());
+        let text = String::from_utf8_lossy(&output.stdout).into_owned();
+        let said = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert!(output.status.success(), "{arguments:?}: {text}{said}{}", self.log());
+        serde_json::from_str(text.lines().last().unwrap()).unwrap()
+    }
+
+    /// What a command that must fail by our own fault said.
+    fn failure(&self, arguments: &[&str]) -> String {
+        let output = self.run(arguments);
+        assert_eq!(output.status.code(), Some(125), "{arguments:?}");
+        String::from_utf8_lossy(&output.stderr).into_owned()
+    }
+
+    fn log(&self) -> String {
+        std::fs::read_to_string(self.path("node.log")).unwrap_or_default()
+    }
+}
+
+impl Drop for Machine {
+    fn drop(&mut self) {
+        self.run(&["node", "stop"]);
+    }
+}
+
+fn kill_9(pid: u64) {
+    assert!(Command::new("kill").args(["-9", &pid.to_string()]).status().unwrap().success());
+    let began = Instant::now();
+    while alive(pid) {
+        assert!(began.elapsed() < Duration::from_secs(30), "the process {pid} does not end");
+        std::thread::sleep(Duration::from_millis(20));
+    }
+}
+
+/// Runs, and is not merely waiting to be reaped.
+fn alive(pid: u64) -> bool {
+    let stat = std::fs::read_to_string(Path::new("/proc").join(pid.to_string()).join("stat"));
+    stat.is_ok_and(|stat| !stat.rsplit(')').next().unwrap_or_default().trim_start().starts_with('Z'))
+}
+
+/// One HTTP exchange, and the JSON that it brings.
+fn ask(mut stream: impl Read + Write, what: &str, body: &str) -> Value {
+    let head = "host: 127.0.0.1\r\nconnection: close\r\ncontent-type: application/json";
+    write!(stream, "{what} HTTP/1.1\r\n{head}\r\ncontent-length: {}\r\n\r\n{body}", body.len()).unwrap();
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).unwrap();
+    let (head, body) = answer.split_once("\r\n\r\n").unwrap();
+    assert!(head.starts_with("HTTP/1.1 200"), "{answer}");
+    serde_json::from_str(body).unwrap()
+}
+
+#[test]
+fn kill_9_of_a_background_node_leaves_nothing_in_the_way() {
+    let machine = Machine::with_ledger("[buyer]\nfaucet = \"100\"\n");
+    let started = machine.json(&["node", "start"]);
+    let pid = started["pid"].as_u64().unwrap();
+    assert_eq!(machine.json(&["node", "start"])["pid"], pid, "a second start finds the first");
+    let status = machine.json(&["status"]);
+    assert_eq!((&status["background"], &status["pid"]), (&Value::Bool(true), &Value::from(pid)));
+
+    let refused = machine.failure(&["node"]);
+    assert!(refused.contains("a node already runs on") && refused.contains(&pid.to_string()), "{refused}");
+    assert_eq!(machine.json(&["status"])["pid"], pid, "the refused node harmed nothing");
+
+    kill_9(pid);
+    assert!(machine.path("node.sock").exists(), "it had no time to tidy up");
+    let lost = machine.failure(&["ps"]);
+    assert!(lost.contains("no node answers on") && lost.contains("hint: `tradewind node start`"), "{lost}");
+    let again = machine.json(&["node", "start"])["pid"].as_u64().unwrap();
+    assert_ne!(again, pid);
+
+    machine.json(&["node", "stop"]);
+    assert!(!alive(again) && !machine.path("node.sock").exists());
+    assert_eq!(machine.json(&["node", "stop"])["running"], false, "stopping twice is stopping once");
+}
+
+#[test]
+fn money_moves_into_the_contract_and_out_again() {
+    let machine = Machine::with_ledger("[buyer]\nfaucet = \"100\"\n");
+    machine.json(&["node", "start"]);
+    let before = machine.json(&["wallet"]);
+    let total = |view: &Value| view["wallet"].as_u64().unwrap() + view["free"].as_u64().unwrap();
+    assert_eq!(machine.json(&["wallet", "address"])["account"], before["account"]);
+    assert!(total(&before) >= 100_000_000);
+
+    let deposited = machine.json(&["wallet", "deposit", "12.5"]);
+    let free = deposited["free"].as_u64().unwrap();
+    assert!((12_000_000..=12_500_000).contains(&free), "{deposited}");
+    let refused = machine.failure(&["wallet", "withdraw", "13"]);
+    assert!(refused.contains("only 12.") && refused.contains("hint:"), "{refused}");
+    let refused = machine.failure(&["wallet", "deposit", "twelve"]);
+    assert!(refused.contains("an amount such as 1.25"), "{refused}");
+
+    let withdrawn = machine.json(&["wallet", "withdraw", "--all"]);
+    assert!(withdrawn["free"].as_u64().unwrap() <= 20_000, "{withdrawn}");
+    assert!(total(&before) - total(&withdrawn) < 100_000, "only fees were lost: {before} {withdrawn}");
+}
+
+#[test]
+fn the_socket_serves_the_document_that_the_command_prints() {
+    let machine = Machine::with_ledger("");
+    machine.json(&["node", "start"]);
+    let printed = machine.json(&["node", "openapi"]);
+    let stream = std::os::unix::net::UnixStream::connect(machine.path("node.sock")).unwrap();
+    let served = ask(stream, "GET /openapi.json", "");
+    assert_eq!(served, printed);
+    assert!(served["paths"]["/v1/jobs/{id}/wait"]["get"].is_object(), "{served}");
+}
+
+#[test]
+fn an_idle_ledger_goes_on_making_blocks() {
+    let machine = Machine::with_ledger("heartbeat = 1\n[explorer]\n");
+    machine.json(&["node", "start"]);
+    let rpc = machine.json(&["status"])["rpc"].as_str().unwrap().to_owned();
+    let block = || -> u64 {
+        let request = r#"{"jsonrpc":"2.0","id":1,"method":"eth_blockNumber","params":[]}"#;
+        let stream = std::net::TcpStream::connect(rpc.trim_start_matches("http://")).unwrap();
+        let answer = ask(stream, "POST /", request);
+        u64::from_str_radix(answer["result"].as_str().unwrap().trim_start_matches("0x"), 16).unwrap()
+    };
+    let (first, began) = (block(), Instant::now());
+    while block() < first + 3 {
+        assert!(began.elapsed() < Duration::from_secs(60), "the ledger stands still at block {first}");
+        std::thread::sleep(Duration::from_millis(200));
+    }
+}
+
+#[test]
+fn run_starts_a_node_where_none_runs_and_detach_leaves_the_job_with_it() {
+    let market = Machine::with_ledger(
+        "[provider]\nprice = \"0.20\"\ncpus = 1\nmemory = \"256MiB\"\ndisk = \"256MiB\"\nheartbeat = 2\n",
+    );
+    market.json(&["node", "start"]);
+    let buyer = Machine::new();
+    let profile = market.path("network.toml");
+    let set_up = buyer.json(&["setup", "--yes", profile.to_str().unwrap()]);
+    assert_eq!(set_up["enough"], true, "the faucet filled the wallet: {set_up}");
+    let job = buyer.path("job.yaml");
+    let text = "run: echo it ran; exit 7\nresources: {cpus: 1, memory: 64MiB, disk: 64MiB}\ntimeout: 5m\n";
+    std::fs::write(&job, text).unwrap();
+    let run = ["run", "--yes", "--detach", job.to_str().unwrap()];
+    let id = buyer.json(&run)["job"].as_str().unwrap().to_owned();
+    assert_eq!(buyer.json(&["status"])["background"], true);
+    let ended = buyer.run(&["wait", &id]);
+    let said = String::from_utf8_lossy(&ended.stderr).into_owned();
+    assert_eq!(ended.status.code(), Some(7), "the job's own code: {said}{}", buyer.log());
+    let log = buyer.run(&["logs", &id]);
+    assert_eq!(String::from_utf8_lossy(&log.stdout), "it ran\n");
+}
