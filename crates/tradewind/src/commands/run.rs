@@ -229,6 +229,8 @@ pub(super) fn receipt_text(record: &JobRecord, job: &NewJob, asset: &Asset) -> S
     }
     rows.push(["vouchers".into(), attempt.vouchers.to_string()]);
     let outputs = attempt.supervision.report.as_ref().map(|report| report.outputs.len()).unwrap_or(0);
-    rows.push(["outputs".into(), format!("{outputs} files, verified, in {}", job.output_dir.display())]);
+    let here = std::env::current_dir().unwrap_or_default();
+    let place = job.output_dir.strip_prefix(here).unwrap_or(&job.output_dir);
+    rows.push(["outputs".into(), format!("{outputs} files, verified, in {}", place.display())]);
     table(["receipt", &record.spec.name], rows)
 }

@@ -4,6 +4,7 @@
 mod demo;
 mod errors;
 mod node;
+mod screens;
 mod setup;
 
 use std::process::{Command, Output};
