@@ -174,7 +174,7 @@ impl Buyer {
     /// # Errors
     /// [`BuyerError`]; nothing runs then.
     pub async fn start(config: BuyerConfig, parts: Parts) -> Result<Self, BuyerError> {
-        make_dir(&config.state_dir).await?;
+        make_dir(&config.state_dir)?;
         let parameters = parts.ledger.parameters(config.version).await?;
         let parameters = parameters.ok_or(BuyerError::Version(config.version))?;
         let stored: Vec<(String, JobRecord)> = parts.store.all(KIND).await?;
@@ -205,7 +205,7 @@ impl Buyer {
         let transport = self.inner.parts.transport.as_ref();
         let image = image::pack(&spec, &base_dir, transport, &label).await?;
         let inputs = inputs::gather(&spec, &base_dir, transport, &label).await?;
-        make_dir(&self.inner.job_dir(id)).await?;
+        make_dir(&self.inner.job_dir(id))?;
         let record = JobRecord {
             id,
             spec,
@@ -388,9 +388,9 @@ pub(crate) fn label(id: JobId) -> Label {
     id.to_string().parse().expect("a job id is a label")
 }
 
-async fn make_dir(path: &Path) -> Result<(), BuyerError> {
+fn make_dir(path: &Path) -> Result<(), BuyerError> {
     let error = |source| BuyerError::Directory { path: path.to_owned(), source };
-    tokio::fs::create_dir_all(path).await.map_err(error)
+    std::fs::create_dir_all(path).map_err(error)
 }
 
 impl std::fmt::Debug for Buyer {

@@ -41,9 +41,10 @@ pub(crate) async fn run(inner: Arc<Inner>, job: Arc<Tracked>) {
             break;
         }
         tokio::select! {
+            biased;
+            () = inner.cancel.cancelled() => return,
             () = bell => {}
             () = tokio::time::sleep(wait) => {}
-            () = inner.cancel.cancelled() => return,
         }
     }
     if let Err(error) = inner.parts.transport.release(&label(job.id)).await {

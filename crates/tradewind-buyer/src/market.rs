@@ -24,8 +24,9 @@ impl Market {
         let followed = market.clone();
         tokio::spawn(async move {
             tokio::select! {
-                () = followed.copy(transport) => {}
+                biased;
                 () = cancel.cancelled() => {}
+                () = followed.copy(transport) => {}
             }
         });
         market

@@ -166,6 +166,7 @@ pub trait Ledger: Send + Sync + 'static {
             }
             let pause = tokio::time::sleep(std::time::Duration::from_millis(250));
             tokio::select! {
+                biased;
                 changed = heads.changed() => if changed.is_err() {
                     return Err(LedgerError::Unavailable("the ledger has shut down".into()));
                 },

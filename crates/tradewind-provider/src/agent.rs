@@ -133,7 +133,7 @@ impl Agent {
     /// # Errors
     /// [`AgentError`]; nothing runs then.
     pub async fn start(config: AgentConfig, parts: Parts) -> Result<Self, AgentError> {
-        tokio::fs::create_dir_all(config.state_dir.join("work")).await.map_err(AgentError::StateDir)?;
+        std::fs::create_dir_all(config.state_dir.join("work")).map_err(AgentError::StateDir)?;
         let version = config.offer.version;
         let parameters = parts.ledger.parameters(version).await?.ok_or(AgentError::Version(version))?;
         let stored: Vec<(String, Record)> = parts.store.all(KIND).await?;

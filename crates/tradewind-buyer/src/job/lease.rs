@@ -39,16 +39,18 @@ pub(super) async fn follow(inner: Arc<Inner>, job: Arc<Tracked>, index: usize) {
             }
             let tick = lease.inner.config.tick;
             tokio::select! {
+                biased;
                 () = lease.job.bell.notified() => {}
                 () = tokio::time::sleep(tick) => {}
             }
         }
     };
     tokio::select! {
+        biased;
+        () = lease.inner.cancel.cancelled() => return,
         () = work => {}
         () = lease.listen() => {}
         () = lease.follow_log() => {}
-        () = lease.inner.cancel.cancelled() => return,
     }
     // The end of the log may still be on its way when the lease is over.
     let rest = tokio::time::timeout(Duration::from_secs(5), lease.rest_of_log()).await;
@@ -360,7 +362,7 @@ impl Lease {
         let attempt = self.attempt().await;
         let path = self.inner.log_path(self.job.id, self.index);
         let mut file =
-            LogFile::open(&path, attempt.log, attempt.log_length).await.map_err(|error| error.to_string())?;
+            LogFile::open(&path, attempt.log, attempt.log_length).map_err(|error| error.to_string())?;
         if !attempt.supervision.begun {
             return Ok(false);
         }
@@ -372,7 +374,7 @@ impl Lease {
             let chunk = chunk.map_err(|error| error.to_string())?;
             let (ended, empty) = (chunk.end, chunk.bytes.is_empty());
             if !empty {
-                file.append(&chunk.bytes, chunk.next).await.map_err(|error| error.to_string())?;
+                file.append(&chunk.bytes, chunk.next).map_err(|error| error.to_string())?;
                 let (cursor, length) = (file.cursor, file.length);
                 self.update(|attempt| (attempt.log, attempt.log_length) = (cursor, length)).await?;
             }

@@ -199,6 +199,7 @@ async fn watch_heads(shared: Arc<Shared>, stop: CancellationToken) {
             shared.publish(head);
         }
         tokio::select! {
+            biased;
             () = stop.cancelled() => return,
             () = tokio::time::sleep(shared.config.head_poll) => {}
         }

@@ -17,9 +17,10 @@ pub(super) async fn publish(inner: Arc<Inner>) {
             tracing::warn!(%error, "the offer was not published; trying again at the next heartbeat");
         }
         tokio::select! {
-            () = tokio::time::sleep(inner.config.heartbeat) => {}
-            () = inner.republish.notified() => {}
+            biased;
             () = inner.cancel.cancelled() => return,
+            () = inner.republish.notified() => {}
+            () = tokio::time::sleep(inner.config.heartbeat) => {}
         }
     }
 }

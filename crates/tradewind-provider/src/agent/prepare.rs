@@ -61,9 +61,7 @@ pub(super) async fn prepare(
     }
     pulled.set_total(total);
     let work = inner.work_dir(record.hosting.id);
-    tokio::fs::create_dir_all(&work)
-        .await
-        .map_err(|error| later("cannot make the work directory", &error))?;
+    std::fs::create_dir_all(&work).map_err(|error| later("cannot make the work directory", &error))?;
     for input in &record.manifest.inputs {
         place(inner, record, input, &work, pulled).await?;
     }

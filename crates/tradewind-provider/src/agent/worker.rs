@@ -46,9 +46,10 @@ pub(super) async fn run(inner: Arc<Inner>, hosted: Arc<Hosted>) {
         }
         let tick = worker.inner.config.tick;
         tokio::select! {
+            biased;
+            () = worker.inner.cancel.cancelled() => break,
             () = worker.hosted.bell.notified() => {}
             () = tokio::time::sleep(tick) => {}
-            () = worker.inner.cancel.cancelled() => break,
         }
     }
     if let Some((_, step)) = worker.step {

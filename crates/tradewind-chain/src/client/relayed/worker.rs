@@ -55,6 +55,7 @@ impl Worker {
         loop {
             let poll = shared.config.poll;
             let pause = tokio::select! {
+                biased;
                 () = stop.cancelled() => return,
                 step = self.step() => match step {
                     Ok(busy) => {
@@ -76,6 +77,7 @@ impl Worker {
                 }
             };
             tokio::select! {
+                biased;
                 () = stop.cancelled() => return,
                 () = shared.outbox.wake.notified() => {}
                 () = rest => {}

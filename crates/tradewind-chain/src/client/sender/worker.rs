@@ -86,6 +86,7 @@ impl Worker {
         let outbox = Arc::clone(&self.outbox);
         loop {
             let pause = tokio::select! {
+                biased;
                 () = stop.cancelled() => return,
                 step = self.step() => match step {
                     Ok(progress) => {
@@ -112,6 +113,7 @@ impl Worker {
                 }
             };
             tokio::select! {
+                biased;
                 () = stop.cancelled() => return,
                 () = outbox.wake.notified() => {}
                 () = rest => {}
