@@ -340,14 +340,16 @@ impl Hosting {
         let over = match seen.chain.map(|chain| chain.phase) {
             Some(LeasePhase::Open | LeasePhase::Noticed(_)) => seen.now >= self.terms.end,
             Some(LeasePhase::None) if !self.started => return Vec::new(),
-            Some(LeasePhase::None | LeasePhase::Closing | LeasePhase::Settled | LeasePhase::Closed) => true,
+            // A reorg took `open` back, and it may be sent again until then.
+            Some(LeasePhase::None) => seen.now > self.terms.open_by,
+            Some(LeasePhase::Closing | LeasePhase::Settled | LeasePhase::Closed) => true,
             None => seen.now >= self.terms.end,
         };
         if running && (over || self.stop_requested || self.is_told() || self.last.is_some()) {
             return vec![Action::Stop];
         }
         if running {
-            let unpaid = is_unpaid(&self.terms, self.held(), seen.now);
+            let unpaid = self.is_behind(seen.now);
             return match (unpaid, paused) {
                 (true, false) => vec![Action::Pause],
                 (false, true) => vec![Action::Resume],
@@ -362,6 +364,13 @@ impl Hosting {
             return Vec::new();
         }
         vec![if self.prepared { Action::Start } else { Action::Prepare }]
+    }
+
+    /// Work is frozen as soon as it is a slack ahead of its payment. A ladder's rungs pay by the lease's time, so there the
+    /// contract's condition counts.
+    fn is_behind(&self, now: Timestamp) -> bool {
+        let (terms, held) = (&self.terms, self.held());
+        if self.ladder.is_empty() { self.run.is_ahead(terms, held, now) } else { is_unpaid(terms, held, now) }
     }
 
     fn money(&self, chain: &LeaseState, seen: &Seen, policy: &SettlementPolicy) -> Option<Action> {
@@ -532,6 +541,23 @@ mod tests {
         lease.accept(voucher(&lease, 60_000, false), &DOMAIN, Timestamp::from_unix(1_062)).unwrap();
         let cured = lease.next(&seen(1_062, Some(noticed), running(true)), &POLICY);
         assert_eq!(cured, [Action::Resume, Action::Settle(lease.best.unwrap())]);
+    }
+
+    #[test]
+    fn a_job_that_starts_at_once_gets_no_more_unpaid_work_than_the_slack() {
+        let mut lease = hosting();
+        lease.observe(running(false), Timestamp::from_unix(1_001));
+        let at = |now| lease.next(&seen(now, chain(LeasePhase::Open), running(false)), &POLICY);
+        assert_eq!((at(1_040), at(1_041)), (vec![], vec![Action::Pause]));
+    }
+
+    #[test]
+    fn a_reorg_of_open_stops_no_work_while_it_may_be_opened_again() {
+        let mut lease = hosting();
+        lease.observe(running(false), Timestamp::from_unix(1_010));
+        let gone = |now| lease.next(&seen(now, chain(LeasePhase::None), running(false)), &POLICY);
+        assert_eq!(gone(1_030), [Action::Open]);
+        assert_eq!(gone(1_031), [Action::Stop]);
     }
 
     #[test]

@@ -38,6 +38,13 @@ impl Run {
         until.since(self.billed_from(terms))
     }
 
+    /// Whether the work is more than a slack ahead of what was `paid`. The contract's condition for a notice leaves `prepare` free
+    /// even where the job started sooner; this does not.
+    #[must_use]
+    pub fn is_ahead(&self, terms: &LeaseTerms, paid: Money, now: Timestamp) -> bool {
+        paid < terms.rate.over(self.billed(terms, now).minus(terms.slack))
+    }
+
     /// Everything earned at `now`: what an honest meter signs.
     #[must_use]
     pub fn due(&self, terms: &LeaseTerms, now: Timestamp) -> Money {
@@ -141,6 +148,7 @@ pub(crate) mod tests {
             prop_assert!(due >= terms.prepay && due <= terms.cap(now));
             let later = now.after(Seconds::new(late));
             prop_assert!(due == terms.cap(now) || !is_unpaid(&terms, due, later));
+            prop_assert!(due == terms.cap(now) || !run.is_ahead(&terms, due, later));
         }
     }
 }
