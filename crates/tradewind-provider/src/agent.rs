@@ -156,7 +156,7 @@ impl Agent {
         let agent = Self { inner };
         for (_, record) in stored {
             tracing::info!(lease = %record.hosting.id, "taking a lease up again");
-            let report = first_report(&record);
+            let report = first_report(&record, agent.inner.now());
             agent.adopt(Hosted::new(record.hosting.id, record, None, report));
         }
         agent.inner.parts.transport.serve_leases(Arc::new(agent.clone()));

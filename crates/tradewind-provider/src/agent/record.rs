@@ -87,11 +87,12 @@ impl Hosted {
     }
 }
 
-/// The report of a lease of which nothing is known yet.
-pub(super) fn first_report(record: &Record) -> Report {
+/// A life's first report of a lease. Its revision is beyond all that earlier lives gave out: seconds grow over restarts, so no
+/// counter has to be stored.
+pub(super) fn first_report(record: &Record, now: Timestamp) -> Report {
     Report {
         lease: record.hosting.id,
-        revision: 0,
+        revision: now.unix() << 20,
         stage: tradewind_proto::report::Stage::Opening,
         run: record.hosting.run,
         exit: record.hosting.exit,

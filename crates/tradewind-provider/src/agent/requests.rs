@@ -125,7 +125,7 @@ impl Agent {
         };
         inner.save(&record).await?;
         tracing::info!(lease = %id, job = %record.manifest.name, "took a job over");
-        let report = first_report(&record);
+        let report = first_report(&record, inner.now());
         self.adopt(Hosted::new(id, record, Some(begin.secrets), report));
         Ok(Answer::Begun(id))
     }
