@@ -201,11 +201,6 @@ impl Inner {
         self.config.state_dir.join("work").join(lease.to_string())
     }
 
-    /// The units that neither a lease nor a fresh quote holds.
-    fn free_units(&self, now: Timestamp) -> u64 {
-        self.unheld_units() & !self.promised.read().unwrap_or_else(PoisonError::into_inner).fresh(now)
-    }
-
     /// The units that no lease holds.
     fn unheld_units(&self) -> u64 {
         let all = if self.config.offer.units >= 64 { u64::MAX } else { (1 << self.config.offer.units) - 1 };

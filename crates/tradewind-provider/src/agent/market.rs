@@ -33,7 +33,7 @@ async fn publish_once(
     // Seconds grow over restarts, so no counter has to be stored.
     *sequence = now.unix().max(*sequence + 1);
     let lifetime = inner.config.heartbeat.saturating_mul(3) + Duration::from_secs(5);
-    let free = u8::try_from(inner.free_units(now).count_ones()).unwrap_or(u8::MAX);
+    let free = u8::try_from(inner.unheld_units().count_ones()).unwrap_or(u8::MAX);
     let accepting = *inner.accepting.read().unwrap_or_else(std::sync::PoisonError::into_inner);
     let offer = Offer {
         sequence: *sequence,

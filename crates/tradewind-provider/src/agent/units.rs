@@ -36,7 +36,7 @@ impl Promises {
     }
 
     /// The units that a quote promised lately.
-    pub(super) fn fresh(&self, now: Timestamp) -> u64 {
+    fn fresh(&self, now: Timestamp) -> u64 {
         let promised = self.0.iter().enumerate().filter(|(_, until)| **until >= now);
         promised.fold(0, |mask, (unit, _)| mask | 1 << unit)
     }
