@@ -24,3 +24,4 @@ mod embedded_kill;
 mod embedded_reorg;
 mod embedded_rules;
 mod fixture;
+mod model;

@@ -1,0 +1,307 @@
+//! The calls that anyone can make, before they are bytes.
+
+use alloy::primitives::{Address, B256, U256, Uint};
+use tradewind_chain::client::bindings::abi;
+
+use super::statement::{Auth, Signed};
+
+/// A voucher and its signature.
+#[derive(Debug, Clone)]
+pub(crate) struct Promise {
+    pub(crate) voucher: abi::Voucher,
+    pub(crate) signed: Signed,
+}
+
+#[derive(Debug, Clone)]
+#[expect(clippy::large_enum_variant, reason = "most calls carry a lease's terms")]
+pub(crate) enum Call {
+    Deposit {
+        token: Address,
+        account: Address,
+        amount: u128,
+        auth: Auth,
+    },
+    DepositWithPermit {
+        token: Address,
+        account: Address,
+        amount: u128,
+        until: u64,
+        permit: Signed,
+        auth: Auth,
+    },
+    DepositWithAuthorization {
+        token: Address,
+        from: Address,
+        amount: u128,
+        after: u64,
+        before: u64,
+        nonce: B256,
+        signed: Signed,
+    },
+    Withdraw {
+        token: Address,
+        account: Address,
+        to: Address,
+        amount: u128,
+        auth: Auth,
+    },
+    PayFee {
+        fee: abi::FeeAuthorization,
+        signed: Signed,
+    },
+    CancelNonce {
+        nonce: U256,
+    },
+    BurnSink {
+        token: Address,
+    },
+    SetToken {
+        token: Address,
+        allowed: bool,
+        burnable: bool,
+    },
+    AddVersion {
+        parameters: abi::Parameters,
+    },
+    SetVersionActive {
+        version: u32,
+        active: bool,
+    },
+
+    Register {
+        account: Address,
+        mesh_key: B256,
+        metadata: B256,
+        auth: Auth,
+    },
+    UpdateAccount {
+        account: Address,
+        mesh_key: B256,
+        metadata: B256,
+        auth: Auth,
+    },
+    AddDevice {
+        provider: Address,
+        key: Address,
+        sponsor: Address,
+        class: u16,
+        units: u8,
+        auth: Auth,
+    },
+    SetSponsor {
+        device: B256,
+        sponsor: Address,
+        auth: Auth,
+    },
+    Stake {
+        device: B256,
+        amount: u128,
+        auth: Auth,
+    },
+    PayRent {
+        device: B256,
+        payer: Address,
+        span: u32,
+        limit: u128,
+        auth: Auth,
+    },
+    BeginUnbond {
+        device: B256,
+        account: Address,
+        auth: Auth,
+    },
+    WithdrawStake {
+        device: B256,
+    },
+    Qualify {
+        device: B256,
+    },
+    Slash {
+        device: B256,
+        amount: u128,
+        reporter: Address,
+    },
+    Jail {
+        device: B256,
+        until: u64,
+    },
+    SetClass {
+        class: u16,
+        minimum: u128,
+    },
+    SetConfig {
+        config: abi::RegistryConfig,
+    },
+
+    Open {
+        terms: abi::LeaseTerms,
+        buyer: Signed,
+        provider: Signed,
+    },
+    Settle {
+        terms: abi::LeaseTerms,
+        promise: Promise,
+    },
+    SettleMany {
+        items: Vec<(abi::LeaseTerms, Promise)>,
+    },
+    Notice {
+        terms: abi::LeaseTerms,
+        reclaim: bool,
+        promise: Promise,
+        auth: Auth,
+    },
+    Close {
+        terms: abi::LeaseTerms,
+        promise: Promise,
+        auth: Auth,
+    },
+    Extend {
+        terms: abi::LeaseTerms,
+        promise: Promise,
+        auth: Auth,
+        next: abi::LeaseTerms,
+        buyer: Signed,
+        provider: Signed,
+    },
+    RequestClose {
+        terms: abi::LeaseTerms,
+        auth: Auth,
+    },
+    Finalize {
+        terms: abi::LeaseTerms,
+    },
+    Expire {
+        terms: abi::LeaseTerms,
+    },
+    ReleaseBond {
+        terms: abi::LeaseTerms,
+    },
+    Challenge {
+        terms: abi::LeaseTerms,
+        auth: Auth,
+    },
+    Answer {
+        terms: abi::LeaseTerms,
+        auth: Auth,
+    },
+    Defaulted {
+        terms: abi::LeaseTerms,
+    },
+    Acknowledge {
+        terms: abi::LeaseTerms,
+        record: abi::CheckpointRecord,
+        provider: Signed,
+        buyer: Signed,
+    },
+    Dispute {
+        terms: abi::LeaseTerms,
+        claim: u128,
+        evidence: B256,
+        auth: Auth,
+    },
+    Resolve {
+        terms: abi::LeaseTerms,
+    },
+
+    /// Calls to one contract, the digest of their bytes, and the fee for them.
+    Relay {
+        registry: bool,
+        fee: abi::FeeAuthorization,
+        signed: Signed,
+        calls: Vec<Call>,
+        made: B256,
+    },
+    /// Coins sent to the leases' contract without a word.
+    Donate {
+        token: Address,
+        amount: u128,
+    },
+}
+
+impl Call {
+    pub(crate) const fn name(&self) -> &'static str {
+        match self {
+            Self::Deposit { .. } => "deposit",
+            Self::DepositWithPermit { .. } => "depositWithPermit",
+            Self::DepositWithAuthorization { .. } => "depositWithAuthorization",
+            Self::Withdraw { .. } => "withdraw",
+            Self::PayFee { .. } => "payFee",
+            Self::CancelNonce { .. } => "cancelNonce",
+            Self::BurnSink { .. } => "burnSink",
+            Self::SetToken { .. } => "setToken",
+            Self::AddVersion { .. } => "addVersion",
+            Self::SetVersionActive { .. } => "setVersionActive",
+            Self::Register { .. } => "register",
+            Self::UpdateAccount { .. } => "updateAccount",
+            Self::AddDevice { .. } => "addDevice",
+            Self::SetSponsor { .. } => "setSponsor",
+            Self::Stake { .. } => "stake",
+            Self::PayRent { .. } => "payRent",
+            Self::BeginUnbond { .. } => "beginUnbond",
+            Self::WithdrawStake { .. } => "withdrawStake",
+            Self::Qualify { .. } => "qualify",
+            Self::Slash { .. } => "slash",
+            Self::Jail { .. } => "jail",
+            Self::SetClass { .. } => "setClass",
+            Self::SetConfig { .. } => "setConfig",
+            Self::Open { .. } => "open",
+            Self::Settle { .. } => "settle",
+            Self::SettleMany { .. } => "settleMany",
+            Self::Notice { .. } => "notice",
+            Self::Close { .. } => "close",
+            Self::Extend { .. } => "extend",
+            Self::RequestClose { .. } => "requestClose",
+            Self::Finalize { .. } => "finalize",
+            Self::Expire { .. } => "expire",
+            Self::ReleaseBond { .. } => "releaseBond",
+            Self::Challenge { .. } => "challenge",
+            Self::Answer { .. } => "answer",
+            Self::Defaulted { .. } => "defaulted",
+            Self::Acknowledge { .. } => "acknowledge",
+            Self::Dispute { .. } => "dispute",
+            Self::Resolve { .. } => "resolve",
+            Self::Relay { registry: false, .. } => "relay at leases",
+            Self::Relay { registry: true, .. } => "relay at registry",
+            Self::Donate { .. } => "donate",
+        }
+    }
+
+    /// The lease that the call is about.
+    #[expect(clippy::wildcard_enum_match_arm, reason = "all others are about no lease")]
+    pub(crate) const fn terms(&self) -> Option<&abi::LeaseTerms> {
+        match self {
+            Self::Open { terms, .. }
+            | Self::Settle { terms, .. }
+            | Self::Notice { terms, .. }
+            | Self::Close { terms, .. }
+            | Self::Extend { terms, .. }
+            | Self::RequestClose { terms, .. }
+            | Self::Finalize { terms }
+            | Self::Expire { terms }
+            | Self::ReleaseBond { terms }
+            | Self::Challenge { terms, .. }
+            | Self::Answer { terms, .. }
+            | Self::Defaulted { terms }
+            | Self::Acknowledge { terms, .. }
+            | Self::Dispute { terms, .. }
+            | Self::Resolve { terms } => Some(terms),
+            _ => None,
+        }
+    }
+}
+
+/// A call and who sends it.
+#[derive(Debug, Clone)]
+pub(crate) struct Step {
+    pub(crate) sender: Address,
+    pub(crate) call: Call,
+}
+
+pub(crate) fn n96(amount: u128) -> Uint<96, 2> {
+    Uint::from(amount)
+}
+
+pub(crate) fn n40(at: u64) -> Uint<40, 1> {
+    Uint::from(at)
+}

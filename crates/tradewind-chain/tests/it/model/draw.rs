@@ -1,0 +1,293 @@
+//! Random calls: mostly plausible, a good share hostile, all from one seed.
+//!
+//! A draw looks at the model to find what could succeed, and then may twist one thing about it.
+
+use alloy::primitives::{Address, B256, U256, Uint};
+use alloy::sol_types::SolStruct;
+use rand::{Rng as _, SeedableRng as _};
+use rand_chacha::ChaCha8Rng;
+use tradewind_proto::signature::SigningKey;
+
+use super::call::{Call, Step, n40};
+use super::reference::Reference;
+use super::statement::{Auth, Form, Signed};
+
+mod lease;
+mod money;
+mod registry;
+mod terms;
+
+/// Steps that may be sent again.
+const HISTORY: usize = 300;
+
+/// Who acts.
+#[derive(Debug, Clone)]
+pub(crate) struct Cast {
+    pub(crate) owner: Address,
+    pub(crate) arbiter: Address,
+    pub(crate) buyers: Vec<Address>,
+    pub(crate) providers: Vec<Address>,
+    pub(crate) sponsor: Address,
+    pub(crate) relayer: Address,
+    pub(crate) meters: Vec<Address>,
+    pub(crate) tokens: Vec<Address>,
+}
+
+impl Cast {
+    pub(crate) fn everyone(&self) -> Vec<Address> {
+        let named = [self.owner, self.arbiter, self.sponsor, self.relayer];
+        [&named[..], &self.buyers, &self.providers, &self.meters].concat()
+    }
+}
+
+pub(crate) struct Draw<'a> {
+    random: ChaCha8Rng,
+    cast: &'a Cast,
+    key: &'a dyn Fn(Address) -> SigningKey,
+    /// A relayer that sends everything, while calls are drawn for it.
+    via: Option<Address>,
+    nonces: u64,
+    history: Vec<Step>,
+}
+
+type Drawn<'a> = fn(&mut Draw<'a>, &Reference) -> Option<Step>;
+
+impl<'a> Draw<'a> {
+    pub(crate) fn new(seed: u64, cast: &'a Cast, key: &'a dyn Fn(Address) -> SigningKey) -> Self {
+        let random = ChaCha8Rng::seed_from_u64(seed);
+        Self { random, cast, key, via: None, nonces: 0, history: Vec::new() }
+    }
+
+    /// The next call. A draw that finds nothing to do gives way to another.
+    pub(crate) fn step(&mut self, model: &Reference) -> Step {
+        if !self.history.is_empty() && self.one_in(25) {
+            let mut step = self.pick(&self.history.clone());
+            if self.one_in(2) {
+                step.sender = self.anyone();
+            }
+            return step;
+        }
+        let step = loop {
+            let drawn = self.kind();
+            if let Some(step) = drawn(self, model) {
+                break step;
+            }
+        };
+        if self.history.len() == HISTORY {
+            let at = self.below(HISTORY as u64);
+            self.history.swap_remove(usize::try_from(at).expect("an index"));
+        }
+        self.history.push(step.clone());
+        step
+    }
+
+    /// Seconds that pass before the next call; often up to the very second at which something becomes possible.
+    pub(crate) fn pause(&mut self, model: &Reference) -> u64 {
+        match self.below(40) {
+            0..=21 => 0,
+            22..=33 => self.below(4),
+            34 => self.below(60),
+            _ => {
+                let now = model.state.now;
+                let moments = self.moments(model);
+                let at = moments.get(self.index(moments.len().max(1))).copied().unwrap_or(now);
+                let at = if self.one_in(3) { at.saturating_sub(1) } else { at };
+                at.saturating_sub(now).min(50)
+            }
+        }
+    }
+
+    fn moments(&mut self, model: &Reference) -> Vec<u64> {
+        let leases: Vec<_> = model.state.leases.values().collect();
+        if leases.is_empty() {
+            return Vec::new();
+        }
+        let lease = leases[self.index(leases.len())];
+        let (terms, rules) = (&lease.terms, &lease.rules);
+        let all = [
+            terms.start,
+            terms.end,
+            terms.end + u64::from(rules.window),
+            lease.due_at,
+            lease.notice_at + terms.notice,
+            lease.notice_at + terms.slack,
+            lease.challenged_at + u64::from(rules.answerWindow),
+            lease.challenged_at + u64::from(rules.answerWindow) + 1,
+            lease.disputed_at + u64::from(rules.hardLimit),
+            terms.start + u64::from(rules.refundWindow),
+        ];
+        all.into_iter().filter(|at| *at > model.state.now).collect()
+    }
+
+    fn kind(&mut self) -> Drawn<'a> {
+        let kinds: [(u64, Drawn<'a>); 40] = [
+            (15, Self::open),
+            (16, Self::settle),
+            (2, Self::settle_many),
+            (6, Self::notice),
+            (8, Self::close),
+            (4, Self::extend),
+            (3, Self::request_close),
+            (5, Self::finalize),
+            (3, Self::expire),
+            (8, Self::release_bond),
+            (6, Self::challenge),
+            (5, Self::answer),
+            (3, Self::defaulted),
+            (3, Self::acknowledge),
+            (4, Self::dispute),
+            (1, Self::resolve),
+            (3, Self::deposit),
+            (2, Self::deposit_with_permit),
+            (2, Self::deposit_with_authorization),
+            (3, Self::withdraw),
+            (2, Self::pay_fee),
+            (1, Self::cancel_nonce),
+            (1, Self::burn_sink),
+            (1, Self::donate),
+            (1, Self::set_token),
+            (1, Self::add_version),
+            (1, Self::set_version_active),
+            (4, Self::relay),
+            (1, Self::register),
+            (1, Self::update_account),
+            (2, Self::add_device),
+            (1, Self::set_sponsor),
+            (4, Self::stake),
+            (4, Self::pay_rent),
+            (1, Self::begin_unbond),
+            (2, Self::withdraw_stake),
+            (1, Self::qualify),
+            (1, Self::slash),
+            (1, Self::jail),
+            (1, Self::rule),
+        ];
+        let total = kinds.iter().map(|(weight, _)| weight).sum();
+        let mut at = self.below(total);
+        for (weight, drawn) in kinds {
+            if at < weight {
+                return drawn;
+            }
+            at -= weight;
+        }
+        Self::settle
+    }
+
+    // --- chance -----------------------------------------------------------------------------------------------
+
+    fn below(&mut self, limit: u64) -> u64 {
+        self.random.next_u64() % limit
+    }
+
+    fn amount(&mut self, most: u128) -> u128 {
+        let drawn = u128::from(self.random.next_u64()) << 64 | u128::from(self.random.next_u64());
+        drawn % (most + 1)
+    }
+
+    fn one_in(&mut self, chances: u64) -> bool {
+        self.below(chances) == 0
+    }
+
+    fn index(&mut self, length: usize) -> usize {
+        usize::try_from(self.below(length as u64)).expect("an index")
+    }
+
+    fn pick<T: Clone>(&mut self, from: &[T]) -> T {
+        from[self.index(from.len())].clone()
+    }
+
+    fn word(&mut self) -> B256 {
+        let mut word = B256::ZERO;
+        self.random.fill_bytes(word.as_mut_slice());
+        word
+    }
+
+    fn anyone(&mut self) -> Address {
+        let everyone = self.cast.everyone();
+        self.pick(&everyone)
+    }
+
+    fn sender(&mut self) -> Address {
+        self.via.unwrap_or_else(|| self.anyone())
+    }
+
+    fn token(&mut self) -> Address {
+        // Mostly the first, so that balances meet.
+        if self.one_in(4) { self.cast.tokens[1] } else { self.cast.tokens[0] }
+    }
+
+    // --- consent ----------------------------------------------------------------------------------------------
+
+    fn nonce(&mut self) -> U256 {
+        self.nonces += 1;
+        let nonce = if self.one_in(12) { self.below(self.nonces) } else { self.nonces };
+        U256::from(nonce)
+    }
+
+    fn form(&mut self) -> Form {
+        match self.below(60) {
+            0 => Form::Twin,
+            1 => Form::Cut,
+            2 => Form::Absent,
+            _ => Form::Plain,
+        }
+    }
+
+    /// A signature by `by` under `digest`, mostly.
+    fn signed(&mut self, by: Address, digest: B256) -> Signed {
+        let by = if self.one_in(40) { self.anyone() } else { by };
+        let digest = if self.one_in(60) { self.word() } else { digest };
+        Signed { by, digest, form: self.form() }
+    }
+
+    /// The account sends its action itself, or somebody sends what it signed.
+    fn consent<T: SolStruct>(
+        &mut self,
+        model: &Reference,
+        account: Address,
+        digest: impl Fn(&Reference, &T) -> B256,
+        statement: impl Fn(U256, Uint<40, 1>) -> T,
+    ) -> (Address, Auth) {
+        let now = model.state.now;
+        let nonce = self.nonce();
+        if self.via.is_none() && self.one_in(3) {
+            return (account, Auth { nonce, deadline: 0, signed: Signed::ABSENT });
+        }
+        let deadline = if self.one_in(20) { now - 1 } else { now + self.below(60) };
+        let said = if self.one_in(40) { deadline + 1 } else { deadline };
+        let signed = self.signed(account, digest(model, &statement(nonce, n40(said))));
+        (self.sender(), Auth { nonce, deadline, signed })
+    }
+
+    fn at_leases<T: SolStruct>(
+        &mut self,
+        model: &Reference,
+        account: Address,
+        statement: impl Fn(U256, Uint<40, 1>) -> T,
+    ) -> (Address, Auth) {
+        let elsewhere = self.one_in(60);
+        let digest = move |model: &Reference, said: &T| {
+            let domains = &model.setting.domains;
+            if elsewhere { domains.at_registry(said) } else { domains.at_leases(said) }
+        };
+        self.consent(model, account, digest, statement)
+    }
+
+    fn at_registry<T: SolStruct>(
+        &mut self,
+        model: &Reference,
+        account: Address,
+        statement: impl Fn(U256, Uint<40, 1>) -> T,
+    ) -> (Address, Auth) {
+        let elsewhere = self.one_in(60);
+        let digest = move |model: &Reference, said: &T| {
+            let domains = &model.setting.domains;
+            if elsewhere { domains.at_leases(said) } else { domains.at_registry(said) }
+        };
+        self.consent(model, account, digest, statement)
+    }
+}
+
+fn step(sender: Address, call: Call) -> Option<Step> {
+    Some(Step { sender, call })
+}
