@@ -1,11 +1,12 @@
 //! Rules of the house that no linter knows.
 //!
 //! ```text
-//! git ls-files ─► Tree ─► names · sizes · lines · dependencies · decisions · links ─► findings
+//! git ls-files ─► Tree ─► names · sizes · lines · dependencies · decisions · links · claims ─► findings
 //! ```
 //!
 //! A rule is a function from the tree to findings; each finding names the place and says what to do.
 
+mod claims;
 mod decisions;
 mod dependencies;
 mod lines;
@@ -46,6 +47,7 @@ pub(crate) fn check(tree: &Tree) -> Vec<Finding> {
         dependencies::check(tree),
         decisions::check(tree),
         links::check(tree),
+        claims::check(tree),
     ]
     .concat();
     findings.sort();
