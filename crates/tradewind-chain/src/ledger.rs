@@ -29,9 +29,7 @@ use tradewind_proto::ids::{DeviceId, LeaseId};
 use tradewind_proto::terms::Domain;
 use tradewind_proto::units::Money;
 
-pub use crate::ledger::action::{
-    Action, ActionKey, ActionStatus, Checkpoint, NoticeKind, Reference, Submission,
-};
+pub use crate::ledger::action::{Action, ActionKey, ActionStatus, Checkpoint, Reference, Submission};
 pub use crate::ledger::event::{
     BlockRef, ChainEvent, EventCursor, EventPage, Feed, LeaseEvent, LedgerEvent, Opening,
 };
@@ -39,6 +37,7 @@ pub use crate::ledger::record::{
     AccountRecord, ChainHead, DeviceRecord, DeviceState, LeaseFlags, LeaseRecord, LeaseStage, Parameters,
     ProviderPage, ProviderRecord, RegistryTerms,
 };
+pub use tradewind_proto::lease::NoticeKind;
 
 /// What the parties ask of the chain.
 pub mod action;

@@ -13,14 +13,24 @@ use serde::{Deserialize, Serialize};
 
 use crate::units::{Money, Timestamp};
 
-/// Why a provider gave notice.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+/// Why a provider gave notice, as the contract numbers it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
+#[repr(u8)]
 pub enum NoticeKind {
     /// The buyer stopped paying; a settlement that covers the notice time cures it.
-    Unpaid,
+    Unpaid = 0,
     /// A spot lease is taken back; nothing cures it.
-    Reclaim,
+    Reclaim = 1,
+}
+
+impl std::fmt::Display for NoticeKind {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Self::Unpaid => "unpaid",
+            Self::Reclaim => "reclaim",
+        })
+    }
 }
 
 /// Where a lease stands.

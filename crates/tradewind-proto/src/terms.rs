@@ -7,54 +7,65 @@ use serde::{Deserialize, Serialize};
 use crate::ids::{BuyerId, DeviceId, LeaseId, ProviderId};
 use crate::units::{Money, RatePerSecond, Seconds, Timestamp};
 
-/// The structs as Solidity and EIP-712 know them; field order is binding. The times are a struct of their own because a
+/// The structs as Solidity and EIP-712 know them, in an expansion of `sol!` beside whatever else is given: a binding has
+/// to hold the structs that its functions take. Field order is binding. The times are a struct of their own because a
 /// generated binding holds at most 24 members.
+#[macro_export]
+macro_rules! signed_structs {
+    ($($sol:ident)::+ { $($beside:tt)* }) => {
+        $($sol)::+! {
+            #[derive(Debug, PartialEq, Eq)]
+            struct Schedule {
+                uint40 start;
+                uint40 end;
+                uint40 openBy;
+                uint32 prepare;
+                uint32 notice;
+                uint32 slack;
+            }
+
+            #[derive(Debug, PartialEq, Eq)]
+            struct LeaseTerms {
+                address buyer;
+                address provider;
+                bytes32 device;
+                uint64 units;
+                bool unstaked;
+                address meter;
+                bool meterMaySignLast;
+                address token;
+                uint128 rate;
+                uint96 deposit;
+                uint96 prepay;
+                uint96 bond;
+                uint96 compensationCap;
+                uint96 providerBreakFee;
+                uint96 buyerBreakFee;
+                uint8 kind;
+                Schedule schedule;
+                uint16 uptimePromise;
+                uint32 version;
+                bytes32 jobDigest;
+                bytes32 tosHash;
+                bytes32 parent;
+            }
+
+            #[derive(Debug, PartialEq, Eq)]
+            struct Voucher {
+                bytes32 lease;
+                uint96 cumulative;
+                uint40 notBefore;
+                bool last;
+            }
+
+            $($beside)*
+        }
+    };
+}
+
+/// The structs that both parties sign.
 pub mod sol {
-    alloy_sol_types::sol! {
-        #[derive(Debug, PartialEq, Eq)]
-        struct Schedule {
-            uint40 start;
-            uint40 end;
-            uint40 openBy;
-            uint32 prepare;
-            uint32 notice;
-            uint32 slack;
-        }
-
-        #[derive(Debug, PartialEq, Eq)]
-        struct LeaseTerms {
-            address buyer;
-            address provider;
-            bytes32 device;
-            uint64 units;
-            bool unstaked;
-            address meter;
-            bool meterMaySignLast;
-            address token;
-            uint128 rate;
-            uint96 deposit;
-            uint96 prepay;
-            uint96 bond;
-            uint96 compensationCap;
-            uint96 providerBreakFee;
-            uint96 buyerBreakFee;
-            uint8 kind;
-            Schedule schedule;
-            uint16 uptimePromise;
-            uint32 version;
-            bytes32 jobDigest;
-            bytes32 tosHash;
-            bytes32 parent;
-        }
-
-        #[derive(Debug, PartialEq, Eq)]
-        struct Voucher {
-            bytes32 lease;
-            uint96 cumulative;
-            uint40 notBefore;
-            bool last;
-        }
-    }
+    crate::signed_structs!(alloy_sol_types::sol {});
 }
 
 /// Where a signature counts: one chain and one contract.

@@ -3,10 +3,10 @@
 //! Only what the client uses is here; a test compares every signature with the compiled artifacts.
 
 use alloy::primitives::{B256, U256, Uint};
-use alloy::sol_types::SolStruct;
+use alloy::sol_types::{SolStruct, SolType};
 use tradewind_proto::ids::{DeviceId, LeaseId, MeshKey, ProviderId};
 use tradewind_proto::signature::Signature;
-use tradewind_proto::terms::{LeaseTerms, TermsError};
+use tradewind_proto::terms::{LeaseTerms, TermsError, sol};
 use tradewind_proto::units::{Money, Seconds, Timestamp};
 use tradewind_proto::voucher::SignedVoucher;
 
@@ -17,51 +17,7 @@ use crate::ledger::{
 /// The generated types, named as in Solidity.
 #[expect(clippy::too_many_arguments, reason = "the contracts' functions take what they take")]
 pub mod abi {
-    alloy::sol! {
-        #[derive(Debug, PartialEq, Eq)]
-        struct Schedule {
-            uint40 start;
-            uint40 end;
-            uint40 openBy;
-            uint32 prepare;
-            uint32 notice;
-            uint32 slack;
-        }
-
-        #[derive(Debug, PartialEq, Eq)]
-        struct LeaseTerms {
-            address buyer;
-            address provider;
-            bytes32 device;
-            uint64 units;
-            bool unstaked;
-            address meter;
-            bool meterMaySignLast;
-            address token;
-            uint128 rate;
-            uint96 deposit;
-            uint96 prepay;
-            uint96 bond;
-            uint96 compensationCap;
-            uint96 providerBreakFee;
-            uint96 buyerBreakFee;
-            uint8 kind;
-            Schedule schedule;
-            uint16 uptimePromise;
-            uint32 version;
-            bytes32 jobDigest;
-            bytes32 tosHash;
-            bytes32 parent;
-        }
-
-        #[derive(Debug, PartialEq, Eq)]
-        struct Voucher {
-            bytes32 lease;
-            uint96 cumulative;
-            uint40 notBefore;
-            bool last;
-        }
-
+    tradewind_proto::signed_structs!(alloy::sol {
         #[derive(Debug, PartialEq, Eq)]
         struct CheckpointRecord {
             bytes32 lease;
@@ -276,7 +232,7 @@ pub mod abi {
             function nonces(address owner) external view returns (uint256);
             function eip712Domain() external view returns (bytes1 fields, string name, string version, uint256 chainId, address verifyingContract, bytes32 salt, uint256[] extensions);
         }
-    }
+    });
 }
 
 /// An amount that a contract stated.
@@ -305,40 +261,11 @@ pub(crate) fn amount256(amount: Money) -> U256 {
     U256::from(amount.base_units())
 }
 
-/// The terms as the contract's calls take them.
+/// The terms as the contract's calls take them. Both structs are generated from one definition, so that the fields of
+/// one are those of the other.
 pub(crate) fn terms(terms: &LeaseTerms) -> Result<abi::LeaseTerms, TermsError> {
     let from = terms.to_sol()?;
-    Ok(abi::LeaseTerms {
-        buyer: from.buyer,
-        provider: from.provider,
-        device: from.device,
-        units: from.units,
-        unstaked: from.unstaked,
-        meter: from.meter,
-        meterMaySignLast: from.meterMaySignLast,
-        token: from.token,
-        rate: from.rate,
-        deposit: from.deposit,
-        prepay: from.prepay,
-        bond: from.bond,
-        compensationCap: from.compensationCap,
-        providerBreakFee: from.providerBreakFee,
-        buyerBreakFee: from.buyerBreakFee,
-        kind: from.kind,
-        schedule: abi::Schedule {
-            start: from.schedule.start,
-            end: from.schedule.end,
-            openBy: from.schedule.openBy,
-            prepare: from.schedule.prepare,
-            notice: from.schedule.notice,
-            slack: from.schedule.slack,
-        },
-        uptimePromise: from.uptimePromise,
-        version: from.version,
-        jobDigest: from.jobDigest,
-        tosHash: from.tosHash,
-        parent: from.parent,
-    })
+    Ok(abi::LeaseTerms::detokenize(sol::LeaseTerms::tokenize(&from)))
 }
 
 /// A voucher and its signature as the contract's calls take them; for no voucher an empty signature.
@@ -352,13 +279,7 @@ pub(crate) fn voucher(
         return Ok((none, alloy::primitives::Bytes::new()));
     };
     let from = signed.voucher.to_sol()?;
-    let voucher = abi::Voucher {
-        lease: from.lease,
-        cumulative: from.cumulative,
-        notBefore: from.notBefore,
-        last: from.last,
-    };
-    Ok((voucher, bytes(&signed.signature)))
+    Ok((abi::Voucher::detokenize(sol::Voucher::tokenize(&from)), bytes(&signed.signature)))
 }
 
 /// The struct hash of a voucher, as `Close` signs it; zero for none.

@@ -292,10 +292,7 @@ impl Encoder<'_> {
         signed: Option<&SignedVoucher>,
         previous: Timestamp,
     ) -> Result<SignedCall, LedgerError> {
-        let reason = match kind {
-            NoticeKind::Unpaid => 0,
-            NoticeKind::Reclaim => 1,
-        };
+        let reason = kind as u8;
         let (lease, previous) = (self.id(terms)?, deadline(previous));
         let order = typed::Notice { lease, reason, previous, deadline: self.until() };
         let (voucher, signature) = self.voucher(terms, signed)?;

@@ -202,7 +202,7 @@ fn lease_traces(reader: &Reader, action: &Action) -> Result<Vec<Trace>, LedgerEr
             vec![Trace::of::<Leases::VoucherSettled>(leases, lease, move |event| event.paid >= cumulative)]
         }
         Action::Notice { kind, .. } => {
-            let reason = u8::from(*kind == crate::ledger::NoticeKind::Reclaim);
+            let reason = *kind as u8;
             vec![Trace::of::<Leases::LeaseNoticed>(leases, lease, move |event| event.reason == reason)]
         }
         Action::Close { .. } | Action::Finalize { .. } | Action::Expire { .. } => ended(),

@@ -5,6 +5,7 @@ use std::fmt;
 use alloy::primitives::{Address, B256};
 use serde::{Deserialize, Serialize};
 use tradewind_proto::ids::{DeviceId, LeaseId, MeshKey};
+use tradewind_proto::lease::NoticeKind;
 use tradewind_proto::signature::Signature;
 use tradewind_proto::terms::{Domain, LeaseTerms, TermsError};
 use tradewind_proto::units::{Money, Seconds, Timestamp};
@@ -19,25 +20,6 @@ pub struct Reference(pub B256);
 impl fmt::Display for Reference {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         fmt::Display::fmt(&self.0, f)
-    }
-}
-
-/// Why a provider warns a buyer.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum NoticeKind {
-    /// Payment lags; a settlement that covers the notice time cures it.
-    Unpaid,
-    /// A spot lease is taken back; not curable.
-    Reclaim,
-}
-
-impl fmt::Display for NoticeKind {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::Unpaid => "unpaid",
-            Self::Reclaim => "reclaim",
-        })
     }
 }
 

@@ -3,10 +3,9 @@
 use alloy::primitives::{Address, B256};
 use serde::{Deserialize, Serialize};
 use tradewind_proto::ids::{BuyerId, DeviceId, LeaseId, MeshKey, ProviderId};
+use tradewind_proto::lease::NoticeKind;
 use tradewind_proto::terms::LeaseKind;
 use tradewind_proto::units::{Money, RatePerSecond, Timestamp};
-
-use crate::ledger::action::NoticeKind;
 
 /// A block by number and hash: after a reorg the number alone names another block.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Serialize, Deserialize)]
