@@ -37,7 +37,8 @@ const GOODBYE: Duration = Duration::from_secs(20);
 /// Runs a node until it is told to stop.
 pub(crate) async fn run(config: NodeConfig, background: bool) -> anyhow::Result<()> {
     make_private(&config.data_dir)?;
-    let _lock = lock::Lock::take(&config.data_dir)?;
+    // Until the process ends: threads that still write outlive this function.
+    std::mem::forget(lock::Lock::take(&config.data_dir)?);
     let shutdown = CancellationToken::new();
     stop_on_signals(shutdown.clone())?;
     let key = keys::wallet(&config.data_dir, config.password_file.as_deref())?;

@@ -73,6 +73,10 @@ impl Drop for Machine {
 
 fn kill_9(pid: u64) {
     assert!(Command::new("kill").args(["-9", &pid.to_string()]).status().unwrap().success());
+    ends(pid);
+}
+
+fn ends(pid: u64) {
     let began = Instant::now();
     while alive(pid) {
         assert!(began.elapsed() < Duration::from_secs(30), "the process {pid} does not end");
@@ -118,7 +122,8 @@ fn kill_9_of_a_background_node_leaves_nothing_in_the_way() {
     assert_ne!(again, pid);
 
     machine.json(&["node", "stop"]);
-    assert!(!alive(again) && !machine.path("node.sock").exists());
+    assert!(!machine.path("node.sock").exists());
+    ends(again);
     assert_eq!(machine.json(&["node", "stop"])["running"], false, "stopping twice is stopping once");
 }
 
@@ -194,4 +199,34 @@ fn run_starts_a_node_where_none_runs_and_detach_leaves_the_job_with_it() {
     assert_eq!(ended.status.code(), Some(7), "the job's own code: {said}{}", buyer.log());
     let log = buyer.run(&["logs", &id]);
     assert_eq!(String::from_utf8_lossy(&log.stdout), "it ran\n");
+}
+
+#[test]
+fn a_machine_joins_as_a_provider_and_leaves_with_its_stake_unbonding() {
+    let market = Machine::with_ledger("");
+    market.json(&["node", "start"]);
+    let machine = Machine::new();
+    machine.json(&["setup", "--yes", market.path("network.toml").to_str().unwrap()]);
+    let file = machine.path("node.toml");
+    let text = std::fs::read_to_string(&file).unwrap();
+    std::fs::write(&file, format!("# the owner's own words\n{text}")).unwrap();
+
+    let refused = machine.failure(&["provider", "join", "--price", "a lot"]);
+    assert!(refused.contains("`provider.price` in node.toml"), "{refused}");
+    let join = ["provider", "join", "--price", "0.2", "--memory", "64MiB", "--disk", "64MiB"];
+    let joined = machine.json(&join);
+    assert_eq!((&joined["serving"], &joined["accepting"]), (&Value::Bool(true), &Value::Bool(true)));
+    assert_eq!(joined["device"]["state"], "ready");
+    assert_eq!(joined["device"]["stake"], 50_000_000);
+    machine.json(&["provider", "pause"]);
+    assert_eq!(machine.json(&["provider", "status"])["accepting"], false);
+
+    let left = machine.json(&["provider", "leave"]);
+    assert_eq!(left["device"]["state"], "unbonding");
+    assert!(left["device"]["unbonds_at"].as_u64().is_some(), "{left}");
+    let text = std::fs::read_to_string(&file).unwrap();
+    assert!(text.starts_with("# the owner's own words\n") && !text.contains("[provider]"), "{text}");
+    assert_eq!(machine.json(&["status"])["roles"], serde_json::json!(["buyer"]));
+    let again = machine.json(&["provider", "leave"]);
+    assert_eq!(again["device"]["stake"], 50_000_000, "the stake is not out before its time: {again}");
 }
