@@ -9,6 +9,7 @@
 
 pub(crate) mod codec;
 mod hardware;
+mod price;
 
 use alloy_primitives::{Address, B256, keccak256};
 use minicbor::{Decode, Encode};
@@ -17,6 +18,7 @@ use serde::{Deserialize, Serialize};
 pub use self::hardware::{
     ComputeCapability, DriverVersion, Gpus, Interconnect, Resources, Runtimes, TrustTier, Vendor,
 };
+pub use self::price::PriceList;
 use crate::ids::{DeviceId, MeshKey, ProviderId};
 use crate::signature::{SignatureError, Signed, SigningKey};
 use crate::terms::LeaseKind;

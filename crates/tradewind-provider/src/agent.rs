@@ -178,6 +178,12 @@ impl Agent {
         self.inner.hosted().iter().map(|hosted| hosted.report.borrow().clone()).collect()
     }
 
+    /// How many leases still run or are being settled; those that are over and only wait for their buyer do not count.
+    #[must_use]
+    pub fn live_leases(&self) -> usize {
+        self.inner.hosted().iter().filter(|hosted| !hosted.is_over()).count()
+    }
+
     fn adopt(&self, hosted: Arc<Hosted>) {
         self.inner.leases.write().unwrap_or_else(PoisonError::into_inner).insert(hosted.id, hosted.clone());
         self.inner.tasks.spawn(worker::run(self.inner.clone(), hosted));

@@ -10,9 +10,11 @@ use std::thread::available_parallelism;
 use serde::{Deserialize, Serialize};
 use tradewind_proto::units::Bytes;
 
+pub mod capacity;
 pub mod gpu;
 mod nvml;
 
+pub use capacity::{CapacityError, Reserve, Sold, Wanted};
 pub use gpu::{Gpu, GpuGroup, GpuSource};
 pub use nvml::Nvml;
 

@@ -106,6 +106,9 @@ pub(crate) struct Run {
     /// Show the plan and the worst loss, and stop there.
     #[arg(long)]
     pub(crate) dry_run: bool,
+    /// Sign vouchers ahead for the whole lease, so that the job goes on when this machine is gone.
+    #[arg(long)]
+    pub(crate) unattended: bool,
 }
 
 /// Leases.
@@ -159,6 +162,11 @@ pub(crate) enum Provider {
     Pause,
     /// Take new leases again.
     Resume,
+    /// Take spot leases back: their notice, time to save progress, then their end.
+    Reclaim {
+        /// Only this one.
+        lease: Option<LeaseId>,
+    },
 }
 
 /// What is sold.

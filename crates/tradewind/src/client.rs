@@ -11,7 +11,7 @@ use hyper_util::rt::TokioIo;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use tradewind_buyer::job::record::JobRecord;
-use tradewind_proto::ids::JobId;
+use tradewind_proto::ids::{JobId, LeaseId};
 use tradewind_proto::offer::Offer;
 
 use crate::node::api::view::{
@@ -91,6 +91,12 @@ impl NodeClient {
     /// Takes new leases, or none.
     pub(crate) async fn accept_leases(&self, on: bool) -> anyhow::Result<()> {
         self.ask(Method::POST, &format!("/v1/provider/accept?on={on}"), Bytes::new()).await.map(|_| ())
+    }
+
+    /// Takes spot leases back.
+    pub(crate) async fn reclaim(&self, lease: Option<LeaseId>) -> anyhow::Result<Vec<LeaseId>> {
+        let query = lease.map_or_else(String::new, |lease| format!("?lease={lease}"));
+        self.post::<(), _>(&format!("/v1/provider/reclaim{query}"), None).await
     }
 
     /// The machine as a provider.

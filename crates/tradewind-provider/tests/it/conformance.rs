@@ -180,6 +180,7 @@ macro_rules! conformance_suite {
             the_log_goes_on_from_any_cursor,
             a_log_flood_is_capped_and_counted,
             a_stop_signal_lets_it_end_by_itself,
+            a_stop_signal_reaches_every_process_of_the_job,
             what_ignores_the_stop_signal_is_killed,
             the_whole_tree_ends_with_its_job,
             a_paused_job_stands_still,
@@ -348,6 +349,20 @@ pub(crate) async fn a_stop_signal_lets_it_end_by_itself(f: &Fixture) {
     assert_eq!(f.exit(job.lease()).await.code, 4);
     assert_eq!(job.read("checkpoint"), "saved\n");
     f.runtime.stop(job.lease(), Seconds::new(10)).await.expect("stopping twice is no error");
+    f.clear(&job).await;
+}
+
+pub(crate) async fn a_stop_signal_reaches_every_process_of_the_job(f: &Fixture) {
+    let job = f.job(
+        "trap 'wait; echo parent >> saved; exit 5' TERM; \
+         (trap 'echo child >> saved; exit 0' TERM; echo up; while :; do ./busybox sleep 0.05; done) & \
+         while :; do ./busybox sleep 0.05; done",
+    );
+    f.start(&job).await.expect("start");
+    f.log_says(job.lease(), "up").await;
+    f.runtime.stop(job.lease(), Seconds::new(10)).await.expect("stop");
+    assert_eq!(f.exit(job.lease()).await.code, 5);
+    assert_eq!(job.read("saved"), "child\nparent\n");
     f.clear(&job).await;
 }
 

@@ -151,18 +151,13 @@ fn accuracy(outputs: &Path) -> anyhow::Result<Value> {
 
 fn provider(price: &str) -> ProviderSection {
     ProviderSection {
-        price: price.into(),
-        spot_price: None,
+        price: Some(price.into()),
         country: "DE".into(),
-        units: 1,
-        cpus: 1,
-        memory: "512MiB".into(),
-        disk: "1GiB".into(),
-        runtimes: vec!["process".into()],
-        docker_host: None,
-        stake: "50".into(),
-        bonds: "100".into(),
+        cpus: Some(1),
+        memory: Some("512MiB".into()),
+        disk: Some("1GiB".into()),
         heartbeat: 5,
+        ..ProviderSection::default()
     }
 }
 

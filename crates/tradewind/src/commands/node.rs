@@ -6,6 +6,12 @@ use std::path::{Path, PathBuf};
 use std::sync::Mutex;
 
 use anyhow::Context;
+use tracing::{Level, Metadata, Subscriber};
+use tracing_subscriber::EnvFilter;
+use tracing_subscriber::filter::filter_fn;
+use tracing_subscriber::fmt::MakeWriter;
+use tracing_subscriber::layer::SubscriberExt;
+use tracing_subscriber::util::SubscriberInitExt;
 use zeroize::Zeroizing;
 
 use crate::background;
@@ -120,12 +126,63 @@ async fn serve(file: &Path, in_background: bool) -> anyhow::Result<()> {
 
 fn trace<W>(writer: W, colours: bool)
 where
-    W: for<'a> tracing_subscriber::fmt::MakeWriter<'a> + Send + Sync + 'static,
+    W: for<'a> MakeWriter<'a> + Send + Sync + 'static,
 {
-    let filter = tracing_subscriber::EnvFilter::try_from_env("TRADEWIND_LOG")
-        .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new("warn,tradewind=info"));
-    let subscriber = tracing_subscriber::fmt().with_env_filter(filter).with_ansi(colours).with_writer(writer);
-    if subscriber.try_init().is_err() {
+    let wanted = std::env::var("TRADEWIND_LOG").ok();
+    if subscriber(wanted.as_deref(), writer, colours).try_init().is_err() {
         tracing::debug!("a log subscriber was installed before ours");
+    }
+}
+
+/// Logs what `wanted` says, except what is [indiscreet](is_discreet), which nobody can ask for.
+fn subscriber<W>(wanted: Option<&str>, writer: W, colours: bool) -> impl Subscriber + Send + Sync
+where
+    W: for<'a> MakeWriter<'a> + Send + Sync + 'static,
+{
+    let usual = || EnvFilter::new("warn,tradewind=info");
+    let filter = wanted.and_then(|text| EnvFilter::try_new(text).ok()).unwrap_or_else(usual);
+    let subscriber = tracing_subscriber::fmt().with_env_filter(filter).with_ansi(colours).with_writer(writer);
+    subscriber.finish().with(filter_fn(is_discreet))
+}
+
+/// The client of the Docker engine logs whole requests while it debugs, and a job's secrets are in them.
+fn is_discreet(metadata: &Metadata<'_>) -> bool {
+    !metadata.target().starts_with("bollard") || *metadata.level() <= Level::INFO
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Write;
+    use std::sync::{Arc, Mutex};
+
+    use super::*;
+
+    #[derive(Clone, Default)]
+    struct Page(Arc<Mutex<Vec<u8>>>);
+
+    impl Write for Page {
+        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+            self.0.lock().unwrap().write(bytes)
+        }
+
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    #[test]
+    fn secrets_in_the_engine_s_requests_reach_no_log_whatever_is_asked_for() {
+        let page = Page::default();
+        let written = page.clone();
+        subscriber(Some("trace,bollard=trace,bollard::docker=trace"), move || written.clone(), false)
+            .try_init()
+            .unwrap();
+        ::log::debug!(target: "bollard::docker", "request body: hunter2");
+        ::log::trace!(target: "bollard::read", "hunter2");
+        ::log::info!(target: "bollard::docker", "the engine answered");
+        tracing::debug!(target: "tradewind::node", "all else is logged");
+        let text = String::from_utf8(page.0.lock().unwrap().clone()).unwrap();
+        assert!(!text.contains("hunter2"), "{text}");
+        assert!(text.contains("the engine answered") && text.contains("all else is logged"), "{text}");
     }
 }

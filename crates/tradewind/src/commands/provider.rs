@@ -6,6 +6,7 @@ use std::time::Duration;
 use anyhow::Context;
 use jiff::Timestamp;
 use toml_edit::{Array, DocumentMut, Item, Table, value};
+use tradewind_proto::ids::LeaseId;
 use tradewind_proto::units::Money;
 
 use super::node;
@@ -30,6 +31,7 @@ pub(super) async fn provider(verb: &Provider, cli: &Cli, printer: Printer) -> an
         Provider::Leases => leases(&super::client(cli)?, printer).await,
         Provider::Pause => accept(false, &super::client(cli)?, printer).await,
         Provider::Resume => accept(true, &super::client(cli)?, printer).await,
+        Provider::Reclaim { lease } => reclaim(*lease, &super::client(cli)?, printer).await,
     }
 }
 
@@ -181,4 +183,15 @@ async fn accept(on: bool, node: &NodeClient, printer: Printer) -> anyhow::Result
     node.accept_leases(on).await?;
     let text = if on { "new leases are taken again" } else { "no new leases are taken; running ones go on" };
     printer.data(&serde_json::json!({ "accepting": on }), |_| text.into())
+}
+
+async fn reclaim(lease: Option<LeaseId>, node: &NodeClient, printer: Printer) -> anyhow::Result<()> {
+    let reclaimed = node.reclaim(lease).await?;
+    printer.data(&serde_json::json!({ "reclaiming": reclaimed }), |_| match reclaimed.len() {
+        0 => "no spot lease runs here".into(),
+        _ => {
+            let ids: Vec<String> = reclaimed.iter().map(ToString::to_string).collect();
+            format!("taking back, with the notice that their terms give: {}", ids.join(", "))
+        }
+    })
 }

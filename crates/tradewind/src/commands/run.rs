@@ -22,6 +22,10 @@ use crate::printer::{Printer, about, base_units, short, table};
 /// How often a running job's log is looked at.
 const LOG_POLL: Duration = Duration::from_millis(50);
 
+/// What `--unattended` means for the money.
+const UNATTENDED: &str = "unattended: vouchers for the whole lease are signed ahead, and billing starts with the lease; \
+     a provider that takes them and does not work gets the worst loss above";
+
 /// Reads a job file and resolves its secrets on this machine.
 pub(super) fn read(file: &Path, output: &Path) -> anyhow::Result<(JobSpec, NewJob)> {
     let shown = file.display().to_string();
@@ -103,6 +107,7 @@ fn plan_text(plan: &Plan, asset: &Asset) -> String {
 
 pub(super) async fn run(options: &Run, cli: &Cli, printer: Printer) -> anyhow::Result<u8> {
     let (_, job) = read(&options.file, &options.output)?;
+    let job = NewJob { unattended: options.unattended, ..job };
     let node = &super::market_node(cli, printer).await?;
     if options.dry_run {
         let plan = show_plan(&job, node, printer).await?;
@@ -111,6 +116,9 @@ pub(super) async fn run(options: &Run, cli: &Cli, printer: Printer) -> anyhow::R
     if !printer.is_json() {
         let plan = node.plan(&job).await?;
         printer.step(&plan_text(&plan, &node.status().await?.asset));
+    }
+    if job.unattended {
+        printer.step(UNATTENDED);
     }
     if !options.yes {
         confirm(printer)?;

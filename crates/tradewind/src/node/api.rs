@@ -120,6 +120,7 @@ fn routes() -> OpenApiRouter<Arc<Served>> {
         .routes(routes!(market::leases))
         .routes(routes!(market::machine))
         .routes(routes!(market::accept))
+        .routes(routes!(market::reclaim))
         .routes(routes!(market::leave))
         .routes(routes!(wallet::wallet))
         .routes(routes!(wallet::deposit))

@@ -98,41 +98,117 @@ pub(crate) struct RelayerSection {
 
 /// What is sold.
 #[derive(Debug, Clone, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
+#[serde(deny_unknown_fields, default)]
 pub(crate) struct ProviderSection {
-    /// Price of a unit for an hour, in whole tokens of the network's quote asset.
-    pub(crate) price: String,
+    /// Price of a unit for an hour, in whole tokens of the network's quote asset. Without it, `prices` says.
+    pub(crate) price: Option<String>,
     /// Price of a unit that may be reclaimed.
     pub(crate) spot_price: Option<String>,
     /// ISO 3166 country code.
-    #[serde(default = "country")]
     pub(crate) country: String,
     /// Units to sell.
-    #[serde(default = "one")]
     pub(crate) units: u8,
-    /// CPUs of a unit.
-    #[serde(default = "one_cpu")]
-    pub(crate) cpus: u32,
+    /// CPUs of a unit; an equal share of the machine's where absent, as for all that follows.
+    pub(crate) cpus: Option<u32>,
     /// Memory of a unit.
-    #[serde(default = "memory")]
-    pub(crate) memory: String,
+    pub(crate) memory: Option<String>,
     /// Disk of a unit.
-    #[serde(default = "memory")]
-    pub(crate) disk: String,
+    pub(crate) disk: Option<String>,
+    /// Accelerators of a unit.
+    pub(crate) gpus: Option<u16>,
     /// Runtimes to use: `process`, `docker`.
-    #[serde(default = "runtimes")]
     pub(crate) runtimes: Vec<String>,
     /// The Docker engine's address; `DOCKER_HOST` or the default socket where absent.
     pub(crate) docker_host: Option<String>,
     /// Stake for the device, in whole tokens.
-    #[serde(default = "stake")]
     pub(crate) stake: String,
     /// Free balance to keep for lease bonds, in whole tokens.
-    #[serde(default = "bonds")]
     pub(crate) bonds: String,
     /// Seconds between two offers.
-    #[serde(default = "heartbeat")]
     pub(crate) heartbeat: u64,
+    /// Seconds of warning before a spot lease is taken back.
+    pub(crate) notice: u64,
+    /// Seconds for which log and outputs of a lease that is over wait for a buyer that has not taken them.
+    pub(crate) keep: u64,
+    /// What the owner keeps of the machine.
+    pub(crate) reserve: Option<ReserveSection>,
+    /// What an hour of each resource costs.
+    pub(crate) prices: Option<PricesSection>,
+    /// Whom and what the owner allows.
+    pub(crate) rules: RulesSection,
+}
+
+impl Default for ProviderSection {
+    fn default() -> Self {
+        Self {
+            price: None,
+            spot_price: None,
+            country: "ZZ".into(),
+            units: 1,
+            cpus: None,
+            memory: None,
+            disk: None,
+            gpus: None,
+            runtimes: vec!["process".into()],
+            docker_host: None,
+            stake: "50".into(),
+            bonds: "100".into(),
+            heartbeat: 15,
+            notice: 120,
+            keep: 86_400,
+            reserve: None,
+            prices: None,
+            rules: RulesSection::default(),
+        }
+    }
+}
+
+/// What the owner keeps.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(crate) struct ReserveSection {
+    /// Hardware threads.
+    pub(crate) cpus: u32,
+    /// Memory.
+    pub(crate) memory: Option<String>,
+    /// Disk.
+    pub(crate) disk: Option<String>,
+    /// Accelerators.
+    pub(crate) gpus: u16,
+}
+
+/// A price list: an hour of each, in whole tokens of the network's quote asset.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(crate) struct PricesSection {
+    /// Of a CPU.
+    pub(crate) cpu: Option<String>,
+    /// Of a GiB of memory.
+    pub(crate) memory_gib: Option<String>,
+    /// Of a GiB of disk.
+    pub(crate) disk_gib: Option<String>,
+    /// Of an accelerator.
+    pub(crate) gpu: Option<String>,
+}
+
+/// Whom and what the owner allows. Empty lists allow everything.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(crate) struct RulesSection {
+    /// Accounts that may lease, when not empty.
+    pub(crate) allow_buyers: Vec<String>,
+    /// Accounts that may not.
+    pub(crate) deny_buyers: Vec<String>,
+    /// Images that may run, when not empty; `*` stands for any characters.
+    pub(crate) allow_images: Vec<String>,
+    /// Images that may not.
+    pub(crate) deny_images: Vec<String>,
+    /// A unit is never cheaper, an hour, under any kind of lease.
+    pub(crate) min_price: Option<String>,
+    /// The shortest lease, in seconds.
+    pub(crate) min_duration: Option<u64>,
+    /// The longest lease, in seconds.
+    pub(crate) max_duration: Option<u64>,
 }
 
 /// How jobs are bought.
@@ -258,38 +334,6 @@ const fn block_heartbeat() -> u64 {
     5
 }
 
-fn country() -> String {
-    "ZZ".into()
-}
-
-const fn one() -> u8 {
-    1
-}
-
-const fn one_cpu() -> u32 {
-    1
-}
-
-fn memory() -> String {
-    "1GiB".into()
-}
-
-fn runtimes() -> Vec<String> {
-    vec!["process".into()]
-}
-
-fn stake() -> String {
-    "50".into()
-}
-
-fn bonds() -> String {
-    "100".into()
-}
-
-const fn heartbeat() -> u64 {
-    15
-}
-
 const fn slack() -> u64 {
     30
 }
@@ -320,6 +364,6 @@ mod tests {
         NodeConfig::load(&path).unwrap().save(&path).unwrap();
         let config = NodeConfig::load(&path).unwrap();
         assert_eq!(config.socket(), Path::new("/d/node.sock"));
-        assert_eq!(config.provider.unwrap().price, "0.2");
+        assert_eq!(config.provider.unwrap().price.as_deref(), Some("0.2"));
     }
 }

@@ -1,5 +1,7 @@
 //! The provider role: a place in the registry, a stake, and the agent that hosts leases.
 
+mod sale;
+
 use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
@@ -9,15 +11,13 @@ use alloy::primitives::{Address, B256, keccak256};
 use anyhow::{Context, bail};
 use tradewind_chain::ledger::{Action, ActionStatus, Ledger, Reference};
 use tradewind_mesh::Transport;
-use tradewind_proto::ids::{DeviceId, ProviderId};
-use tradewind_proto::offer::{Conditions, Offer, PortRange, Prices, Region, Resources, Runtimes, TrustTier};
-use tradewind_proto::owner::OwnerRules;
+use tradewind_proto::ids::DeviceId;
 use tradewind_proto::profile::NetworkProfile;
 use tradewind_proto::signature::SigningKey;
 use tradewind_proto::units::{Bytes, Clock, Money, RatePerSecond, Seconds, Timestamp};
-use tradewind_proto::workload::Network;
 use tradewind_provider::agent::{Agent, AgentConfig, Parts};
-use tradewind_provider::docker::{DockerConfig, DockerRuntime};
+use tradewind_provider::docker::{DockerConfig, DockerRuntime, GpuMode};
+use tradewind_provider::inventory::{Inventory, Nvml};
 use tradewind_provider::process::{ProcessConfig, ProcessRuntime};
 use tradewind_provider::runtime::Runtime;
 use tradewind_provider::web::SourcePolicy;
@@ -35,9 +35,6 @@ const STEP: Duration = Duration::from_secs(120);
 const RENT: Seconds = Seconds::new(30 * 86_400);
 /// How soon before its end rent is paid again.
 const RENT_AHEAD: Seconds = Seconds::new(3 * 86_400);
-
-/// How long what an unfetched lease left is kept.
-const KEEP: Seconds = Seconds::new(86_400);
 
 /// What the role needs of its node.
 pub(crate) struct Needs<'a> {
@@ -75,19 +72,23 @@ pub(crate) async fn start(needs: Needs<'_>) -> anyhow::Result<Agent> {
         super::ledger::fill(needs.profile, needs.ledger.as_ref(), wanted).await?;
     }
     join.run(needs.transport.key(), (needs.clock)()).await?;
-    let runtimes = runtimes(&needs)?;
-    let offer = offer(&needs, device, &runtimes).await?;
+    let state_dir = needs.data_dir.join("provider");
+    std::fs::create_dir_all(&state_dir).with_context(|| format!("cannot make {}", state_dir.display()))?;
+    let inventory = Inventory::take(&state_dir, &Nvml)?;
+    let sold = sale::sold(needs.section, &inventory)?;
+    let runtimes = runtimes(&needs, !sold.gpus.is_empty())?;
+    let offer = sale::offer(&needs, device, &runtimes, sold.unit).await?;
     let config = AgentConfig {
-        state_dir: needs.data_dir.join("provider"),
+        state_dir,
         offer,
-        gpus: Vec::new(),
+        gpus: sold.gpus,
         settle_amount: Money::parse("5", asset.decimals).context("the quote asset has too few decimals")?,
         tick: Duration::from_secs(1),
         heartbeat: Duration::from_secs(needs.section.heartbeat.max(1)),
         max_input: Bytes::gib(256),
         sources: SourcePolicy::default(),
-        rules: OwnerRules::default(),
-        keep: KEEP,
+        rules: sale::rules(&needs.section.rules)?,
+        keep: Seconds::new(needs.section.keep),
     };
     let parts = Parts {
         ledger: needs.ledger,
@@ -100,70 +101,11 @@ pub(crate) async fn start(needs: Needs<'_>) -> anyhow::Result<Agent> {
     Ok(Agent::start(config, parts).await?)
 }
 
-/// What is sold, as the configuration says it.
-async fn offer(
-    needs: &Needs<'_>,
-    device: DeviceId,
-    runtimes: &BTreeMap<&'static str, Arc<dyn Runtime>>,
-) -> anyhow::Result<Offer> {
-    let asset = needs.profile.quote().context("the network's profile names no asset")?;
-    let version = needs.ledger.current_version().await.context("the chain's parameters cannot be read")?;
-    let per_hour = |text: &str, field: &str| {
-        let money =
-            Money::parse(text, asset.decimals).with_context(|| format!("`provider.{field}` in node.toml"));
-        money.map(RatePerSecond::per_hour)
-    };
-    let size = |text: &str| text.parse::<Bytes>().with_context(|| format!("`{text}` in node.toml"));
-    Ok(Offer {
-        provider: ProviderId::new(needs.key.address()),
-        device,
-        mesh_key: needs.transport.key(),
-        sequence: 0,
-        issued_at: Timestamp::default(),
-        expires_at: Timestamp::default(),
-        runtimes: runtimes.keys().fold(Runtimes::NONE, |set, name| set.with(runtime_bit(name))),
-        unit: Resources {
-            cpu_millis: needs.section.cpus.saturating_mul(1_000),
-            memory: size(&needs.section.memory)?,
-            disk: size(&needs.section.disk)?,
-            gpus: None,
-        },
-        units: needs.section.units,
-        free_units: needs.section.units,
-        region: Region { country: needs.section.country.clone(), label: None },
-        prices: Prices {
-            token: asset.address,
-            on_demand: per_hour(&needs.section.price, "price")?,
-            spot: needs.section.spot_price.as_deref().map(|text| per_hour(text, "spot_price")).transpose()?,
-            reserved_discount: None,
-        },
-        conditions: Conditions {
-            min_slack: Seconds::new(5),
-            prepay: Seconds::new(5),
-            ..Conditions::standard()
-        },
-        network: if runtimes.contains_key(DOCKER) { Network::Internet } else { Network::None },
-        ports: vec![PortRange { first: 1, last: u16::MAX }],
-        trust: TrustTier::Staked,
-        terms_of_service: B256::ZERO,
-        version,
-        address: None,
-    })
-}
-
 fn device_key(needs: &Needs<'_>) -> anyhow::Result<SigningKey> {
     keys::wallet(&needs.data_dir.join("device"), needs.password_file)
 }
 
-fn runtime_bit(name: &str) -> Runtimes {
-    match name {
-        PROCESS => Runtimes::PROCESS,
-        DOCKER => Runtimes::DOCKER,
-        _ => Runtimes::NONE,
-    }
-}
-
-fn runtimes(needs: &Needs<'_>) -> anyhow::Result<BTreeMap<&'static str, Arc<dyn Runtime>>> {
+fn runtimes(needs: &Needs<'_>, gpus: bool) -> anyhow::Result<BTreeMap<&'static str, Arc<dyn Runtime>>> {
     let mut runtimes: BTreeMap<&'static str, Arc<dyn Runtime>> = BTreeMap::new();
     for name in &needs.section.runtimes {
         let state_dir = needs.data_dir.join("runtime").join(name);
@@ -175,6 +117,9 @@ fn runtimes(needs: &Needs<'_>) -> anyhow::Result<BTreeMap<&'static str, Arc<dyn 
             }
             DOCKER => {
                 let mut config = DockerConfig::new(needs.key.address().to_string(), state_dir);
+                if gpus {
+                    config.gpus = GpuMode::Cdi;
+                }
                 if let Some(host) = &needs.section.docker_host {
                     config.host.clone_from(host);
                 }

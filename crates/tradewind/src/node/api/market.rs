@@ -5,9 +5,10 @@ use axum::extract::{Query, State};
 use axum::http::StatusCode;
 use serde::Deserialize;
 use tradewind_chain::ledger::{Action, DeviceRecord, DeviceState, Reference};
+use tradewind_proto::ids::LeaseId;
 use tradewind_proto::offer::Offer;
 use tradewind_proto::report::Report;
-use tradewind_provider::agent::Agent;
+use tradewind_provider::agent::{Agent, ReclaimError};
 
 use super::jobs::buyer;
 use super::schema::{OfferSchema, ReportSchema};
@@ -57,6 +58,28 @@ pub(super) async fn accept(State(roles): Shared, Query(query): Query<Accept>) ->
     provider(&roles)?.accept_leases(query.on).await.map_err(unstored)
 }
 
+#[derive(Deserialize)]
+pub(super) struct Reclaim {
+    lease: Option<LeaseId>,
+}
+
+/// Takes a spot lease back, or all of them. Answers with those that are being taken back.
+#[utoipa::path(post, path = "/v1/provider/reclaim", tag = "provider", params(
+    ("lease" = Option<String>, Query, description = "Only this one"),
+), responses(
+    (status = OK, body = Vec<String>),
+    (status = NOT_FOUND, description = "The node sells nothing, or hosts no such lease", body = Problem),
+    (status = CONFLICT, description = "It is no spot lease", body = Problem),
+))]
+pub(super) async fn reclaim(State(roles): Shared, Query(query): Query<Reclaim>) -> Answer<Vec<LeaseId>> {
+    let reclaimed = provider(&roles)?.reclaim(query.lease).await;
+    reclaimed.map(Json).map_err(|error| match error {
+        ReclaimError::Absent(_) => Failure::new(StatusCode::NOT_FOUND, error, ""),
+        ReclaimError::NotSpot { .. } => Failure::new(StatusCode::CONFLICT, error, ""),
+        ReclaimError::Store(_) => unstored(error),
+    })
+}
+
 /// The machine as a provider: its device, stake and leases.
 #[utoipa::path(get, path = "/v1/provider", tag = "provider", responses(
     (status = OK, body = ProviderView),
@@ -75,7 +98,7 @@ pub(super) async fn machine(State(roles): Shared) -> Answer<ProviderView> {
 pub(super) async fn leave(State(roles): Shared) -> Answer<ProviderView> {
     if let Some(agent) = &roles.provider {
         agent.accept_leases(false).await.map_err(unstored)?;
-        let running = agent.reports().len();
+        let running = agent.live_leases();
         if running > 0 {
             let error = format!("{running} leases still run here");
             let hint = "new ones are refused now; leave again when these are settled";
@@ -135,7 +158,7 @@ async fn look(roles: &Served) -> Result<ProviderView, Failure> {
         asset: roles.asset.clone(),
         serving: roles.provider.is_some(),
         accepting: roles.provider.as_ref().is_some_and(Agent::is_accepting),
-        leases: roles.provider.as_ref().map_or(0, |agent| agent.reports().len()),
+        leases: roles.provider.as_ref().map_or(0, Agent::live_leases),
         device,
         free: free.base_units(),
     })

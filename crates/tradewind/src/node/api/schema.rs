@@ -120,6 +120,8 @@ pub(crate) struct ReportSchema {
     usage: serde_json::Value,
     /// The best voucher held, in base units.
     paid: u128,
+    /// When the job was told that its spot lease is taken back, in seconds since 1970.
+    reclaimed: Option<u64>,
     /// What it left.
     outputs: Vec<serde_json::Value>,
 }

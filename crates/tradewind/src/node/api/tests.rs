@@ -52,6 +52,7 @@ fn every_operation_is_described_with_its_answers_and_errors() {
         "post /v1/plan",
         "post /v1/provider/accept",
         "post /v1/provider/leave",
+        "post /v1/provider/reclaim",
         "post /v1/shutdown",
         "post /v1/wallet/deposit",
         "post /v1/wallet/withdraw",

@@ -1,0 +1,227 @@
+//! What is sold, to whom, and for how much: the configuration against what the machine has.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use alloy::primitives::{Address, B256};
+use anyhow::{Context, bail};
+use tradewind_proto::ids::{BuyerId, DeviceId, ProviderId};
+use tradewind_proto::offer::{
+    Conditions, Offer, PortRange, PriceList, Prices, Region, Resources, Runtimes, TrustTier,
+};
+use tradewind_proto::owner::{ImagePattern, OwnerRules};
+use tradewind_proto::units::{Bytes, Money, RatePerSecond, Seconds, Timestamp};
+use tradewind_proto::workload::Network;
+use tradewind_provider::inventory::{Inventory, Reserve, Sold, Wanted};
+use tradewind_provider::runtime::Runtime;
+
+use super::{DOCKER, Needs, PROCESS};
+use crate::node::config::{PricesSection, ProviderSection, ReserveSection, RulesSection};
+
+/// Cuts the machine into what the configuration sells, or says what it has not.
+pub(super) fn sold(section: &ProviderSection, inventory: &Inventory) -> anyhow::Result<Sold> {
+    let wanted = Wanted {
+        units: section.units,
+        cpus: section.cpus,
+        memory: size(section.memory.as_deref(), "memory")?,
+        disk: size(section.disk.as_deref(), "disk")?,
+        gpus: section.gpus,
+    };
+    let reserve = section.reserve.as_ref().map(reserve).transpose()?;
+    let sold = inventory.sell(&wanted, reserve)?;
+    let disk = Bytes::new(sold.unit.disk.get().saturating_mul(u64::from(section.units)));
+    if disk > inventory.disk.free {
+        tracing::warn!(sold = %disk, free = %inventory.disk.free, "less disk is free than is sold");
+    }
+    if let Some(problem) = &inventory.gpu_problem {
+        tracing::warn!(%problem, "accelerators are not sold");
+    }
+    Ok(sold)
+}
+
+fn reserve(section: &ReserveSection) -> anyhow::Result<Reserve> {
+    let kept = |text: Option<&str>, field: &str| size(text, field).map(|size| size.unwrap_or(Bytes::ZERO));
+    Ok(Reserve {
+        cpus: section.cpus,
+        memory: kept(section.memory.as_deref(), "reserve.memory")?,
+        disk: kept(section.disk.as_deref(), "reserve.disk")?,
+        gpus: section.gpus,
+    })
+}
+
+fn size(text: Option<&str>, field: &str) -> anyhow::Result<Option<Bytes>> {
+    text.map(|text| text.parse::<Bytes>().with_context(|| format!("`provider.{field}` in node.toml")))
+        .transpose()
+}
+
+/// Reads the owner's rules.
+pub(super) fn rules(section: &RulesSection) -> anyhow::Result<OwnerRules> {
+    let accounts = |list: &[String], field: &str| -> anyhow::Result<BTreeSet<BuyerId>> {
+        let account = |text: &String| {
+            let account = text.parse::<Address>();
+            account
+                .map(BuyerId::new)
+                .with_context(|| format!("`provider.rules.{field}` in node.toml: `{text}`"))
+        };
+        list.iter().map(account).collect()
+    };
+    let images = |list: &[String], field: &str| -> anyhow::Result<Vec<ImagePattern>> {
+        let pattern = |text: &String| {
+            text.parse::<ImagePattern>().with_context(|| format!("`provider.rules.{field}` in node.toml"))
+        };
+        list.iter().map(pattern).collect()
+    };
+    Ok(OwnerRules {
+        allow_buyers: accounts(&section.allow_buyers, "allow_buyers")?,
+        deny_buyers: accounts(&section.deny_buyers, "deny_buyers")?,
+        allow_images: images(&section.allow_images, "allow_images")?,
+        deny_images: images(&section.deny_images, "deny_images")?,
+    })
+}
+
+/// The offer of `unit`, as the configuration prices it.
+pub(super) async fn offer(
+    needs: &Needs<'_>,
+    device: DeviceId,
+    runtimes: &BTreeMap<&'static str, Arc<dyn Runtime>>,
+    unit: Resources,
+) -> anyhow::Result<Offer> {
+    let asset = needs.profile.quote().context("the network's profile names no asset")?;
+    let version = needs.ledger.current_version().await.context("the chain's parameters cannot be read")?;
+    let offer = Offer {
+        provider: ProviderId::new(needs.key.address()),
+        device,
+        mesh_key: needs.transport.key(),
+        sequence: 0,
+        issued_at: Timestamp::default(),
+        // Filled in at each heartbeat, as the sequence is; until then it only has to be an offer.
+        expires_at: Timestamp::from_unix(1),
+        runtimes: runtimes.keys().fold(Runtimes::NONE, |set, name| set.with(runtime_bit(name))),
+        prices: prices(needs.section, &unit, asset.address, asset.decimals)?,
+        unit,
+        units: needs.section.units,
+        free_units: needs.section.units,
+        region: Region { country: needs.section.country.clone(), label: None },
+        conditions: conditions(needs.section),
+        network: if runtimes.contains_key(DOCKER) { Network::Internet } else { Network::None },
+        ports: vec![PortRange { first: 1, last: u16::MAX }],
+        trust: TrustTier::Staked,
+        terms_of_service: B256::ZERO,
+        version,
+        address: None,
+    };
+    offer.check().context("`provider` in node.toml makes no offer")?;
+    Ok(offer)
+}
+
+fn conditions(section: &ProviderSection) -> Conditions {
+    let standard = Conditions::standard();
+    let seconds = |stated: Option<u64>, usual: Seconds| stated.map_or(usual, Seconds::new);
+    Conditions {
+        min_slack: Seconds::new(5),
+        prepay: Seconds::new(5),
+        notice: Seconds::new(section.notice),
+        min_duration: seconds(section.rules.min_duration, standard.min_duration),
+        max_duration: seconds(section.rules.max_duration, standard.max_duration),
+        ..standard
+    }
+}
+
+fn prices(
+    section: &ProviderSection,
+    unit: &Resources,
+    token: Address,
+    decimals: u8,
+) -> anyhow::Result<Prices> {
+    let money = |text: Option<&String>, field: &str| -> anyhow::Result<Option<Money>> {
+        let parse = |text: &String| {
+            Money::parse(text, decimals).with_context(|| format!("`provider.{field}` in node.toml"))
+        };
+        text.map(parse).transpose()
+    };
+    let least = money(section.rules.min_price.as_ref(), "rules.min_price")?.unwrap_or(Money::ZERO);
+    let hourly = match (money(section.price.as_ref(), "price")?, &section.prices) {
+        (Some(price), None) => price.max(least),
+        (None, Some(list)) => {
+            let PricesSection { cpu, memory_gib, disk_gib, gpu } = list;
+            let price = |text: &Option<String>, field: &str| {
+                money(text.as_ref(), field).map(|price| price.unwrap_or(Money::ZERO))
+            };
+            let list = PriceList {
+                cpu: price(cpu, "prices.cpu")?,
+                memory: price(memory_gib, "prices.memory_gib")?,
+                disk: price(disk_gib, "prices.disk_gib")?,
+                gpu: price(gpu, "prices.gpu")?,
+                least,
+            };
+            list.unit(unit).context("`provider.prices` in node.toml")?
+        }
+        (Some(_), Some(_)) => bail!("`provider.price` and `provider.prices` in node.toml: keep one of them"),
+        (None, None) => bail!("`provider` in node.toml has no price; set `price`, or a list under `prices`"),
+    };
+    let spot = money(section.spot_price.as_ref(), "spot_price")?.map(|price| price.max(least));
+    Ok(Prices {
+        token,
+        on_demand: RatePerSecond::per_hour(hourly),
+        spot: spot.map(RatePerSecond::per_hour),
+        reserved_discount: None,
+    })
+}
+
+fn runtime_bit(name: &str) -> Runtimes {
+    match name {
+        PROCESS => Runtimes::PROCESS,
+        DOCKER => Runtimes::DOCKER,
+        _ => Runtimes::NONE,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn section(text: &str) -> ProviderSection {
+        toml::from_str(text).unwrap()
+    }
+
+    fn unit() -> Resources {
+        Resources { cpu_millis: 4_000, memory: Bytes::gib(8), disk: Bytes::gib(50), gpus: None }
+    }
+
+    fn hourly(text: &str) -> anyhow::Result<(u128, Option<u128>)> {
+        let prices = prices(&section(text), &unit(), Address::repeat_byte(1), 6)?;
+        let shown = |rate: RatePerSecond| rate.hourly().base_units();
+        Ok((shown(prices.on_demand), prices.spot.map(shown)))
+    }
+
+    #[test]
+    fn a_unit_is_priced_by_a_number_or_by_a_list() {
+        assert_eq!(hourly("price = \"0.18\"").unwrap(), (180_000, None));
+        let list = "[prices]\ncpu = \"0.02\"\nmemory_gib = \"0.01\"\n";
+        assert_eq!(hourly(list).unwrap(), (160_000, None));
+        assert!(hourly(&format!("price = \"1\"\n{list}")).is_err());
+        assert!(hourly("").unwrap_err().to_string().contains("has no price"));
+    }
+
+    #[test]
+    fn nothing_is_sold_below_the_owner_s_least_price() {
+        let text = "price = \"0.18\"\nspot_price = \"0.02\"\n[rules]\nmin_price = \"0.10\"\n";
+        assert_eq!(hourly(text).unwrap(), (180_000, Some(100_000)));
+    }
+
+    #[test]
+    fn a_machine_that_has_less_than_the_configuration_says_is_not_offered() {
+        let dir = tempfile::tempdir().unwrap();
+        let inventory = Inventory::take(dir.path(), &tradewind_provider::inventory::Nvml).unwrap();
+        let error = sold(&section("price = \"1\"\ncpus = 100000"), &inventory).unwrap_err().to_string();
+        assert!(error.contains("`provider.cpus`"), "{error}");
+        let whole = sold(&section("price = \"1\""), &inventory).unwrap();
+        assert!(whole.unit.memory < inventory.memory.total);
+    }
+
+    #[test]
+    fn a_rule_that_names_no_account_is_an_error() {
+        let bad = RulesSection { deny_buyers: vec!["0x12".into()], ..RulesSection::default() };
+        assert!(format!("{:#}", rules(&bad).unwrap_err()).contains("provider.rules.deny_buyers"));
+    }
+}
