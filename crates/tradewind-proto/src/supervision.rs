@@ -204,11 +204,14 @@ impl Supervision {
 
     /// Decides whether the job must end, and whether the provider is given up.
     pub fn judge(&mut self, now: Timestamp) {
-        if self.stop.is_none() && !self.is_over() {
+        if self.stop.is_none() {
             let ran = self.run().billed(&self.terms, now);
             self.stop = if self.limits.timeout.is_some_and(|timeout| ran >= timeout) {
+                // Also where the provider's clock was first to end it.
                 Some(StopReason::Timeout)
-            } else if self.cost_ahead(now) > self.limits.max_cost {
+            } else if self.is_over() {
+                None
+            } else if self.cost_ahead(now) > self.limits.max_cost || self.must_save(now) {
                 Some(StopReason::MaxCost)
             } else if now >= self.terms.end {
                 Some(StopReason::LeaseEnd)
@@ -306,6 +309,13 @@ impl Supervision {
 
     fn is_over(&self) -> bool {
         self.report.as_ref().is_some_and(|report| report.exit.is_some())
+    }
+
+    /// A lease that is no longer than `max_cost` pays for ends before its price reaches that.
+    fn must_save(&self, now: Timestamp) -> bool {
+        let saving = self.limits.saving;
+        let saved = now.after(voucher_interval(&self.terms)).after(saving);
+        saving > Seconds::ZERO && self.run().since.is_some() && saved >= self.terms.end
     }
 
     /// What the job will have cost when the next voucher is due and it has saved its progress.
@@ -520,5 +530,31 @@ mod tests {
         assert_eq!(lease.stop, Some(StopReason::MaxCost));
         let saved = Run { until: Some(time(1_141).after(saving)), ..lease.run() };
         assert!(saved.due(&lease.terms, time(1_300)) <= lease.limits.max_cost);
+    }
+
+    #[test]
+    fn a_job_that_its_provider_ended_at_the_timeout_was_stopped_and_did_not_finish() {
+        let outcome = |at| {
+            let mut lease = supervised();
+            let exit = Exit { code: 3, out_of_memory: false, at: time(at) };
+            lease.observe(report(2, Stage::Finished, Some(exit)), time(at + 1));
+            lease.judge(time(at + 1));
+            lease.fetched = true;
+            lease.outcome()
+        };
+        assert_eq!(outcome(1_309), Outcome::Finished { code: 3 });
+        assert_eq!(outcome(1_310), Outcome::Stopped(StopReason::Timeout));
+    }
+
+    #[test]
+    fn progress_is_saved_before_a_lease_ends_that_max_cost_made_short() {
+        let mut lease = supervised();
+        let saving = Seconds::new(60);
+        lease.limits = Limits { timeout: None, max_cost: lease.terms.deposit, saving, ..LIMITS };
+        lease.observe(report(1, Stage::Running, None), time(4_529));
+        lease.judge(time(4_529));
+        assert_eq!(lease.stop, None);
+        lease.judge(time(4_530));
+        assert_eq!(lease.stop, Some(StopReason::MaxCost));
     }
 }

@@ -320,3 +320,26 @@ proptest! {
         prop_assert!(plan.rejections.iter().all(|rejection| rejection.offers <= book.len()));
     }
 }
+
+#[test]
+fn an_unattended_job_risks_its_whole_deposit_and_the_plan_says_so() {
+    let (book, spec) = (market(&[360]), job("run: ls\ntimeout: 10h\n"));
+    let watched = context(sample().prices.token);
+    let alone = Context { unattended: true, ..watched.clone() };
+    let choice = |context: &Context| plan(&spec, &book, context).choices.remove(0);
+    let (watched, alone) = (choice(&watched), choice(&alone));
+    assert!(watched.cost.worst_loss < watched.cost.deposit);
+    assert_eq!(alone.cost.worst_loss, alone.cost.deposit);
+    assert_eq!(alone.prepare, Seconds::ZERO, "nobody sees when the job begins");
+    assert!(alone.slack >= crate::ladder::least_slack(alone.duration));
+}
+
+#[test]
+fn a_lease_that_is_too_long_to_go_unattended_is_a_reason_and_no_surprise() {
+    let (book, spec) = (market(&[360]), job("run: ls\ntimeout: 20d\n"));
+    let alone = Context { unattended: true, ..context(sample().prices.token) };
+    let plan = explain(&spec, &book, &alone);
+    assert!(plan.choices.is_empty());
+    assert_eq!(plan.rejections.len(), 1, "{:?}", reasons(&plan));
+    assert!(reasons(&plan)[0].contains("slack 10m00s < 56m18s, as so long a lease"), "{:?}", reasons(&plan));
+}

@@ -14,7 +14,7 @@ use tradewind_mesh::Transport;
 use tradewind_proto::ids::DeviceId;
 use tradewind_proto::profile::NetworkProfile;
 use tradewind_proto::signature::SigningKey;
-use tradewind_proto::units::{Bytes, Clock, Money, RatePerSecond, Seconds, Timestamp};
+use tradewind_proto::units::{Bytes, Clock, Money, Seconds, Timestamp};
 use tradewind_provider::agent::{Agent, AgentConfig, Parts};
 use tradewind_provider::docker::{DockerConfig, DockerRuntime, GpuMode};
 use tradewind_provider::inventory::{Inventory, Nvml};
