@@ -13,7 +13,7 @@ endif
 # nextest's profile: `ci` runs everything whatever fails.
 TEST_PROFILE ?= $(if $(filter true,$(CI)),ci,default)
 
-.PHONY: help demo test check fmt clippy deny doc tidy contracts tools
+.PHONY: help demo test bench check fmt clippy deny doc tidy contracts tools
 
 help: ## Lists what can be done
 	@sed -n 's/^\([a-z]*\):.*## \(.*\)/\1\t\2/p' $(MAKEFILE_LIST) | expand -t 12
@@ -26,6 +26,11 @@ test: ## Passes every test; says what it lacks and installs it first
 	cd contracts && ./node_modules/.bin/forge test
 	cargo test --quiet --locked --workspace --doc
 	scripts/with-dockerd cargo nextest run --locked --workspace --profile $(TEST_PROFILE)
+
+bench: ## Measures everything beside its peers; says what it lacks and installs it first
+	scripts/tools bench
+	cargo build --release --locked -p tradewind -p tradewind-bench
+	scripts/with-dockerd $${CARGO_TARGET_DIR:-target}/release/tradewind-bench --json target/bench.json $(ARGS)
 
 check: ## Everything that reads the code without running it
 	scripts/tools check

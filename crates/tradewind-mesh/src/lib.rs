@@ -80,7 +80,7 @@ pub use frame::FrameError;
 pub use iroh::RelayUrl;
 pub use lease::LeaseService;
 pub use limits::{DirectoryLimits, Limits};
-pub use mesh::{BlobsConfig, Mesh, MeshConfig, MeshError};
+pub use mesh::{BlobsConfig, Mesh, MeshConfig, MeshError, quic_settings};
 pub use peer::{MAX_DIRECT_ADDRS, PeerAddr, PeerAddrError};
 pub use probe::{Nonce, Pong, ProbeSigner};
 pub use protocol::Protocol;

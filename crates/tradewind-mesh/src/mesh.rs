@@ -309,7 +309,7 @@ async fn bind_endpoint(config: &MeshConfig) -> Result<Endpoint, MeshError> {
         |source: Box<dyn std::error::Error + Send + Sync>| MeshError::Bind { bind: config.bind, source };
     let mut builder = Endpoint::builder(presets::Minimal)
         .secret_key(config.secret.to_iroh())
-        .transport_config(transport(&config.limits))
+        .transport_config(quic_settings(&config.limits))
         .portmapper_config(PortmapperConfig::Disabled)
         .clear_ip_transports()
         .bind_addr(config.bind)
@@ -325,7 +325,9 @@ async fn bind_endpoint(config: &MeshConfig) -> Result<Endpoint, MeshError> {
     builder.bind().await.map_err(|source| error(format!("{source:#}").into()))
 }
 
-fn transport(limits: &Limits) -> QuicTransportConfig {
+/// The QUIC settings of every node, for what has to be compared with one.
+#[must_use]
+pub fn quic_settings(limits: &Limits) -> QuicTransportConfig {
     let builder = QuicTransportConfig::builder()
         .stream_receive_window(VarInt::from_u32(STREAM_WINDOW))
         .receive_window(VarInt::from_u32(CONNECTION_WINDOW))

@@ -1,0 +1,57 @@
+//! What a provider's node costs its host while nobody leases: memory and processor, as /proc counts them.
+
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+use anyhow::Context as _;
+
+use crate::figure::{Figure, number};
+use crate::market::Market;
+use crate::progress::say;
+
+const SETTLE: Duration = Duration::from_secs(10);
+const WATCH: Duration = Duration::from_secs(30);
+/// The kernel's clock ticks a second, as every Linux reports them to programs.
+const TICKS: f64 = 100.0;
+/// The budgets: resident MiB, and percent of one core.
+const RESIDENT: f64 = 60.0;
+const SHARE: f64 = 0.5;
+
+pub(crate) async fn measure(program: &Path) -> anyhow::Result<Vec<Figure>> {
+    let market = Market::start(program, "process").await?;
+    let watched = watch(&market).await;
+    market.end().await;
+    watched
+}
+
+async fn watch(market: &Market) -> anyhow::Result<Vec<Figure>> {
+    let pid = market.pid("provider")?;
+    tokio::time::sleep(SETTLE).await;
+    let (before, began) = (ticks(pid)?, Instant::now());
+    tokio::time::sleep(WATCH).await;
+    let spent = number(ticks(pid)?.saturating_sub(before)) / TICKS;
+    let share = spent / began.elapsed().as_secs_f64() * 100.0;
+    let resident = number(resident_kib(pid)?) / 1024.0;
+    say(format_args!("  {resident:.1} MiB, {share:.2} % of a core"));
+    Ok(vec![
+        Figure::new("rest: a provider's resident memory", resident, "MiB").at_most(RESIDENT),
+        Figure::new("rest: a provider's share of a core", share, "%").at_most(SHARE),
+    ])
+}
+
+/// Processor time of a process and its threads so far, in ticks.
+fn ticks(pid: u32) -> anyhow::Result<u64> {
+    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).context("the node is gone")?;
+    // The program's name stands in parentheses and may hold anything.
+    let fields = stat.rsplit_once(") ").map_or("", |(_, fields)| fields);
+    let spent: Option<Vec<u64>> =
+        fields.split(' ').skip(11).take(2).map(|field| field.parse().ok()).collect();
+    Ok(spent.context("the kernel's account of the node cannot be read")?.iter().sum())
+}
+
+fn resident_kib(pid: u32) -> anyhow::Result<u64> {
+    let status = std::fs::read_to_string(format!("/proc/{pid}/status")).context("the node is gone")?;
+    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
+    let kib = line.and_then(|line| line.trim().trim_end_matches(" kB").parse().ok());
+    kib.context("the kernel's account of the node cannot be read")
+}
