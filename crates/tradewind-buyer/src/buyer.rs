@@ -17,12 +17,13 @@ use tokio::sync::{Mutex, Notify, watch};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tradewind_chain::ledger::{Ledger, LedgerError, Parameters};
-use tradewind_mesh::Transport;
 use tradewind_mesh::blobs::{BlobHash, Label};
+use tradewind_mesh::{PeerAddr, Transport};
 use tradewind_proto::ids::{BuyerId, JobId, ProviderId};
 use tradewind_proto::job::JobSpec;
 use tradewind_proto::manifest::Source;
 use tradewind_proto::negotiation::TermsParameters;
+use tradewind_proto::offer::OfferKey;
 use tradewind_proto::plan::{self, Plan};
 use tradewind_proto::signature::SigningKey;
 use tradewind_proto::terms::Domain;
@@ -32,7 +33,7 @@ use tradewind_store::{Store, StoreError};
 
 use crate::image::{self, ImageError};
 use crate::inputs::{self, InputError};
-use crate::job::record::{JobRecord, JobState, KIND};
+use crate::job::record::{Attempt, JobRecord, JobState, KIND};
 use crate::{job, market};
 
 /// Offers that are asked in one look.
@@ -343,6 +344,14 @@ impl Inner {
                 tracing::warn!(%error, "an input cannot be shared");
             }
         }
+    }
+
+    /// Where a lease's provider is now: a node that was started again has another port, and its newest offer names it.
+    pub(crate) fn address(&self, attempt: &Attempt) -> PeerAddr {
+        let key = OfferKey { provider: attempt.provider, device: attempt.supervision.terms.device };
+        let offered = self.market.read(|book| book.get(&key).and_then(|offer| offer.address.clone()));
+        let offered = offered.and_then(|text| text.parse::<PeerAddr>().ok());
+        offered.filter(|now| now.key == attempt.address.key).unwrap_or_else(|| attempt.address.clone())
     }
 
     /// What a plan depends on besides job and offers.

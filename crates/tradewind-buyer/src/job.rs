@@ -22,6 +22,11 @@ const LOOK_AGAIN: Duration = Duration::from_secs(2);
 /// Works on a job until it is over and its last lease is settled.
 pub(crate) async fn run(inner: Arc<Inner>, job: Arc<Tracked>) {
     let mut followed = BTreeSet::new();
+    for (index, attempt) in job.record.lock().await.attempts.iter().enumerate() {
+        if attempt.outcome.is_some() && !attempt.closed {
+            inner.tasks.spawn(lease::wind_up(inner.clone(), job.clone(), index));
+        }
+    }
     loop {
         let bell = job.bell.notified();
         let record = job.record.lock().await.clone();

@@ -43,6 +43,8 @@ pub use tradewind_proto::lease::NoticeKind;
 pub mod action;
 /// What the chain reports.
 pub mod event;
+/// Looks that hold nobody up.
+pub mod look;
 /// What the chain stores.
 pub mod record;
 

@@ -4,7 +4,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::watch;
-use tradewind_chain::ledger::{Action as ChainAction, ActionStatus, LeaseRecord};
+use tradewind_chain::ledger::look::LeaseLook;
+use tradewind_chain::ledger::{Action as ChainAction, ActionStatus, LeaseRecord, LeaseStage};
 use tradewind_proto::conversation::{Begin, MAX_WAIT};
 use tradewind_proto::ladder::Ladder;
 use tradewind_proto::supervision::{Action, Outcome, Seen, StopReason, Supervision};
@@ -17,8 +18,8 @@ use super::outputs;
 use super::record::{Attempt, Settlement};
 use crate::buyer::{Inner, Tracked};
 
-/// How long one look at the chain may take.
-const LOOK: Duration = Duration::from_secs(20);
+/// How long a turn waits for the chain: payment must go on without it.
+const LOOK: Duration = Duration::from_secs(1);
 /// The pause after a provider did not answer.
 const SILENCE: Duration = Duration::from_secs(1);
 /// How long outputs wait for the end of the log.
@@ -27,10 +28,12 @@ const LOG_END: Duration = Duration::from_secs(20);
 /// Follows an attempt until its lease is over on chain.
 pub(super) async fn follow(inner: Arc<Inner>, job: Arc<Tracked>, index: usize) {
     let lease = Lease { inner, job, index, logged: watch::Sender::new(false) };
+    let id = lease.attempt().await.supervision.id;
+    let mut look = LeaseLook::new(lease.inner.parts.ledger.clone(), id);
     let work = async {
         lease.resume().await;
         loop {
-            match lease.turn().await {
+            match lease.turn(&mut look).await {
                 Ok(true) => break,
                 Ok(false) => {}
                 Err(error) => {
@@ -57,6 +60,12 @@ pub(super) async fn follow(inner: Arc<Inner>, job: Arc<Tracked>, index: usize) {
     if rest.is_err() {
         tracing::info!(job = %lease.job.id, "the end of the log did not arrive");
     }
+    lease.see_closed().await;
+}
+
+/// Takes up a lease that is settled and was not closed when it was last seen.
+pub(super) async fn wind_up(inner: Arc<Inner>, job: Arc<Tracked>, index: usize) {
+    Lease { inner, job, index, logged: watch::Sender::new(true) }.see_closed().await;
 }
 
 struct Lease {
@@ -74,6 +83,42 @@ pub(super) fn ladder(inner: &Inner, supervision: &Supervision) -> Result<Ladder,
 }
 
 impl Lease {
+    /// Sees to it that the lease is closed. Its provider releases the bond, and is given `patience` for it; where the provider is
+    /// gone, nobody else would, and a fee that waits in the bond would never arrive.
+    async fn see_closed(&self) {
+        let attempt = self.attempt().await;
+        if attempt.closed || attempt.outcome.is_none() {
+            return;
+        }
+        let mut look = LeaseLook::new(self.inner.parts.ledger.clone(), attempt.supervision.id);
+        loop {
+            let mut wait = self.inner.config.tick;
+            match look.within(LOOK).await {
+                Some(record) if record.stage == LeaseStage::Closed => {
+                    match self.update(|attempt| attempt.closed = true).await {
+                        Ok(_) => return,
+                        Err(error) => tracing::warn!(%error, "a closed lease could not be stored"),
+                    }
+                }
+                Some(record) if record.stage == LeaseStage::Settled => {
+                    let left = record.due_at.after(self.inner.config.patience).since(self.inner.now());
+                    if left == Seconds::ZERO && !record.flags.disputed {
+                        let terms = attempt.supervision.terms.clone();
+                        if let Err(error) = self.submit(ChainAction::ReleaseBond { terms }).await {
+                            tracing::debug!(%error, "the bond could not be released");
+                        }
+                    }
+                    wait = Duration::from_secs(left.get().clamp(1, 60));
+                }
+                Some(_) | None => {}
+            }
+            tokio::select! {
+                () = tokio::time::sleep(wait) => {}
+                () = self.inner.cancel.cancelled() => return,
+            }
+        }
+    }
+
     async fn attempt(&self) -> Attempt {
         self.job.record.lock().await.attempts[self.index].clone()
     }
@@ -94,7 +139,7 @@ impl Lease {
     }
 
     /// One look and what follows from it. `true` when the lease is over.
-    async fn turn(&self) -> Result<bool, String> {
+    async fn turn(&self, look: &mut LeaseLook) -> Result<bool, String> {
         let now = self.inner.now();
         let stop = self.job.record.lock().await.stop_requested;
         let attempt = self
@@ -105,15 +150,7 @@ impl Lease {
                 attempt.supervision.judge(now);
             })
             .await?;
-        let id = attempt.supervision.id;
-        let chain = match tokio::time::timeout(LOOK, self.inner.parts.ledger.lease(id)).await {
-            Ok(Ok(record)) => Some(record),
-            Ok(Err(error)) => {
-                tracing::debug!(lease = %id, %error, "the chain could not be asked");
-                None
-            }
-            Err(_) => None,
-        };
+        let chain = look.within(LOOK).await;
         let state = chain.map(|record| record.state(self.inner.parameters.answer_window));
         for action in attempt.supervision.next(&Seen { now, chain: state }) {
             if let Action::Finish(outcome) = action {
@@ -137,9 +174,11 @@ impl Lease {
             Action::Begin => self.begin(attempt).await,
             Action::Pay(amount) => self.pay(attempt, amount, now).await,
             Action::PayLast(amount) => self.pay_last(attempt, amount, now).await,
-            Action::Stop => conversation::stop(transport, &attempt.address, attempt.supervision.id)
-                .await
-                .map_err(|error| error.to_string()),
+            Action::Stop => {
+                conversation::stop(transport, &self.inner.address(attempt), attempt.supervision.id)
+                    .await
+                    .map_err(|error| error.to_string())
+            }
             Action::Fetch => self.fetch(attempt).await,
             Action::RequestClose => self.submit(ChainAction::RequestClose { terms }).await,
             Action::Challenge => {
@@ -169,7 +208,7 @@ impl Lease {
             },
         };
         let transport = self.inner.parts.transport.as_ref();
-        match conversation::begin(transport, &attempt.address, begin).await {
+        match conversation::begin(transport, &self.inner.address(attempt), begin).await {
             Ok(()) => self.update(|attempt| attempt.supervision.begun = true).await.map(|_| ()),
             Err(AskError::Refused(refusal)) => {
                 tracing::warn!(job = %self.job.id, %refusal, hint = %refusal.hint, "the provider did not take the job");
@@ -192,7 +231,7 @@ impl Lease {
         };
         let attempt = self.update(signed).await?;
         let transport = self.inner.parts.transport.as_ref();
-        conversation::pay(transport, &attempt.address, voucher)
+        conversation::pay(transport, &self.inner.address(&attempt), voucher)
             .await
             .map(|_| ())
             .map_err(|error| error.to_string())
@@ -209,7 +248,7 @@ impl Lease {
         };
         let attempt = self.update(signed).await?;
         let transport = self.inner.parts.transport.as_ref();
-        conversation::pay(transport, &attempt.address, voucher)
+        conversation::pay(transport, &self.inner.address(&attempt), voucher)
             .await
             .map(|_| ())
             .map_err(|error| error.to_string())
@@ -237,9 +276,16 @@ impl Lease {
         let directory = self.job.record.lock().await.output_dir.clone();
         let limit = attempt.manifest.share.disk;
         let transport = self.inner.parts.transport.as_ref();
-        outputs::fetch(transport, &attempt.address, self.job.id, &report.outputs, limit, &directory)
-            .await
-            .map_err(|error| error.to_string())?;
+        outputs::fetch(
+            transport,
+            &self.inner.address(attempt),
+            self.job.id,
+            &report.outputs,
+            limit,
+            &directory,
+        )
+        .await
+        .map_err(|error| error.to_string())?;
         self.update(|attempt| attempt.supervision.fetched = true).await.map(|_| ())
     }
 
@@ -286,7 +332,8 @@ impl Lease {
         chain: Option<LeaseRecord>,
     ) -> Result<(), String> {
         let terms = &attempt.supervision.terms;
-        let settled = chain.filter(|_| outcome != Outcome::NeverOpened).map(|record| {
+        let chain = chain.filter(|_| outcome != Outcome::NeverOpened);
+        let settled = chain.map(|record| {
             let forfeited =
                 if record.paid.is_zero() && !record.flags.defaulted { terms.prepay } else { Money::ZERO };
             Settlement {
@@ -299,6 +346,7 @@ impl Lease {
         });
         let ended = |attempt: &mut Attempt| {
             attempt.outcome = Some(outcome);
+            attempt.closed = chain.is_none_or(|record| record.stage == LeaseStage::Closed);
             attempt.settled = settled;
         };
         self.update(ended).await.map(|_| ())
@@ -317,7 +365,7 @@ impl Lease {
             let wait = wait.min(tradewind_proto::meter::voucher_interval(&attempt.supervision.terms));
             let transport = self.inner.parts.transport.as_ref();
             let lease = attempt.supervision.id;
-            match conversation::report(transport, &attempt.address, lease, seen, wait).await {
+            match conversation::report(transport, &self.inner.address(&attempt), lease, seen, wait).await {
                 Ok(report) => {
                     let now = self.inner.now();
                     if let Err(error) = self.update(|attempt| attempt.supervision.observe(report, now)).await
@@ -368,9 +416,14 @@ impl Lease {
         }
         let transport = self.inner.parts.transport.as_ref();
         loop {
-            let chunk =
-                conversation::logs(transport, &attempt.address, attempt.supervision.id, file.cursor, wait)
-                    .await;
+            let chunk = conversation::logs(
+                transport,
+                &self.inner.address(&attempt),
+                attempt.supervision.id,
+                file.cursor,
+                wait,
+            )
+            .await;
             let chunk = chunk.map_err(|error| error.to_string())?;
             let (ended, empty) = (chunk.end, chunk.bytes.is_empty());
             if !empty {

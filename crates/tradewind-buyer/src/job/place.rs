@@ -108,6 +108,7 @@ async fn negotiate(
         refused: None,
         outcome: None,
         settled: None,
+        closed: false,
     })
 }
 

@@ -88,6 +88,9 @@ pub struct Attempt {
     pub outcome: Option<Outcome>,
     /// What the chain says was paid in the end.
     pub settled: Option<Settlement>,
+    /// The chain shows it closed: bond and fees are paid out too.
+    #[serde(default)]
+    pub closed: bool,
 }
 
 /// The money of a lease that is over. `deposited = paid + refunded + forfeited` unless a break fee was owed.

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use tokio::task::JoinHandle;
 use tokio::time::Instant;
+use tradewind_chain::ledger::look::LeaseLook;
 use tradewind_chain::ledger::{Action as ChainAction, ActionStatus, NoticeKind};
 use tradewind_proto::hosting::{Action, Event, Seen};
 use tradewind_proto::report::{OutputFile, Report};
@@ -18,8 +19,10 @@ use crate::runtime::{Runtime, RuntimeError, Volumes};
 
 /// The shortest and the longest pause before something that failed is tried again.
 const RETRY: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(60));
-/// How long one look at the runtime or the chain may take.
+/// How long one look at the runtime may take.
 const LOOK: Duration = Duration::from_secs(20);
+/// How long a turn waits for the chain: work must go on without it.
+const CHAIN_LOOK: Duration = Duration::from_secs(1);
 
 /// What a long step ended with.
 enum Done {
@@ -34,8 +37,9 @@ enum Done {
 
 /// Hosts a lease until it is over.
 pub(super) async fn run(inner: Arc<Inner>, hosted: Arc<Hosted>) {
-    let mut worker =
-        Worker { inner, hosted, step: None, retry: HashMap::new(), pulled: prepare::Pulled::default() };
+    let look = LeaseLook::new(inner.parts.ledger.clone(), hosted.id);
+    let (retry, pulled) = (HashMap::new(), prepare::Pulled::default());
+    let mut worker = Worker { inner, hosted, step: None, retry, pulled, look };
     loop {
         match worker.turn().await {
             Ok(true) => break,
@@ -65,6 +69,7 @@ struct Worker {
     /// When something that failed may be tried again, and how long the next pause is.
     retry: HashMap<String, (Instant, Duration)>,
     pulled: prepare::Pulled,
+    look: LeaseLook,
 }
 
 impl Worker {
@@ -76,7 +81,7 @@ impl Worker {
         let now = self.inner.now();
         let runtime = self.runtime().await?;
         let workload = timely(runtime.status(self.hosted.id)).await;
-        let chain = timely(self.inner.parts.ledger.lease(self.hosted.id)).await;
+        let chain = self.look.within(CHAIN_LOOK).await;
         let chain = chain.map(|record| record.state(self.inner.parameters.answer_window));
         let seen = Seen { now, chain, workload };
         let policy = self.inner.settlement_policy();
