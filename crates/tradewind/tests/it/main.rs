@@ -2,8 +2,13 @@
 #![cfg(test)]
 
 mod demo;
+mod digits;
 mod errors;
+mod fault;
+mod market;
 mod node;
+mod receipt;
+mod relay;
 mod screens;
 mod setup;
 
