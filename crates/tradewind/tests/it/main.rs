@@ -11,6 +11,7 @@ mod receipt;
 mod relay;
 mod screens;
 mod setup;
+mod supply;
 
 use std::process::{Command, Output};
 

@@ -1,0 +1,204 @@
+//! What owners and absent buyers may do: leave a job alone, take a machine back, refuse, and end what costs too much.
+
+use serde_json::Value;
+use tradewind_buyer::job::record::{Attempt, JobState};
+use tradewind_chain::ledger::LeaseEvent;
+use tradewind_proto::report::Stage;
+use tradewind_proto::supervision::{Outcome, StopReason};
+use tradewind_proto::units::{Money, Seconds};
+
+use crate::market::{BUYER, Job, LEDGER, Market, PROVIDER};
+
+/// A provider of leases of seconds, at a price at which seconds count, that sells spot too and warns for a few seconds.
+const SHORT: &str = "[provider]\nprice = \"3.6\"\nspot_price = \"1.8\"\nnotice = 8\nmemory = \"512MiB\"\ndisk = \"1GiB\"\n\
+     heartbeat = 2\n[provider.rules]\nmin_duration = 15\n";
+
+fn of(provider: &str) -> Market {
+    let mut market = Market::new();
+    market.start_ledger(LEDGER);
+    market.start("provider", provider);
+    market.start("buyer", BUYER);
+    market.hears_of(1);
+    market
+}
+
+/// A job that goes on until it is told to end, and saves that it was.
+fn endless(more: &str) -> String {
+    format!(
+        "name: endless\n\
+         run: |\n\
+        \x20 trap 'echo saved > state; exit 3' USR1\n\
+        \x20 echo started\n\
+        \x20 while true; do sleep 0.2; done\n\
+         outputs: [state]\n\
+         resources: {{cpus: 1, memory: 128MiB, disk: 64MiB}}\n\
+         checkpoint: {{path: state, signal: USR1, grace: 6s}}\n{more}"
+    )
+}
+
+fn submit(market: &Market, yaml: &str, more: &[&str]) -> Job {
+    let file = market.lay_out(yaml, &[]);
+    let output = file.with_file_name("outputs");
+    let (job, outputs) = (file.to_str().expect("a path"), output.to_str().expect("a path"));
+    let arguments = [&["--json", "run", "--yes", "--detach", "--output", outputs, job], more].concat();
+    let said = market.command("buyer", &arguments).output().expect("the program starts");
+    let text = String::from_utf8_lossy(&said.stdout);
+    let answer: Value = serde_json::from_str(text.lines().last().unwrap_or_default())
+        .unwrap_or_else(|_| panic!("{text}{}", String::from_utf8_lossy(&said.stderr)));
+    Job { id: answer["job"].as_str().expect("an id").into(), output }
+}
+
+/// What the operator of a node is told by a command that succeeds.
+fn told(market: &Market, node: &str, arguments: &[&str]) -> Value {
+    let said = market.command(node, &[&["--json"], arguments].concat()).output().expect("the program starts");
+    assert!(said.status.success(), "{arguments:?}: {}", String::from_utf8_lossy(&said.stderr));
+    serde_json::from_slice(&said.stdout).expect("JSON")
+}
+
+fn adds_up(attempt: &Attempt) -> Money {
+    let settled = attempt.settled.expect("settled");
+    let parts = [settled.refunded, settled.forfeited];
+    let sum = parts.into_iter().try_fold(settled.paid, Money::checked_add).expect("a sum");
+    assert_eq!(sum, settled.deposited, "{settled:?}");
+    settled.paid
+}
+
+fn says(market: &Market, job: &Job) -> String {
+    match market.record(job).map(|record| record.state) {
+        Some(JobState::Ended { reason, .. }) => reason,
+        Some(JobState::Placing { problem }) => problem,
+        Some(JobState::Leased) | None => String::new(),
+    }
+}
+
+#[test]
+fn an_unattended_job_goes_on_is_paid_and_closes_while_its_buyer_is_gone() {
+    let mut market = of(&PROVIDER.replace("heartbeat", "notice = 2\nheartbeat"));
+    let job = submit(
+        &market,
+        "name: alone\n\
+         run: |\n\
+        \x20 echo started\n\
+        \x20 for i in 1 2 3 4 5 6 7 8 9 10 11 12; do sleep 1; done\n\
+        \x20 echo model > model; echo ended\n\
+         outputs: [model]\n\
+         resources: {cpus: 1, memory: 128MiB, disk: 64MiB}\n\
+         timeout: 2m\n",
+        &["--unattended"],
+    );
+    market.said(&job, "started");
+    let attempt = market.attempt(&job).expect("a lease");
+    assert_eq!(attempt.supervision.ahead, attempt.supervision.terms.deposit, "all of it is signed ahead");
+    market.kill("buyer");
+
+    let lease = attempt.supervision.id;
+    let terms = &attempt.supervision.terms;
+    let closed = {
+        let chain = market.chain();
+        market.until("the provider closes the lease by itself", || chain.closed(lease).is_some());
+        let noticed =
+            |(of, event): &(_, LeaseEvent)| *of == lease && matches!(event, LeaseEvent::Noticed { .. });
+        assert!(chain.history().iter().any(noticed));
+        chain.closed(lease).expect("closed")
+    };
+    let least = terms.rate.over(Seconds::new(8));
+    assert!(closed.paid >= least, "{closed:?}: the rungs that fell due were paid, {least} and more");
+    assert!(closed.bond_to_buyer.is_zero(), "no break fee: {closed:?}");
+
+    market.again("buyer");
+    let attempt = market.settled(&job);
+    let terms = &attempt.supervision.terms;
+    assert_eq!(attempt.outcome, Some(Outcome::Finished { code: 0 }), "{attempt:?}");
+    assert_eq!(std::fs::read_to_string(job.output.join("model")).expect("an output"), "model\n");
+    assert_eq!(market.log(&job), "started\nended\n", "the log waited too");
+    let report = attempt.supervision.report.as_ref().expect("a report");
+    let ended = report.run.until.expect("ended");
+    let paid = adds_up(&attempt);
+    assert_eq!(paid, closed.paid);
+    assert!(
+        paid <= terms.rate.over(ended.since(terms.start)),
+        "nothing is paid beyond the job's end: {paid}"
+    );
+    println!("paid {paid} of {} without the buyer, for a job of {}", terms.deposit, ended.since(terms.start));
+}
+
+#[test]
+fn a_spot_lease_is_taken_back_with_notice_and_what_the_job_saved_comes_home() {
+    let market = of(SHORT);
+    let job = market.submit(&endless("market: spot\ntimeout: 10m\n"));
+    market.said(&job, "started");
+    let lease = market.attempt(&job).expect("a lease").supervision.id;
+    let answer = told(&market, "provider", &["provider", "reclaim"]);
+    assert_eq!(answer["reclaiming"][0], lease.to_string());
+    let attempt = market.settled(&job);
+    assert_eq!(attempt.outcome, Some(Outcome::Reclaimed), "{attempt:?}");
+    assert!(says(&market, &job).contains("took the spot lease back"), "{}", says(&market, &job));
+    assert_eq!(std::fs::read_to_string(job.output.join("state")).expect("a checkpoint"), "saved\n");
+    let report = attempt.supervision.report.as_ref().expect("a report");
+    assert_eq!(report.exit.expect("it ended").code, 3, "it ended by itself, in time");
+    let (chain, terms) = (market.chain(), &attempt.supervision.terms);
+    let noticed = |(_, event): &(_, LeaseEvent)| matches!(event, LeaseEvent::Noticed { .. });
+    assert_eq!(chain.history().iter().filter(|event| noticed(event)).count(), 1);
+    let ran = report.run.until.expect("ended").since(report.run.since.expect("started"));
+    let paid = adds_up(&attempt);
+    assert_eq!(paid, terms.rate.over(ran).max(terms.prepay), "what it worked is paid, and no more");
+    market.until("the lease is closed", || chain.closed(lease).is_some());
+    println!("reclaimed after {ran}, paid {paid} of {}: {}", terms.deposit, says(&market, &job));
+}
+
+#[test]
+fn an_owner_who_refuses_a_buyer_or_pauses_is_heard_and_remembered() {
+    let mut market = Market::new();
+    market.start_ledger(LEDGER);
+    market.start("buyer", BUYER);
+    let buyer = market.account("buyer");
+    let rules = format!("{PROVIDER}[provider.rules]\ndeny_buyers = [\"{buyer}\"]\n");
+    market.start("provider", &rules);
+    market.hears_of(1);
+    let job = market.submit("run: echo hello\nresources: {cpus: 1, memory: 128MiB, disk: 64MiB}\n");
+    market.until("the buyer hears the reason", || {
+        let said = says(&market, &job);
+        said.contains("does not lease to the account") && said.contains("try another provider")
+    });
+    println!("{}", says(&market, &job));
+    assert_eq!(market.chain().opened(), 0);
+
+    let _ = told(&market, "provider", &["provider", "pause"]);
+    market.kill("provider");
+    market.again("provider");
+    let view: Value = market.ask("provider", "/v1/provider").expect("an answer");
+    assert_eq!(view["accepting"], false, "a restart changes nothing: {view}");
+    let _ = told(&market, "provider", &["provider", "resume"]);
+    let view: Value = market.ask("provider", "/v1/provider").expect("an answer");
+    assert_eq!(view["accepting"], true);
+}
+
+#[test]
+fn the_timeout_ends_a_job_that_would_go_on() {
+    let market = of(SHORT);
+    let job = market.submit(&endless("timeout: 6s\n"));
+    let attempt = market.settled(&job);
+    assert_eq!(attempt.outcome, Some(Outcome::Stopped(StopReason::Timeout)), "{attempt:?}");
+    let stage = &attempt.supervision.report.as_ref().expect("a report").stage;
+    assert_eq!(*stage, Stage::Finished);
+    let terms = &attempt.supervision.terms;
+    let paid = adds_up(&attempt);
+    assert!(paid <= terms.rate.over(Seconds::new(6 + 4)), "{paid}");
+    println!("paid {paid} of {}: {}", terms.deposit, says(&market, &job));
+}
+
+#[test]
+fn saving_its_progress_is_part_of_what_max_cost_pays_for() {
+    let market = of(SHORT);
+    let job = market.submit(&endless("max_cost: 0.020\non_max_cost: checkpoint-and-stop\n"));
+    let attempt = market.settled(&job);
+    assert_eq!(attempt.outcome, Some(Outcome::Stopped(StopReason::MaxCost)), "{attempt:?}");
+    let terms = &attempt.supervision.terms;
+    let report = attempt.supervision.report.as_ref().expect("a report");
+    assert_eq!(report.exit.expect("it ended").code, 3, "it saved and ended by itself");
+    assert!(report.exit.expect("it ended").at < terms.end, "within what was paid for");
+    assert_eq!(std::fs::read_to_string(job.output.join("state")).expect("a checkpoint"), "saved\n");
+    let paid = adds_up(&attempt);
+    assert!(paid <= Money::from_base_units(20_000), "{paid}");
+    println!("paid {paid} of {}: {}", terms.deposit, says(&market, &job));
+}
