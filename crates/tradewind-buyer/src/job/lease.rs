@@ -15,7 +15,7 @@ use tradewind_proto::voucher::{SignedVoucher, Voucher};
 use super::conversation::{self, AskError};
 use super::logs::LogFile;
 use super::outputs;
-use super::record::{Attempt, Settlement};
+use super::record::{Attempt, JobRecord, Settlement};
 use crate::buyer::{Inner, Tracked};
 
 /// How long a turn waits for the chain: payment must go on without it.
@@ -355,11 +355,8 @@ impl Lease {
     /// Listens to the provider: every answer is a sign of life, every news is recorded.
     async fn listen(&self) {
         loop {
+            self.begun().await;
             let attempt = self.attempt().await;
-            if !attempt.supervision.begun || attempt.outcome.is_some() {
-                tokio::time::sleep(Duration::from_millis(50)).await;
-                continue;
-            }
             let seen = attempt.supervision.report.as_ref().map_or(0, |report| report.revision);
             let wait = Seconds::new(self.inner.config.patience.get() / 3).clamp(Seconds::new(1), MAX_WAIT);
             let wait = wait.min(tradewind_proto::meter::voucher_interval(&attempt.supervision.terms));
@@ -382,8 +379,18 @@ impl Lease {
         }
     }
 
+    /// Waits until the provider has taken the job over.
+    async fn begun(&self) {
+        let begun = |record: &JobRecord| {
+            record.attempts.get(self.index).is_some_and(|attempt| attempt.supervision.begun)
+        };
+        // The sender lives as long as the job that this lease is of.
+        let _ = self.job.view.subscribe().wait_for(begun).await;
+    }
+
     async fn follow_log(&self) {
         loop {
+            self.begun().await;
             match self.copy_log(Seconds::new(5)).await {
                 Ok(true) => {
                     self.logged.send_replace(true);

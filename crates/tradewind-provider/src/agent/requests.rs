@@ -23,8 +23,8 @@ use super::record::{Hosted, KIND, Record, first_report};
 use super::units::lowest_bits;
 use super::{Agent, Inner};
 
-/// How often a held-back log request looks for news.
-const LOG_POLL: Duration = Duration::from_millis(50);
+/// How soon, and how rarely at last, a held-back log request looks for news.
+const LOG_POLL: (Duration, Duration) = (Duration::from_millis(5), Duration::from_millis(50));
 
 #[async_trait]
 impl LeaseService for Agent {
@@ -220,8 +220,9 @@ impl Inner {
         from: LogCursor,
         wait: Seconds,
     ) -> Result<Answer, Refusal> {
-        let (_, runtime) = self.owned(peer, id).await?;
+        let (hosted, runtime) = self.owned(peer, id).await?;
         let runtime = self.parts.runtimes.get(runtime.as_str()).ok_or_else(unknown_lease)?;
+        let (mut reports, mut pause) = (hosted.report.subscribe(), LOG_POLL.0);
         let until = tokio::time::Instant::now() + Duration::from_secs(wait.min(MAX_WAIT).get());
         loop {
             let chunk = runtime.logs(id, from, MAX_LOG_BYTES).await;
@@ -237,7 +238,11 @@ impl Inner {
                         "the job may not have started",
                     ));
                 }
-                Ok(_) | Err(_) => tokio::time::sleep(LOG_POLL).await,
+                // A job that just started is about to say something.
+                Ok(_) | Err(_) => tokio::select! {
+                    _ = reports.changed() => pause = LOG_POLL.0,
+                    () = tokio::time::sleep(pause) => pause = (pause * 2).min(LOG_POLL.1),
+                },
             }
         }
     }

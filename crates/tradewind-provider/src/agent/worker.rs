@@ -7,7 +7,7 @@ use std::time::Duration;
 use tokio::task::JoinHandle;
 use tokio::time::Instant;
 use tradewind_chain::ledger::look::LeaseLook;
-use tradewind_chain::ledger::{Action as ChainAction, ActionStatus, NoticeKind};
+use tradewind_chain::ledger::{Action as ChainAction, ActionKey, ActionStatus, NoticeKind};
 use tradewind_proto::hosting::{Action, Event, Seen};
 use tradewind_proto::report::{OutputFile, Report};
 use tradewind_proto::units::Timestamp;
@@ -207,10 +207,25 @@ impl Worker {
                 return self.back_off(key.as_str());
             }
         }
-        if let Err(error) = self.inner.parts.ledger.submit(action).await {
-            tracing::warn!(lease = %self.hosted.id, %key, %error, "an action was not taken");
-            self.back_off(key.as_str());
+        match self.inner.parts.ledger.submit(action).await {
+            Ok(submitted) => self.ring_when_settled(submitted.key),
+            Err(error) => {
+                tracing::warn!(lease = %self.hosted.id, %key, %error, "an action was not taken");
+                self.back_off(key.as_str());
+            }
         }
+    }
+
+    /// Looks again as soon as the chain has decided on an action.
+    fn ring_when_settled(&self, key: ActionKey) {
+        let (inner, hosted) = (self.inner.clone(), self.hosted.clone());
+        self.inner.tasks.spawn(async move {
+            tokio::select! {
+                // What failed is seen at the next look, which comes anyway.
+                _ = tokio::time::timeout(LOOK, inner.parts.ledger.settled(&key)) => hosted.bell.notify_one(),
+                () = inner.cancel.cancelled() => {}
+            }
+        });
     }
 
     fn quick(&mut self, what: &'static str, result: Result<(), RuntimeError>) {
