@@ -156,6 +156,7 @@ impl Agent {
         let agent = Self { inner };
         for (_, record) in stored {
             tracing::info!(lease = %record.hosting.id, "taking a lease up again");
+            agent.inner.tasks.spawn(outputs::collect_again(agent.inner.clone(), record.clone()));
             let report = first_report(&record, agent.inner.now());
             agent.adopt(Hosted::new(record.hosting.id, record, None, report));
         }

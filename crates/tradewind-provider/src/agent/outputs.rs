@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use tradewind_mesh::blobs::{BlobError, Label};
 use tradewind_proto::ids::LeaseId;
@@ -50,6 +51,17 @@ pub(super) async fn collect(inner: &Inner, record: &Record) -> Result<Vec<Output
         });
     }
     Ok(outputs)
+}
+
+/// Shares once more what an earlier life collected and the buyer may not have yet: grants end with the process, and a blob
+/// that was added shortly before a crash may be gone.
+pub(super) async fn collect_again(inner: Arc<Inner>, record: Record) {
+    if !record.hosting.collected || record.hosting.last.is_some() {
+        return;
+    }
+    if let Err(error) = collect(&inner, &record).await {
+        tracing::error!(lease = %record.hosting.id, %error, "its outputs cannot be shared again");
+    }
 }
 
 type Found = (String, PathBuf, bool);

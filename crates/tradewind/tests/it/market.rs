@@ -132,6 +132,13 @@ impl Market {
         node.up(LONG);
     }
 
+    /// Kills the node and everything that it started: the machine is gone.
+    pub(crate) fn destroy(&mut self, name: &str) {
+        let node = self.node_mut(name);
+        node.kill();
+        node.kill_workloads();
+    }
+
     /// SIGSTOP: it holds its connections and answers nothing.
     pub(crate) fn freeze(&self, name: &str) {
         self.nodes[name].signal(rustix::process::Signal::STOP);

@@ -18,6 +18,7 @@ const TICKS: u32 = 10;
 type Step = fn(&Market, &Job) -> bool;
 
 const RUNNING: Step = |market, job| market.log(job).contains("tick 3\n");
+const OPENING: Step = |market, job| market.attempt(job).is_some();
 const CLOSING: Step = |market, job| {
     market.attempt(job).and_then(|attempt| attempt.supervision.report).is_some_and(|report| {
         matches!(report.stage, Stage::Collecting | Stage::Finished) || report.exit.is_some()
@@ -48,6 +49,26 @@ fn a_buyer_that_was_killed_under_its_job_pays_and_gets_the_outputs() {
 #[test]
 fn a_ledger_and_relayer_killed_under_a_lease_lose_and_double_nothing() {
     dies("ledger", RUNNING);
+}
+
+#[test]
+fn a_provider_killed_while_a_lease_opens_opens_it_once() {
+    dies("provider", OPENING);
+}
+
+#[test]
+fn a_buyer_killed_while_a_lease_opens_takes_it_up() {
+    dies("buyer", OPENING);
+}
+
+#[test]
+fn a_ledger_killed_while_a_lease_opens_opens_it_once() {
+    dies("ledger", OPENING);
+}
+
+#[test]
+fn a_provider_killed_while_a_lease_closes_is_paid_once() {
+    dies("provider", CLOSING);
 }
 
 #[test]
