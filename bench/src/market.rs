@@ -32,8 +32,8 @@ impl Market {
         let mut market = Self { program: program.to_owned(), dir, nodes: Vec::new() };
         market.node("ledger", "[ledger]\n").await?;
         let provider = format!(
-            "[provider]\nprice = \"0.20\"\nunits = 8\nmemory = \"64MiB\"\ndisk = \"64MiB\"\nheartbeat = 15\n\
-             bonds = \"1000\"\nruntimes = [\"{runtime}\"]\n"
+            "[provider]\nprice = \"0.20\"\ncpus = 1\nunits = 2\nmemory = \"64MiB\"\ndisk = \"64MiB\"\nheartbeat = 15\n\
+             bonds = \"1000\"\nruntimes = [\"{runtime}\"]\n[provider.reserve]\ncpus = 0\n"
         );
         market.node("provider", &provider).await?;
         market.node("buyer", "[buyer]\nfaucet = \"500\"\n").await?;
