@@ -145,7 +145,7 @@ fn runs(text: &str) -> bool {
 #[tokio::test]
 async fn a_fork_bomb_stays_in_its_box() {
     let f = fixture().await;
-    let mut job = f.job("echo lit; b() { b | b & b; }; b 2>/dev/null; while :; do :; done");
+    let mut job = f.job("echo lit; (b() { b | b & b; }; b) 2>/dev/null; while :; do :; done");
     job.spec.limits.pids = 40;
     f.start(&job).await.expect("start");
     f.log_says(job.lease(), "lit").await;
@@ -153,6 +153,7 @@ async fn a_fork_bomb_stays_in_its_box() {
     let begin = Instant::now();
     let status = f.runtime.status(job.lease()).await.expect("the engine still answers");
     assert!(!matches!(status, WorkloadStatus::Absent | WorkloadStatus::Lost), "{status:?}");
+    assert!(runs("b() { b | b & b; }"), "the bomb went off, and its shell goes on");
     f.runtime.stop(job.lease(), Seconds::new(0)).await.expect("it can be stopped");
     assert!(begin.elapsed() < Duration::from_secs(10), "stopping took {:?}", begin.elapsed());
     eventually("its processes are gone", async || !runs("b() { b | b & b; }")).await;
