@@ -153,7 +153,9 @@ impl Engine {
 
     /// Serves commands until all senders are gone or the ledger is closed.
     pub(crate) async fn run(mut self, mut commands: mpsc::Receiver<Command>) {
-        self.make_blocks_on_demand();
+        if self.on_demand() {
+            self.make_blocks_on_demand();
+        }
         loop {
             let command = match self.next_tick() {
                 // A stream of commands must not keep a block from its time.

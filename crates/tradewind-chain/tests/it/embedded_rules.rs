@@ -357,12 +357,14 @@ async fn a_ledger_goes_on_where_it_was_closed() {
 
     let ledger = Embedded::open(stored()).expect("the ledger");
     let provider = ledger.provider();
+    // Its answer says that the engine has started: what waits must wait on until a block is asked for.
+    submit(&provider, ALICE, transfer(2, CAROL, 7)).await;
     assert_eq!(ledger.head(), head);
     assert_eq!(provider.get_balance(CAROL).await.expect("a balance"), U256::from(5));
     assert!(provider.get_transaction_by_hash(waiting).await.expect("an answer").is_some());
     ledger.mine(1).await.expect("a block");
     assert!(provider.get_transaction_receipt(waiting).await.expect("an answer").is_some());
-    assert_eq!(ledger.audit().expect("an audit").transactions, 2);
+    assert_eq!(ledger.audit().expect("an audit").transactions, 3);
 }
 
 #[tokio::test]
