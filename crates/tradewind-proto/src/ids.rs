@@ -72,6 +72,12 @@ digest_id!(
     "job id (0x and 64 hex digits)"
 );
 
+digest_id!(
+    /// A case before the court: `keccak256(abi.encode(chain id, court, device, epoch))`.
+    CaseId,
+    "case id (0x and 64 hex digits)"
+);
+
 impl DeviceId {
     /// No device: the unstaked tier.
     pub const NONE: Self = Self(B256::ZERO);

@@ -12,7 +12,9 @@
 //! ```
 
 pub mod book;
+pub mod challenge;
 pub mod conversation;
+pub mod evidence;
 pub mod hosting;
 pub mod ids;
 pub mod job;
@@ -21,6 +23,7 @@ pub mod lease;
 pub mod manifest;
 pub mod meter;
 pub mod negotiation;
+pub mod odds;
 pub mod offer;
 pub mod owner;
 pub mod plan;
