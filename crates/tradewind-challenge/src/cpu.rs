@@ -3,7 +3,7 @@
 use alloy_primitives::B256;
 use tradewind_proto::challenge::{RowOpening, Side, Size, Tree, row_root};
 
-use crate::expansion::{Seed, line};
+use crate::expansion::line;
 use crate::product::{expanded, multiply};
 use crate::prover::Engine;
 use crate::threads::Threads;
@@ -68,7 +68,7 @@ impl CpuEngine {
         Self { size, threads, room, products: Vec::new() }
     }
 
-    fn product(&self, seed: Seed) -> Product {
+    fn product(&self, seed: B256) -> Product {
         let (size, width) = (self.size, self.size.width());
         let mut right = vec![0i8; width * width];
         let columns = (0u32..).zip(right.chunks_exact_mut(width)).collect();
@@ -125,7 +125,7 @@ impl Engine for CpuEngine {
         if needed > self.room {
             return Err(CpuError::Room { rounds, needed, room: self.room });
         }
-        let product = self.product(Seed::new(seed));
+        let product = self.product(seed);
         let root = product.tree.root();
         self.products.push(product);
         Ok(root)

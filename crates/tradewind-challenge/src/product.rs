@@ -3,7 +3,7 @@
 use alloy_primitives::B256;
 use tradewind_proto::challenge::{Side, Size};
 
-use crate::expansion::{Seed, line};
+use crate::expansion::line;
 use crate::threads::Threads;
 use crate::wide::wide;
 
@@ -13,7 +13,7 @@ const COLUMNS: usize = 32;
 /// The rows with these numbers of the product with `seed`. Every column of B is expanded once, and none is kept.
 #[must_use]
 pub fn rows(seed: B256, numbers: &[u32], size: Size, threads: Threads) -> Vec<Vec<i32>> {
-    let (seed, width) = (Seed::new(seed), size.width());
+    let width = size.width();
     let left: Vec<i8> = numbers.iter().flat_map(|number| expanded(seed, Side::A, *number, size)).collect();
     let mut blocks = vec![vec![0; numbers.len() * COLUMNS]; width / COLUMNS];
     let tasks = blocks.iter_mut().zip((0..).step_by(COLUMNS)).collect();
@@ -27,7 +27,7 @@ pub fn rows(seed: B256, numbers: &[u32], size: Size, threads: Threads) -> Vec<Ve
 }
 
 /// A whole line, expanded.
-pub(crate) fn expanded(seed: Seed, side: Side, number: u32, size: Size) -> Vec<i8> {
+pub(crate) fn expanded(seed: B256, side: Side, number: u32, size: Size) -> Vec<i8> {
     let mut elements = vec![0; size.width()];
     line(seed, side, number, &mut elements);
     elements

@@ -6,7 +6,7 @@ use std::fmt;
 use alloy_primitives::B256;
 use tradewind_proto::challenge::{Claim, OpeningError, RowOpening, Side, Size, WrongElement};
 
-use crate::expansion::{SPAN, Seed, expand};
+use crate::expansion::{SPAN, expand};
 use crate::field::{dot, from_bits, reduce};
 use crate::product::{expanded, rows};
 use crate::threads::Threads;
@@ -137,7 +137,7 @@ impl Verifier {
 
 /// A round's matrices seen through a secret vector `r`: enough to check any row of its product, at the price of one row.
 pub struct Projection {
-    seed: Seed,
+    seed: B256,
     size: Size,
     r: Vec<u64>,
     /// B·r.
@@ -157,7 +157,6 @@ impl Projection {
         let r: Vec<u64> = secret.bits("vector", root, size.width()).into_iter().map(from_bits).collect();
         let halves: Vec<[i32; 2]> = r.iter().map(|number| halves(*number)).collect();
         let mut br = vec![0; size.width()];
-        let seed = Seed::new(seed);
         let spans = (0u32..).step_by(SPAN / 32).zip(br.as_chunks_mut::<SPAN>().0).collect();
         threads.each(spans, |(first, out): (u32, &mut [u64; SPAN])| {
             project(seed, first, &halves, out);
@@ -181,7 +180,7 @@ fn halves(number: u64) -> [i32; 2] {
 
 wide! {
     /// 256 rows of B, from chunk `first` on, times r, given in halves. The sums stay below 2^52.
-    fn project(seed: Seed, first: u32, r: &[[i32; 2]], out: &mut [u64; SPAN]) {
+    fn project(seed: B256, first: u32, r: &[[i32; 2]], out: &mut [u64; SPAN]) {
         let mut sums = [[0i64; SPAN]; 2];
         let mut elements = [0i8; SPAN];
         for (column, halves) in (0..).zip(r) {

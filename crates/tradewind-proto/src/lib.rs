@@ -29,6 +29,7 @@ pub mod owner;
 pub mod plan;
 pub mod profile;
 pub mod report;
+pub mod reputation;
 pub mod signature;
 pub mod supervision;
 pub mod terms;
