@@ -30,7 +30,7 @@ pub fn drawn(population: u32, marked: u32, draws: u32, least: u32) -> f64 {
     let lowest = draws.saturating_sub(population - marked);
     tail(lowest, draws.min(marked), least, |k| {
         let more = f64::from(marked - k) * f64::from(draws - k);
-        more / (f64::from(k + 1) * f64::from(population - marked - draws + k + 1))
+        more / (f64::from(k + 1) * f64::from(population + k + 1 - marked - draws))
     })
 }
 
@@ -82,10 +82,11 @@ mod tests {
             (53, 21, 21, 15),
             (33, 11, 11, 4),
             (32, 32, 11, 11),
+            (32, 22, 11, 8),
             (40, 3, 11, 4),
         ] {
             let ways: U512 = (least..=draws.min(marked))
-                .filter(|k| draws - k <= population - marked)
+                .filter(|count| draws - count <= population - marked)
                 .map(|k| choose(marked, k) * choose(population - marked, draws - k))
                 .fold(U512::ZERO, |sum, ways| sum + ways);
             agree(drawn(population, marked, draws, least), exact(ways, choose(population, draws)));
