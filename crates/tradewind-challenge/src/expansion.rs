@@ -25,7 +25,7 @@ pub(crate) fn expand(seed: B256, side: Side, line: u32, first: u32, out: &mut [i
     }
 }
 
-/// Eight states of Keccak-f[1600], a word of each in one register.
+/// Eight states of the permutation, a word of each in one register.
 #[cfg(target_arch = "x86_64")]
 mod eight {
     use std::arch::x86_64::{

@@ -1,5 +1,6 @@
-//! What pages say about the protocol is what the code computes.
+//! What pages say about the protocol, and what the contracts must agree with, is what the code computes.
 #![cfg(test)]
 
 mod economics;
+mod golden;
 mod page;
