@@ -27,6 +27,7 @@ pub mod odds;
 pub mod offer;
 pub mod owner;
 pub mod plan;
+pub mod probe;
 pub mod profile;
 pub mod report;
 pub mod reputation;
