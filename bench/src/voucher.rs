@@ -46,8 +46,8 @@ pub(crate) fn measure() -> anyhow::Result<Vec<Figure>> {
         rates[1].push(rate(|number| theirs_sign(&peer, &voucher(lease, number)).map(drop))?);
         rates[2].push(rate(|_| verify(&sample, &terms, lease, now))?);
         rates[3].push(rate(|_| {
-            let signer = compact.recover_address_from_prehash(&digest(&sample.voucher)?)?;
-            ensure!(signer == key.address(), "another signer");
+            let signer = compact.recover_from_prehash(&digest(&sample.voucher)?)?;
+            ensure!(Address::from_public_key(&signer) == key.address(), "another signer");
             Ok(())
         })?);
     }

@@ -1,6 +1,8 @@
 //! Lease terms: what both parties sign, and the digest that is the lease's id.
 
-use alloy_primitives::{Address, B256, U256, aliases::U40, aliases::U96};
+use std::sync::LazyLock;
+
+use alloy_primitives::{Address, B256, U256, aliases::U40, aliases::U96, keccak256};
 use alloy_sol_types::{Eip712Domain, SolStruct, eip712_domain};
 use serde::{Deserialize, Serialize};
 
@@ -68,6 +70,15 @@ pub mod sol {
     crate::signed_structs!(alloy_sol_types::sol {});
 }
 
+/// The part of an EIP-712 domain's encoding that every deployment shares: the hashes of type, name and version.
+static DOMAIN_PREFIX: LazyLock<[u8; 96]> = LazyLock::new(|| {
+    let domain = Domain { chain_id: 0, contract: Address::ZERO }.eip712();
+    let mut prefix = [0; 96];
+    prefix[..32].copy_from_slice(domain.type_hash().as_slice());
+    prefix[32..].copy_from_slice(&domain.encode_data()[..64]);
+    prefix
+});
+
 /// Where a signature counts: one chain and one contract.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct Domain {
@@ -87,6 +98,21 @@ impl Domain {
             chain_id: self.chain_id,
             verifying_contract: self.contract,
         }
+    }
+
+    /// What is signed for a struct with the hash `of`: [`SolStruct::eip712_signing_hash`] without hashing again what never
+    /// changes. A provider does this for every voucher.
+    #[must_use]
+    pub fn signing_hash(&self, of: B256) -> B256 {
+        let mut domain = [0; 160];
+        domain[..96].copy_from_slice(&*DOMAIN_PREFIX);
+        domain[120..128].copy_from_slice(&self.chain_id.to_be_bytes());
+        domain[140..].copy_from_slice(self.contract.as_slice());
+        let mut signed = [0; 66];
+        signed[..2].copy_from_slice(&[0x19, 0x01]);
+        signed[2..34].copy_from_slice(keccak256(domain).as_slice());
+        signed[34..].copy_from_slice(of.as_slice());
+        keccak256(signed)
     }
 }
 

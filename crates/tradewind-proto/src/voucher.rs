@@ -7,7 +7,9 @@
 //! A voucher that shrinks, exceeds the cap, names another lease, or is signed for another chain or contract is refused;
 //! losing one is harmless, because the next one covers it.
 
-use alloy_primitives::{Address, U256};
+use std::sync::LazyLock;
+
+use alloy_primitives::{Address, B256, U256, keccak256};
 use alloy_sol_types::SolStruct;
 use serde::{Deserialize, Serialize};
 
@@ -90,8 +92,18 @@ impl Voucher {
     /// # Errors
     /// [`TermsError::Range`] when `not_before` does not fit.
     pub fn sign(self, domain: &Domain, key: &SigningKey) -> Result<SignedVoucher, TermsError> {
-        let signature = key.sign(self.to_sol()?.eip712_signing_hash(&domain.eip712()));
+        let signature = key.sign(self.digest(domain)?);
         Ok(SignedVoucher { voucher: self, signature })
+    }
+
+    /// What is signed.
+    fn digest(&self, domain: &Domain) -> Result<B256, TermsError> {
+        static TYPE: LazyLock<B256> =
+            LazyLock::new(|| keccak256(sol::Voucher::eip712_encode_type().as_bytes()));
+        let mut encoded = [0; 160];
+        encoded[..32].copy_from_slice(TYPE.as_slice());
+        encoded[32..].copy_from_slice(&self.to_sol()?.eip712_encode_data());
+        Ok(domain.signing_hash(keccak256(encoded)))
     }
 
     /// The struct that the contract takes.
@@ -128,7 +140,7 @@ impl SignedVoucher {
     /// # Errors
     /// [`VoucherError::Signature`], [`VoucherError::Terms`].
     pub fn signer(&self, domain: &Domain) -> Result<Address, VoucherError> {
-        let digest = self.voucher.to_sol()?.eip712_signing_hash(&domain.eip712());
+        let digest = self.voucher.digest(domain)?;
         self.signature.recover(digest).map_err(VoucherError::Signature)
     }
 
