@@ -63,6 +63,7 @@ mod gate;
 mod lease;
 mod limits;
 mod mesh;
+mod pacing;
 mod peer;
 mod probe;
 mod protocol;

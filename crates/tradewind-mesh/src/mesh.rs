@@ -11,7 +11,6 @@ use iroh::endpoint::{PortmapperConfig, QuicTransportConfig, VarInt, presets};
 use iroh::protocol::{AcceptError, ProtocolHandler, Router};
 use iroh::{Endpoint, NetReportConfig, RelayMode, RelayUrl, TransportAddr};
 use iroh_blobs::BlobsProtocol;
-use noq_proto::congestion::Bbr3Config;
 use tokio::task::JoinHandle;
 use tradewind_proto::ids::MeshKey;
 use tradewind_proto::units::Clock;
@@ -29,6 +28,7 @@ use crate::frame::Kind;
 use crate::gate::{Gate, StreamService, close, key_of};
 use crate::lease::{LeaseServer, LeaseService};
 use crate::limits::Limits;
+use crate::pacing::FlooredBbr;
 use crate::peer::{MAX_DIRECT_ADDRS, PeerAddr};
 use crate::probe::{self, Nonce, Pong, ProbeServer, ProbeSigner};
 use crate::protocol::Protocol;
@@ -336,7 +336,7 @@ pub fn quic_settings(limits: &Limits) -> QuicTransportConfig {
         .max_concurrent_bidi_streams(VarInt::from_u32(limits.streams_per_peer.saturating_add(64)))
         .max_concurrent_uni_streams(VarInt::from_u32(0))
         .keep_alive_interval(KEEP_ALIVE)
-        .congestion_controller_factory(Arc::new(Bbr3Config::default()));
+        .congestion_controller_factory(Arc::new(FlooredBbr::default()));
     match SILENCE.try_into() {
         Ok(silence) => builder.max_idle_timeout(Some(silence)).build(),
         Err(_) => builder.build(),
