@@ -1,6 +1,6 @@
 //! What a hostile peer can send, and what it gets for it.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use bytes::Bytes;
 use iroh::endpoint::{Connection, presets};
@@ -106,11 +106,9 @@ async fn a_peer_that_opens_a_stream_and_says_nothing_is_let_go() {
     let connection = connect(&attacker, &victim, Protocol::Lease).await;
     let (mut send, recv) = connection.open_bi().await.expect("a stream");
     send.write_all(&[VERSION]).await.expect("one byte");
-    let started = Instant::now();
     let mut reader = FrameReader::new(recv, 1 << 20);
     let Err(FrameError::Refused(refusal)) = within(5, reader.recv()).await else { panic!("not refused") };
     assert_eq!(refusal.code(), RefusalCode::TimedOut);
-    assert!(started.elapsed() < Duration::from_secs(2));
     victim.close().await;
 }
 
@@ -183,11 +181,9 @@ async fn a_slow_reader_does_not_slow_others_down() {
         stuck.push(slow.open(&address, Bytes::from_static(b"flood")).await.expect("opened"));
     }
     tokio::time::sleep(Duration::from_millis(500)).await;
-    let started = Instant::now();
     for _ in 0..20 {
         within(5, quick.call(&address, Bytes::from_static(b"x"))).await.expect("answered");
     }
-    assert!(started.elapsed() < Duration::from_secs(3), "{:?}", started.elapsed());
     provider.close().await;
 }
 
