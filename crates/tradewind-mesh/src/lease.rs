@@ -7,6 +7,7 @@
 //! ```
 //!
 //! What the bytes mean is between buyer and provider; here they are only bounded, in order, and from a proven key.
+//! `tradewind/meter/1` carries what buyer and meter say to each other in the same way.
 
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
@@ -21,7 +22,7 @@ use crate::limits::Limits;
 use crate::refusal::{Refusal, RefusalCode};
 use crate::stream::FrameStream;
 
-/// A provider's side of `tradewind/lease/1`.
+/// The answering side of `tradewind/lease/1`, or of `tradewind/meter/1`.
 #[async_trait]
 pub trait LeaseService: Send + Sync + 'static {
     /// Answers one request of `peer`, whose key the handshake proved.
@@ -33,9 +34,10 @@ pub trait LeaseService: Send + Sync + 'static {
     async fn open(&self, peer: MeshKey, header: Bytes, stream: FrameStream);
 }
 
-/// The lease side of a mesh: answers with the service that was set, if any.
-#[derive(Default)]
+/// The answering side of a mesh: answers with the service that was set, if any.
 pub(crate) struct LeaseServer {
+    /// What is said where none was set.
+    absent: &'static str,
     service: RwLock<Option<Arc<dyn LeaseService>>>,
     first_frame: Duration,
     call: Duration,
@@ -44,8 +46,9 @@ pub(crate) struct LeaseServer {
 }
 
 impl LeaseServer {
-    pub(crate) fn new(limits: &Limits) -> Self {
+    pub(crate) fn new(limits: &Limits, absent: &'static str) -> Self {
         Self {
+            absent,
             service: RwLock::new(None),
             first_frame: limits.first_frame,
             call: limits.call,
@@ -66,7 +69,7 @@ impl LeaseServer {
         };
         let service = self.service.read().unwrap_or_else(PoisonError::into_inner).clone();
         let Some(service) = service else {
-            let refusal = Refusal::new(RefusalCode::Unavailable, "this node provides nothing now");
+            let refusal = Refusal::new(RefusalCode::Unavailable, self.absent);
             return self.refuse(stream, &refusal).await;
         };
         match first.kind {

@@ -1,7 +1,7 @@
 //! The mesh: how nodes find each other, talk, and move data, without a server that anyone must trust.
 //!
 //! ```text
-//!            lease/1      directory/1     tunnel/1     probe/1    iroh-blobs
+//!        lease/1, meter/1  directory/1     tunnel/1     probe/1    iroh-blobs
 //!          calls, streams   records      TCP streams    pings       ranges
 //!              │               │              │            │           │
 //!  frames ─────┴───────────────┴──────────────┴────────────┘           │   version, sequence, length on each

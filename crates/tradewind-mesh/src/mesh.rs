@@ -155,6 +155,7 @@ struct Inner {
     external: Vec<SocketAddr>,
     dialer: Arc<Dialer>,
     lease: Arc<LeaseServer>,
+    meter: Arc<LeaseServer>,
     tunnel: Arc<TunnelServer>,
     probe: Arc<ProbeServer>,
     directory: Arc<DirectoryServer>,
@@ -184,7 +185,8 @@ impl Mesh {
         };
         let admission = Admission::new(limits.clone());
         let dialer = Arc::new(Dialer::new(endpoint.clone(), config.relays.clone(), &limits));
-        let lease = Arc::new(LeaseServer::new(&limits));
+        let lease = Arc::new(LeaseServer::new(&limits, "this node provides nothing now"));
+        let meter = Arc::new(LeaseServer::new(&limits, "this node meters nothing"));
         let tunnel = Arc::new(TunnelServer::new(&limits));
         let probe = Arc::new(ProbeServer::new(&limits));
         let me = config.secret.key();
@@ -202,6 +204,7 @@ impl Mesh {
         let mut router = Router::builder(endpoint.clone())
             .incoming_filter(Arc::new(move |incoming| filter.filter(incoming)))
             .accept(Protocol::Lease.alpn(), gate(Protocol::Lease, lease.clone()))
+            .accept(Protocol::Meter.alpn(), gate(Protocol::Meter, meter.clone()))
             .accept(Protocol::Directory.alpn(), gate(Protocol::Directory, directory.clone()))
             .accept(Protocol::Tunnel.alpn(), gate(Protocol::Tunnel, tunnel.clone()))
             .accept(Protocol::Probe.alpn(), gate(Protocol::Probe, probe.clone()));
@@ -223,6 +226,7 @@ impl Mesh {
             external,
             dialer,
             lease,
+            meter,
             tunnel,
             probe,
             directory,
@@ -406,6 +410,10 @@ impl Transport for Mesh {
         self.inner.lease.set(service);
     }
 
+    fn serve_meters(&self, service: Arc<dyn LeaseService>) {
+        self.inner.meter.set(service);
+    }
+
     fn serve_tunnels(&self, gate: Arc<dyn TunnelGate>) {
         self.inner.tunnel.set(gate);
     }
@@ -416,6 +424,10 @@ impl Transport for Mesh {
 
     async fn call(&self, peer: &PeerAddr, request: Bytes) -> Result<Bytes, CallError> {
         call::call(&self.inner.dialer, &self.inner.limits, peer, Protocol::Lease, &request).await
+    }
+
+    async fn ask_meter(&self, peer: &PeerAddr, request: Bytes) -> Result<Bytes, CallError> {
+        call::call(&self.inner.dialer, &self.inner.limits, peer, Protocol::Meter, &request).await
     }
 
     async fn open(&self, peer: &PeerAddr, header: Bytes) -> Result<FrameStream, CallError> {

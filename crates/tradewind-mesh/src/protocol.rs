@@ -9,6 +9,8 @@ pub enum Protocol {
     Directory,
     /// Quotes, terms, workload commands, logs, usage, vouchers.
     Lease,
+    /// Leases that a buyer has metered by another node.
+    Meter,
     /// TCP streams to workload ports.
     Tunnel,
     /// Nonce pings.
@@ -19,7 +21,8 @@ pub enum Protocol {
 
 impl Protocol {
     /// All of them.
-    pub const ALL: [Self; 5] = [Self::Directory, Self::Lease, Self::Tunnel, Self::Probe, Self::Blobs];
+    pub const ALL: [Self; 6] =
+        [Self::Directory, Self::Lease, Self::Meter, Self::Tunnel, Self::Probe, Self::Blobs];
 
     /// The name in the handshake.
     #[must_use]
@@ -27,6 +30,7 @@ impl Protocol {
         match self {
             Self::Directory => b"tradewind/directory/1",
             Self::Lease => b"tradewind/lease/1",
+            Self::Meter => b"tradewind/meter/1",
             Self::Tunnel => b"tradewind/tunnel/1",
             Self::Probe => b"tradewind/probe/1",
             Self::Blobs => iroh_blobs::ALPN,

@@ -33,6 +33,9 @@ pub trait Transport: Send + Sync + 'static {
     /// Answers `lease/1` from now on.
     fn serve_leases(&self, service: Arc<dyn LeaseService>);
 
+    /// Answers `meter/1` from now on.
+    fn serve_meters(&self, service: Arc<dyn LeaseService>);
+
     /// Decides on `tunnel/1` from now on.
     fn serve_tunnels(&self, gate: Arc<dyn TunnelGate>);
 
@@ -41,6 +44,9 @@ pub trait Transport: Send + Sync + 'static {
 
     /// One request of `lease/1` and its answer.
     async fn call(&self, peer: &PeerAddr, request: Bytes) -> Result<Bytes, CallError>;
+
+    /// One request of `meter/1` and its answer.
+    async fn ask_meter(&self, peer: &PeerAddr, request: Bytes) -> Result<Bytes, CallError>;
 
     /// A long-lived stream of `lease/1`. A refusal arrives as the first `recv`.
     async fn open(&self, peer: &PeerAddr, header: Bytes) -> Result<FrameStream, CallError>;

@@ -257,6 +257,8 @@ impl Transport for Wire {
         }
     }
 
+    fn serve_meters(&self, _: Arc<dyn LeaseService>) {}
+
     fn serve_tunnels(&self, _: Arc<dyn TunnelGate>) {}
 
     fn sign_probes(&self, _: Arc<dyn ProbeSigner>) {}
@@ -272,6 +274,10 @@ impl Transport for Wire {
         let answer = self.deliver(peer.key, request).await;
         self.life.point("after a call").await;
         answer
+    }
+
+    async fn ask_meter(&self, _: &PeerAddr, _: Bytes) -> Result<Bytes, CallError> {
+        Err(nothing())
     }
 
     async fn open(&self, _: &PeerAddr, _: Bytes) -> Result<FrameStream, CallError> {
@@ -374,7 +380,10 @@ pub(crate) async fn ask(world: &World, from: MeshKey, to: MeshKey, request: &Req
     Answer::decode(&answer).ok()
 }
 
-/// The simulated network carries no streams.
+/// The simulated network carries no streams, and has no meters.
 fn nothing() -> CallError {
-    CallError::Refused(Refusal::new(RefusalCode::Unavailable, "the simulated network has requests only"))
+    CallError::Refused(Refusal::new(
+        RefusalCode::Unavailable,
+        "the simulated network has requests of leases only",
+    ))
 }
