@@ -23,7 +23,6 @@ use tradewind_proto::ids::{BuyerId, JobId, ProviderId};
 use tradewind_proto::job::JobSpec;
 use tradewind_proto::manifest::Source;
 use tradewind_proto::negotiation::TermsParameters;
-use tradewind_proto::offer::OfferKey;
 use tradewind_proto::plan::{self, Plan};
 use tradewind_proto::signature::SigningKey;
 use tradewind_proto::terms::Domain;
@@ -31,6 +30,7 @@ use tradewind_proto::units::{Clock, Money, Seconds, Timestamp};
 use tradewind_proto::workload::Secrets;
 use tradewind_store::{Store, StoreError};
 
+use crate::delegate::{self, MeterError, MeterNode};
 use crate::image::{self, ImageError};
 use crate::inputs::{self, InputError};
 use crate::job::record::{Attempt, JobRecord, JobState, KIND};
@@ -73,6 +73,10 @@ pub struct BuyerConfig {
     pub challenge: bool,
     /// How often a job is looked at without being rung.
     pub tick: Duration,
+    /// Nodes that may be named as meters.
+    pub meters: BTreeMap<String, PeerAddr>,
+    /// Who meters jobs that name nobody; this node where absent.
+    pub meter: Option<String>,
 }
 
 /// Why the buyer could not do what it was asked.
@@ -105,6 +109,9 @@ pub enum BuyerError {
     /// No such job.
     #[error("there is no job {0}; `tradewind ps --all` lists them")]
     NoJob(String),
+    /// The node that was to meter the job does not.
+    #[error(transparent)]
+    Meter(#[from] MeterError),
     /// The job names a secret whose value was not given.
     #[error("the secret `{0}` has no value")]
     Secret(String),
@@ -141,6 +148,8 @@ pub struct Submission {
     pub secrets: Secrets,
     /// Sign vouchers ahead, so that the job goes on when this node is gone.
     pub unattended: bool,
+    /// Who meters it: a configured name, a mesh key, an address, or `own`; the configured meter where absent.
+    pub meter: Option<String>,
 }
 
 /// A running buyer; clones share it.
@@ -195,12 +204,13 @@ impl Buyer {
     /// Takes a job over: stored before this returns, and carried on after a restart.
     ///
     /// # Errors
-    /// [`BuyerError::Input`], [`BuyerError::Image`], [`BuyerError::Secret`], [`BuyerError::Store`].
+    /// [`BuyerError::Input`], [`BuyerError::Image`], [`BuyerError::Secret`], [`BuyerError::Meter`], [`BuyerError::Store`].
     pub async fn submit(&self, submission: Submission) -> Result<JobId, BuyerError> {
-        let Submission { spec, base_dir, output_dir, secrets, unattended } = submission;
+        let Submission { spec, base_dir, output_dir, secrets, unattended, meter } = submission;
         if let Some(missing) = spec.secrets.iter().find(|secret| !secrets.0.contains_key(&secret.name)) {
             return Err(BuyerError::Secret(missing.name.clone()));
         }
+        let meter = self.meter(meter.as_deref(), unattended).await?;
         let id = JobId::new((self.inner.parts.entropy)().into());
         let label = label(id);
         let transport = self.inner.parts.transport.as_ref();
@@ -218,10 +228,28 @@ impl Buyer {
             state: JobState::Placing { problem: String::new() },
             stop_requested: false,
             unattended,
+            meter,
         };
         self.inner.parts.store.put(KIND, id.to_string(), &record).await?;
         self.track(record, secrets);
         Ok(id)
+    }
+
+    /// The node that would meter a job, once it said that it is willing; `None` where this one does. A job that names no meter
+    /// gets the configured one, unless it goes unattended.
+    ///
+    /// # Errors
+    /// [`MeterError`].
+    pub async fn meter(
+        &self,
+        named: Option<&str>,
+        unattended: bool,
+    ) -> Result<Option<MeterNode>, MeterError> {
+        let found = delegate::find(&self.inner.config, named, unattended)?;
+        if let Some(meter) = &found {
+            delegate::ask(&self.inner, meter).await?;
+        }
+        Ok(found)
     }
 
     /// Every job, in the order of their submission.
@@ -265,8 +293,8 @@ impl Buyer {
 
     /// What a job would get now, and why every other offer would not do. Costs nothing.
     #[must_use]
-    pub fn plan(&self, spec: &JobSpec, unattended: bool) -> Plan {
-        let context = self.inner.context(&BTreeMap::new(), unattended);
+    pub fn plan(&self, spec: &JobSpec, unattended: bool, delegated: bool) -> Plan {
+        let context = self.inner.context(&BTreeMap::new(), unattended, delegated);
         self.inner.market.read(|book| plan::explain(spec, book, &context))
     }
 
@@ -346,16 +374,18 @@ impl Inner {
         }
     }
 
-    /// Where a lease's provider is now: a node that was started again has another port, and its newest offer names it.
+    /// Where an attempt's provider is now.
     pub(crate) fn address(&self, attempt: &Attempt) -> PeerAddr {
-        let key = OfferKey { provider: attempt.provider, device: attempt.supervision.terms.device };
-        let offered = self.market.read(|book| book.get(&key).and_then(|offer| offer.address.clone()));
-        let offered = offered.and_then(|text| text.parse::<PeerAddr>().ok());
-        offered.filter(|now| now.key == attempt.address.key).unwrap_or_else(|| attempt.address.clone())
+        self.market.address(attempt.provider, attempt.supervision.terms.device, &attempt.address)
     }
 
     /// What a plan depends on besides job and offers.
-    pub(crate) fn context(&self, failed: &BTreeMap<ProviderId, u32>, unattended: bool) -> plan::Context {
+    pub(crate) fn context(
+        &self,
+        failed: &BTreeMap<ProviderId, u32>,
+        unattended: bool,
+        delegated: bool,
+    ) -> plan::Context {
         let config = &self.config;
         let buyer = BuyerId::new(self.parts.key.address());
         plan::Context {
@@ -366,6 +396,7 @@ impl Inner {
             slack: config.slack,
             choices: ASKED,
             unattended,
+            delegated,
             ..plan::Context::new(self.now(), buyer, config.token, config.decimals, self.terms_parameters())
         }
     }

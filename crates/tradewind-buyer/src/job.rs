@@ -1,6 +1,6 @@
 //! One worker per job: place it, follow its leases, place it again when a provider fails.
 
-mod conversation;
+pub(crate) mod conversation;
 mod lease;
 mod logs;
 mod outputs;
@@ -114,6 +114,7 @@ async fn judge(
             };
             end(inner, job, code, reason.into()).await?;
         }
+        Some(Outcome::Unpaid) => end(inner, job, None, unpaid(attempt)).await?,
         Some(Outcome::ProviderFailed | Outcome::NeverOpened | Outcome::Reclaimed) => {
             let tried = record.attempts.len();
             // Terms that never opened cost nothing and are no attempt of the job's.
@@ -134,6 +135,19 @@ async fn judge(
 
 /// Leases that one job may try, whatever its `retry` says.
 const MAX_TRIES: usize = 64;
+
+/// Whose payment stopped, and what to do.
+fn unpaid(attempt: &record::Attempt) -> String {
+    let who = match &attempt.delegate {
+        Some(delegate) => format!("the meter {} did not pay", delegate.meter),
+        None => "this node was not there to pay".into(),
+    };
+    let hint = match &attempt.delegate {
+        Some(_) => "see that its node runs, or meter with `--meter own`",
+        None => "have it metered by another node (`--meter`), or run it `--unattended`",
+    };
+    format!("{who}, and the provider {} ended the job for that; {hint}", attempt.provider)
+}
 
 /// What became of an attempt that did not bring the job to its end.
 fn failure(attempt: &record::Attempt) -> String {

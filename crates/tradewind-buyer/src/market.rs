@@ -3,10 +3,11 @@
 use std::sync::{Arc, PoisonError, RwLock};
 
 use tokio_util::sync::CancellationToken;
-use tradewind_mesh::Transport;
 use tradewind_mesh::directory::{DirectoryEvent, Record};
+use tradewind_mesh::{PeerAddr, Transport};
 use tradewind_proto::book::OfferBook;
-use tradewind_proto::offer::{Offer, OfferError, SignedOffer};
+use tradewind_proto::ids::{DeviceId, ProviderId};
+use tradewind_proto::offer::{Offer, OfferError, OfferKey, SignedOffer};
 use tradewind_proto::signature::{Signature, Signed};
 use tradewind_proto::units::{Clock, Timestamp};
 
@@ -37,6 +38,14 @@ impl Market {
         let mut book = self.book.write().unwrap_or_else(PoisonError::into_inner);
         book.expire((self.clock)());
         read(&book)
+    }
+
+    /// Where a lease's provider is now: a node that was started again has another port, and its newest offer names it.
+    pub(crate) fn address(&self, provider: ProviderId, device: DeviceId, known: &PeerAddr) -> PeerAddr {
+        let key = OfferKey { provider, device };
+        let offered = self.read(|book| book.get(&key).and_then(|offer| offer.address.clone()));
+        let offered = offered.and_then(|text| text.parse::<PeerAddr>().ok());
+        offered.filter(|now| now.key == known.key).unwrap_or_else(|| known.clone())
     }
 
     async fn copy(&self, transport: Arc<dyn Transport>) {

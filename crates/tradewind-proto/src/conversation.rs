@@ -12,11 +12,12 @@
 //! ```
 //!
 //! A request is encoded by postcard. The frame's size is limited by the mesh; the lengths inside are limited here. Which
-//! peer may say what about a lease is decided by its mesh key: the one that asked for the terms.
+//! peer may say what about a lease is decided by its mesh key: the one that began it. The one that it named as the meter may
+//! read reports and pay, and nothing else.
 
 use serde::{Deserialize, Serialize};
 
-use crate::ids::LeaseId;
+use crate::ids::{LeaseId, MeshKey};
 use crate::ladder::Ladder;
 use crate::manifest::JobManifest;
 use crate::negotiation::{Refusal, TermsRequest};
@@ -90,6 +91,8 @@ pub struct Begin {
     pub buyer_signature: Signature,
     /// Where the mesh finds the buyer's node, which serves the inputs.
     pub buyer_address: String,
+    /// The node that meters where the buyer's own does not: it may read reports and pay.
+    pub meter: Option<MeshKey>,
     /// The job; its digest stands in the terms.
     pub manifest: JobManifest,
     /// Values that exist in memory only.
@@ -173,7 +176,7 @@ impl Answer {
     }
 }
 
-fn encode<T: Serialize>(message: &T) -> bytes::Bytes {
+pub(crate) fn encode<T: Serialize>(message: &T) -> bytes::Bytes {
     #[expect(
         clippy::expect_used,
         reason = "postcard fails only on lengths that are unknown up front, and ours are known"
@@ -181,7 +184,7 @@ fn encode<T: Serialize>(message: &T) -> bytes::Bytes {
     postcard::to_stdvec(message).expect("messages have known lengths").into()
 }
 
-fn decode<'a, T: Deserialize<'a>>(frame: &'a [u8]) -> Result<T, FrameError> {
+pub(crate) fn decode<'a, T: Deserialize<'a>>(frame: &'a [u8]) -> Result<T, FrameError> {
     if frame.len() > MAX_FRAME {
         return Err(FrameError::TooLarge(frame.len()));
     }

@@ -14,6 +14,7 @@
 pub mod book;
 pub mod challenge;
 pub mod conversation;
+pub mod delegation;
 pub mod evidence;
 pub mod hosting;
 pub mod ids;

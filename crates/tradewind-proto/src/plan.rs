@@ -60,6 +60,8 @@ pub struct Context {
     pub choices: usize,
     /// Nobody will watch: vouchers are signed ahead, for all that the lease can earn, from its start on.
     pub unattended: bool,
+    /// Another node will sign the vouchers.
+    pub delegated: bool,
 }
 
 impl Context {
@@ -87,6 +89,7 @@ impl Context {
             slack: Seconds::new(120),
             choices: 8,
             unattended: false,
+            delegated: false,
         }
     }
 }

@@ -5,6 +5,7 @@ use serde::{Deserialize, Serialize};
 use crate::ids::LeaseId;
 use crate::meter::Run;
 use crate::units::{Bytes, Money, Timestamp};
+use crate::voucher::SignedVoucher;
 use crate::workload::{Exit, Usage};
 
 /// The most files that a job may leave as outputs.
@@ -68,8 +69,11 @@ pub struct Report {
     pub exit: Option<Exit>,
     /// What it consumed.
     pub usage: Usage,
-    /// The best voucher held.
+    /// What the best voucher held promises.
     pub paid: Money,
+    /// That voucher: the proof for a buyer whose vouchers another node signs.
+    #[serde(default)]
+    pub voucher: Option<SignedVoucher>,
     /// When the job was told to end because the owner takes a spot lease back.
     pub reclaimed: Option<Timestamp>,
     /// What it left; complete once the stage is `Finished`.

@@ -11,12 +11,15 @@
 //! provider that cannot be reached gets no more vouchers, because payment follows evidence of work; after `patience` the buyer
 //! leaves by the chain alone, which works without the provider. A chain that cannot be read delays that and harms nothing. Silence
 //! counts only while somebody listens: a buyer that was away asks first, and takes what an ended lease left.
+//!
+//! Where another node meters ([`crate::delegation`]), the buyer does all of this but pay: it learns what was signed from the
+//! vouchers that the provider shows.
 
 use serde::{Deserialize, Serialize};
 
 use crate::ids::LeaseId;
 use crate::lease::{LeasePhase, LeaseState};
-use crate::meter::{Run, voucher_interval};
+use crate::meter::{Run, is_unpaid, voucher_interval};
 use crate::report::{Report, Stage};
 use crate::terms::LeaseTerms;
 use crate::units::{Money, Seconds, Timestamp};
@@ -51,6 +54,8 @@ pub enum Outcome {
     Reclaimed,
     /// The provider lost it, went silent, or could not start it: place it again elsewhere.
     ProviderFailed,
+    /// Its payment stopped, and the provider ended it for that.
+    Unpaid,
     /// The chain never opened the lease.
     NeverOpened,
 }
@@ -100,8 +105,15 @@ pub struct Supervision {
     pub gave_up: bool,
     /// Since when the buyer listens: its start, after it was away.
     pub listening_since: Timestamp,
-    /// What vouchers that were signed ahead promise in all; zero when somebody watches.
+    /// What vouchers that were signed ahead promise in all; zero when somebody watches. Of a lease that another node meters and
+    /// this one gave up: what that node may have signed until the chain ends it.
     pub ahead: Money,
+    /// Another node signs the vouchers.
+    #[serde(default)]
+    pub delegated: bool,
+    /// What the chain has paid out.
+    #[serde(default)]
+    pub settled: Money,
 }
 
 /// What the shell saw this time.
@@ -159,8 +171,17 @@ impl Supervision {
             gave_up: false,
             listening_since: terms.start,
             ahead: Money::ZERO,
+            delegated: false,
+            settled: Money::ZERO,
             terms,
         }
+    }
+
+    /// The same lease, with its vouchers signed by another node.
+    #[must_use]
+    pub const fn delegated(mut self) -> Self {
+        self.delegated = true;
+        self
     }
 
     /// The buyer is back, and has heard nothing yet that it could have heard.
@@ -186,6 +207,20 @@ impl Supervision {
             self.run_seen.get_or_insert(now);
         }
         self.report = Some(report);
+    }
+
+    /// Another node's voucher over `amount` was seen and verified. `true` when it is news.
+    pub fn learn(&mut self, amount: Money, now: Timestamp) -> bool {
+        let news = self.delegated && amount > self.signed;
+        if news {
+            (self.signed, self.signed_at) = (amount, now);
+        }
+        news
+    }
+
+    /// Takes over what the chain says of the lease's money.
+    pub fn observe_chain(&mut self, chain: &LeaseState) {
+        self.settled = self.settled.max(chain.paid);
     }
 
     /// When the job ran, as far as the buyer believes it: never before `start`, never past the newest answer.
@@ -224,7 +259,21 @@ impl Supervision {
         let unclosed = self
             .last_sent_at
             .is_some_and(|sent| now.since(sent.max(self.listening_since)) > self.limits.patience);
-        self.gave_up |= failed || unclosed || (silent && !(self.is_over() && self.fetched));
+        let leaves = failed || unclosed || (silent && !(self.is_over() && self.fetched));
+        if leaves && !self.gave_up && self.delegated {
+            // A slack for `requestClose` to be included; from then on the contract counts no more time.
+            self.ahead = self.terms.cap(now.after(self.terms.slack));
+        }
+        self.gave_up |= leaves;
+    }
+
+    /// Whether a voucher over `due` is to be signed now: one in an interval, while the provider works.
+    #[must_use]
+    pub fn is_payday(&self, due: Money, now: Timestamp) -> bool {
+        let working = self.report.as_ref().is_some_and(|report| {
+            matches!(report.stage, Stage::Running | Stage::Paused | Stage::Preparing { .. } | Stage::Stopping)
+        });
+        working && due > self.signed && now.since(self.signed_at) >= voucher_interval(&self.terms)
     }
 
     /// What to do now.
@@ -259,9 +308,15 @@ impl Supervision {
             (None, Some(exit)) if self.fetched && told.is_some_and(|told| exit.at >= told) => {
                 Outcome::Reclaimed
             }
+            (None, Some(exit)) if self.fetched && self.was_unpaid(exit.at) => Outcome::Unpaid,
             (None, Some(exit)) if self.fetched => Outcome::Finished { code: exit.code },
             _ => Outcome::ProviderFailed,
         }
+    }
+
+    /// Whether the contract let the provider leave, at the job's end, for what was paid by then.
+    fn was_unpaid(&self, end: Timestamp) -> bool {
+        is_unpaid(&self.terms, self.settled.max(self.signed), end.min(self.heard_at))
     }
 
     fn work(&self, seen: &Seen) -> Vec<Action> {
@@ -278,11 +333,7 @@ impl Supervision {
         }
         let mut actions = Vec::new();
         let due = self.due(seen.now);
-        let working = matches!(
-            report.stage,
-            Stage::Running | Stage::Paused | Stage::Preparing { .. } | Stage::Stopping
-        );
-        if working && due > self.signed && seen.now.since(self.signed_at) >= voucher_interval(&self.terms) {
+        if !self.delegated && self.is_payday(due, seen.now) {
             actions.push(Action::Pay(due));
         }
         if self.stop.is_some() {
@@ -307,7 +358,9 @@ impl Supervision {
         None
     }
 
-    fn is_over(&self) -> bool {
+    /// Whether the job ended.
+    #[must_use]
+    pub fn is_over(&self) -> bool {
         self.report.as_ref().is_some_and(|report| report.exit.is_some())
     }
 
@@ -356,6 +409,7 @@ mod tests {
             exit,
             usage: Usage::default(),
             paid: Money::ZERO,
+            voucher: None,
             reclaimed: None,
             outputs: Vec::new(),
         }
@@ -426,6 +480,7 @@ mod tests {
             lease.next(&at(1_113, LeasePhase::Open)),
             [Action::PayLast(Money::from_base_units(100_000))]
         );
+        lease.signed = Money::from_base_units(100_000);
         assert_eq!(
             lease.next(&at(1_114, LeasePhase::Closed)),
             [Action::Finish(Outcome::Finished { code: 3 })]
@@ -437,7 +492,7 @@ mod tests {
         let mut lease = supervised();
         let exit = Exit { code: 0, out_of_memory: false, at: time(1_110) };
         lease.observe(report(2, Stage::Finished, Some(exit)), time(1_112));
-        lease.fetched = true;
+        (lease.fetched, lease.signed) = (true, lease.due(time(1_113)));
         lease.last_sent_at = Some(time(1_113));
         lease.judge(time(1_174));
         assert_eq!(lease.next(&at(1_174, LeasePhase::Open)), [Action::RequestClose]);
@@ -489,7 +544,7 @@ mod tests {
         lease.observe(report(2, Stage::Finished, Some(exit)), time(3_001));
         lease.judge(time(3_001));
         assert_eq!(lease.next(&at(3_001, LeasePhase::Closed)), [Action::Fetch]);
-        lease.fetched = true;
+        (lease.fetched, lease.settled) = (true, Money::from_base_units(100_000));
         let outcome = Outcome::Finished { code: 0 };
         assert_eq!(lease.next(&at(3_002, LeasePhase::Closed)), [Action::Finish(outcome)]);
     }
@@ -510,7 +565,7 @@ mod tests {
             let told = Some(time(1_100));
             let report = Report { reclaimed: told, ..report(2, Stage::Finished, Some(exit(at))) };
             lease.observe(report, time(1_112));
-            lease.fetched = true;
+            (lease.fetched, lease.signed) = (true, lease.due(time(1_112)));
             lease.outcome()
         };
         assert_eq!(ended(1_099), Outcome::Finished { code: 0 });
@@ -533,13 +588,25 @@ mod tests {
     }
 
     #[test]
+    fn a_job_that_ended_because_nobody_paid_did_not_finish() {
+        let exit = Exit { code: 143, out_of_memory: false, at: time(1_110) };
+        let mut lease = supervised();
+        lease.observe(report(2, Stage::Finished, Some(exit)), time(1_112));
+        lease.fetched = true;
+        assert_eq!(lease.outcome(), Outcome::Unpaid, "60 seconds after the free ones, and 30 paid");
+        let paid = Money::from_base_units(60_000);
+        lease.observe_chain(&LeaseState { paid, ..LeaseState::NONE });
+        assert_eq!(lease.outcome(), Outcome::Finished { code: 143 });
+    }
+
+    #[test]
     fn a_job_that_its_provider_ended_at_the_timeout_was_stopped_and_did_not_finish() {
         let outcome = |at| {
             let mut lease = supervised();
             let exit = Exit { code: 3, out_of_memory: false, at: time(at) };
             lease.observe(report(2, Stage::Finished, Some(exit)), time(at + 1));
             lease.judge(time(at + 1));
-            lease.fetched = true;
+            (lease.fetched, lease.signed) = (true, lease.due(time(at + 1)));
             lease.outcome()
         };
         assert_eq!(outcome(1_309), Outcome::Finished { code: 3 });

@@ -99,6 +99,7 @@ impl Market {
                 output_dir: self.dir.path().join("outputs"),
                 secrets: Secrets::default(),
                 unattended: false,
+                meter: None,
             };
             // A person who hears nothing looks whether the job is listed.
             let taken = tokio::time::timeout(Duration::from_secs(10), node.submit(submission)).await;

@@ -362,6 +362,8 @@ impl BuyerSeat {
                 patience: Seconds::new(30),
                 challenge: self.challenge,
                 tick: Duration::from_secs(2),
+                meters: BTreeMap::new(),
+                meter: None,
             };
             let parts = BuyerParts {
                 ledger,

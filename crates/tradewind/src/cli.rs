@@ -71,6 +71,8 @@ pub(crate) enum Command {
     /// The node's provider role.
     #[command(subcommand)]
     Provider(Provider),
+    /// The node's meter role: whom it serves, what buyers name it by, and the leases that it meters.
+    Meter,
     /// Take a network's profile and make a wallet.
     Setup(Setup),
     /// Run a node in the foreground; or start, stop and describe one.
@@ -107,8 +109,12 @@ pub(crate) struct Run {
     #[arg(long)]
     pub(crate) dry_run: bool,
     /// Sign vouchers ahead for the whole lease, so that the job goes on when this machine is gone.
-    #[arg(long)]
+    #[arg(long, conflicts_with = "meter")]
     pub(crate) unattended: bool,
+    /// Have another node that you trust meter and pay, so that the job goes on when this machine is gone: a name under
+    /// `buyer.meters`, its mesh key, or its mesh address; `own` for this node.
+    #[arg(long, value_name = "NODE")]
+    pub(crate) meter: Option<String>,
 }
 
 /// Leases.

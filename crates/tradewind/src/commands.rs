@@ -5,6 +5,7 @@ mod demo;
 mod funds;
 mod jobs;
 mod market;
+mod meter;
 mod node;
 mod provider;
 mod run;
@@ -39,6 +40,7 @@ pub(crate) async fn dispatch(cli: Cli, printer: &Printer) -> anyhow::Result<u8> 
         Command::Lease(Lease::Show { lease }) => jobs::lease(*lease, &node()?, *printer).await.map(|()| 0),
         Command::Wallet { verb } => wallet::wallet(verb.as_ref(), &cli, *printer).await,
         Command::Provider(verb) => provider::provider(verb, &cli, *printer).await.map(|()| 0),
+        Command::Meter => meter::show(&node()?, *printer).await.map(|()| 0),
         Command::Setup(options) => setup::setup(options, *printer).await,
         Command::Node(options) => node::node(options, *printer).await.map(|()| 0),
         Command::Status => market::status(&node()?, *printer).await.map(|()| 0),

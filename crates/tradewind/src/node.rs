@@ -1,7 +1,7 @@
 //! `tradewind node`: one process that hosts whichever roles its configuration names.
 //!
 //! ```text
-//!   lock ─► node.toml ─► ledger ─► relay ─► mesh ─► provider, buyer, explorer ─► local API
+//!   lock ─► node.toml ─► ledger ─► relay ─► mesh ─► provider, buyer, meter, explorer ─► local API
 //!   shutdown (signal, API): API ─► roles ─► mesh ─► ledger; workloads go on and are adopted at the next start
 //! ```
 
@@ -14,6 +14,7 @@ pub(crate) mod ledger;
 pub(crate) mod lock;
 pub(crate) mod log;
 pub(crate) mod mesh;
+pub(crate) mod meter;
 pub(crate) mod provider;
 mod roles;
 
@@ -79,6 +80,7 @@ pub(crate) async fn run(config: NodeConfig, background: bool) -> anyhow::Result<
             explorer: started.explorer.as_ref().map(|explorer| explorer.url().to_owned()),
             rpc: profile.chain.rpc.first().cloned(),
             relayer,
+            meter: config.buyer.as_ref().and_then(|buyer| buyer.meter.clone()),
             pid: std::process::id(),
             background,
             version: env!("CARGO_PKG_VERSION").into(),
@@ -88,6 +90,7 @@ pub(crate) async fn run(config: NodeConfig, background: bool) -> anyhow::Result<
         ledger: client,
         clock,
         buyer: started.buyer.clone(),
+        meter: started.meter.clone(),
         provider: started.provider.clone(),
         shutdown: shutdown.clone(),
     };

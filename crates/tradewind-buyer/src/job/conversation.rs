@@ -16,7 +16,7 @@ const CALL: Duration = Duration::from_secs(25);
 
 /// Why a request brought nothing.
 #[derive(Debug, thiserror::Error)]
-pub(super) enum AskError {
+pub(crate) enum AskError {
     /// The provider was not reached, or did not answer.
     #[error("the provider does not answer: {0}")]
     Silent(String),
@@ -64,7 +64,7 @@ macro_rules! expect {
     };
 }
 
-pub(super) async fn terms(
+pub(crate) async fn terms(
     transport: &dyn Transport,
     peer: &PeerAddr,
     request: TermsRequest,
@@ -72,7 +72,7 @@ pub(super) async fn terms(
     expect!(ask(transport, peer, &Request::Terms(Box::new(request))).await?, Answer::Terms(quote) => *quote)
 }
 
-pub(super) async fn begin(
+pub(crate) async fn begin(
     transport: &dyn Transport,
     peer: &PeerAddr,
     begin: tradewind_proto::conversation::Begin,
@@ -80,7 +80,7 @@ pub(super) async fn begin(
     expect!(ask(transport, peer, &Request::Begin(Box::new(begin))).await?, Answer::Begun(_) => ())
 }
 
-pub(super) async fn report(
+pub(crate) async fn report(
     transport: &dyn Transport,
     peer: &PeerAddr,
     lease: LeaseId,
@@ -91,7 +91,7 @@ pub(super) async fn report(
     expect!(ask(transport, peer, &request).await?, Answer::Report(report) => *report)
 }
 
-pub(super) async fn logs(
+pub(crate) async fn logs(
     transport: &dyn Transport,
     peer: &PeerAddr,
     lease: LeaseId,
@@ -101,7 +101,7 @@ pub(super) async fn logs(
     expect!(ask(transport, peer, &Request::Logs { lease, from, wait }).await?, Answer::Logs(chunk) => chunk)
 }
 
-pub(super) async fn pay(
+pub(crate) async fn pay(
     transport: &dyn Transport,
     peer: &PeerAddr,
     voucher: SignedVoucher,
@@ -109,6 +109,6 @@ pub(super) async fn pay(
     expect!(ask(transport, peer, &Request::Pay(voucher)).await?, Answer::Paid { cumulative } => cumulative)
 }
 
-pub(super) async fn stop(transport: &dyn Transport, peer: &PeerAddr, lease: LeaseId) -> Result<(), AskError> {
+pub(crate) async fn stop(transport: &dyn Transport, peer: &PeerAddr, lease: LeaseId) -> Result<(), AskError> {
     expect!(ask(transport, peer, &Request::Stop { lease }).await?, Answer::Stopping => ())
 }

@@ -7,7 +7,9 @@ use tokio::sync::watch;
 use tradewind_chain::ledger::look::LeaseLook;
 use tradewind_chain::ledger::{Action as ChainAction, ActionStatus, LeaseRecord, LeaseStage};
 use tradewind_proto::conversation::{Begin, MAX_WAIT};
+use tradewind_proto::delegation;
 use tradewind_proto::ladder::Ladder;
+use tradewind_proto::report::Report;
 use tradewind_proto::supervision::{Action, Outcome, Seen, StopReason, Supervision};
 use tradewind_proto::units::{Money, Seconds, Timestamp};
 use tradewind_proto::voucher::{SignedVoucher, Voucher};
@@ -152,6 +154,12 @@ impl Lease {
             .await?;
         let chain = look.within(LOOK).await;
         let state = chain.map(|record| record.state(self.inner.parameters.answer_window));
+        let attempt = match &state {
+            Some(chain) if chain.paid > attempt.supervision.settled => {
+                self.update(|attempt| attempt.supervision.observe_chain(chain)).await?
+            }
+            Some(_) | None => attempt,
+        };
         for action in attempt.supervision.next(&Seen { now, chain: state }) {
             if let Action::Finish(outcome) = action {
                 return self.finish(&attempt, outcome, chain).await.map(|()| true);
@@ -199,9 +207,13 @@ impl Lease {
             provider_signature: attempt.provider_signature,
             buyer_signature: attempt.buyer_signature,
             buyer_address: self.inner.parts.transport.address().to_string(),
+            meter: attempt.delegate.as_ref().map(|delegate| delegate.meter.address.key),
             manifest: attempt.manifest.clone(),
             secrets: self.job.secrets.lock().await.clone(),
-            prepayment: self.voucher(supervision, supervision.terms.prepay, false)?,
+            prepayment: match &attempt.delegate {
+                Some(delegate) => delegate.prepayment,
+                None => self.voucher(supervision, supervision.terms.prepay, false)?,
+            },
             ladder: match supervision.ahead {
                 Money::ZERO => Ladder::NONE,
                 _ => ladder(&self.inner, supervision)?,
@@ -364,9 +376,7 @@ impl Lease {
             let lease = attempt.supervision.id;
             match conversation::report(transport, &self.inner.address(&attempt), lease, seen, wait).await {
                 Ok(report) => {
-                    let now = self.inner.now();
-                    if let Err(error) = self.update(|attempt| attempt.supervision.observe(report, now)).await
-                    {
+                    if let Err(error) = self.observe(report).await {
                         tracing::warn!(%error, "a report could not be stored");
                         tokio::time::sleep(SILENCE).await;
                     }
@@ -377,6 +387,20 @@ impl Lease {
                 }
             }
         }
+    }
+
+    /// Takes a report in, and what it proves of another node's vouchers.
+    async fn observe(&self, report: Report) -> Result<(), String> {
+        let (now, domain) = (self.inner.now(), self.inner.domain);
+        let observed = |attempt: &mut Attempt| {
+            let lease = &mut attempt.supervision;
+            let known = delegation::proven(&report, &lease.terms, lease.id, &domain, now);
+            if known.is_some_and(|amount| lease.learn(amount, now)) {
+                attempt.vouchers += 1;
+            }
+            attempt.supervision.observe(report, now);
+        };
+        self.update(observed).await.map(|_| ())
     }
 
     /// Waits until the provider has taken the job over.

@@ -3,11 +3,12 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use alloy_primitives::{B256, keccak256};
+use alloy_primitives::{Address, B256, keccak256};
 use tradewind_chain::ledger::{Action, ActionStatus, Reference};
 use tradewind_mesh::PeerAddr;
+use tradewind_proto::delegation::Assignment;
 use tradewind_proto::ids::BuyerId;
-use tradewind_proto::job::OnMaxCost;
+use tradewind_proto::job::{JobSpec, OnMaxCost};
 use tradewind_proto::negotiation::{Purse, TermsRequest, accept};
 use tradewind_proto::plan::{self, Choice};
 use tradewind_proto::supervision::{Limits, Supervision};
@@ -15,8 +16,9 @@ use tradewind_proto::units::{Money, RatePerSecond, Seconds};
 use tradewind_proto::workload::LogCursor;
 
 use super::conversation;
-use super::record::{Attempt, JobRecord};
+use super::record::{Attempt, Delegate, JobRecord};
 use crate::buyer::{BuyerConfig, Inner, Tracked};
+use crate::delegate::{self, MeterError, MeterNode};
 
 /// How long a deposit may take before the next look.
 const DEPOSIT: Duration = Duration::from_secs(60);
@@ -27,7 +29,13 @@ pub(super) async fn place(
     job: &Arc<Tracked>,
     record: &JobRecord,
 ) -> Result<Attempt, String> {
-    let context = inner.context(&Inner::failed_providers(record), record.unattended);
+    // Asked before anything is signed: a meter that refuses costs nothing.
+    let meter = match &record.meter {
+        Some(meter) => delegate::ask(inner, meter).await.map_err(|error| error.told())?,
+        None => inner.parts.meter.address(),
+    };
+    let failed = Inner::failed_providers(record);
+    let context = inner.context(&failed, record.unattended, record.meter.is_some());
     let plan = inner.market.read(|book| plan::plan(&record.spec, book, &context));
     if plan.choices.is_empty() {
         let explained = inner.market.read(|book| plan::explain(&record.spec, book, &context));
@@ -35,7 +43,7 @@ pub(super) async fn place(
     }
     let mut problem = String::new();
     for choice in &plan.choices {
-        match negotiate(inner, job, record, choice).await {
+        match negotiate(inner, job, record, choice, meter).await {
             Ok(attempt) => return Ok(attempt),
             Err(error) => {
                 tracing::info!(job = %job.id, provider = %choice.offer.provider, %error, "no terms from a provider");
@@ -51,6 +59,7 @@ async fn negotiate(
     job: &Arc<Tracked>,
     record: &JobRecord,
     choice: &Choice,
+    meter: Address,
 ) -> Result<Attempt, String> {
     let (config, spec, offer) = (&inner.config, &record.spec, &choice.offer);
     let address = match &offer.address {
@@ -64,7 +73,7 @@ async fn negotiate(
     let salt = (inner.parts.entropy)();
     let manifest = spec.manifest(&choice.runtime, image, choice.share.clone(), inputs, salt);
     let buyer = BuyerId::new(inner.parts.key.address());
-    let request = choice.request(buyer, inner.parts.meter.address(), false, manifest.digest());
+    let request = choice.request(buyer, meter, false, manifest.digest());
     let request = TermsRequest { image: manifest.image.clone(), ..request };
     let transport = inner.parts.transport.as_ref();
     let quote =
@@ -79,18 +88,15 @@ async fn negotiate(
         .map_err(|error| format!("its signature does not count: {error}"))?;
     fund(inner, &quote.terms, id.get()).await?;
     inner.grant(record, address.key);
-    let limits = Limits {
-        max_cost: purse.max_deposit.min(quote.terms.deposit),
-        timeout: spec.timeout,
-        patience: config.patience,
-        challenge: config.challenge,
-        saving: if spec.on_max_cost == OnMaxCost::CheckpointAndStop {
-            spec.stop.grace
-        } else {
-            Seconds::ZERO
-        },
-    };
+    let limits = limits(config, record, &purse, quote.terms.deposit);
     let mut supervision = Supervision::new(id, quote.terms, limits);
+    let delegate = match &record.meter {
+        Some(meter) => {
+            supervision = supervision.delegated();
+            Some(hand_over(inner, spec, meter, &supervision, &address).await.map_err(|error| error.told())?)
+        }
+        None => None,
+    };
     if record.unattended {
         supervision.ahead = super::lease::ladder(inner, &supervision)?.top();
     }
@@ -102,6 +108,7 @@ async fn negotiate(
         address,
         manifest,
         provider_signature: quote.signature,
+        delegate,
         log: LogCursor::default(),
         log_length: 0,
         vouchers: 1,
@@ -110,6 +117,41 @@ async fn negotiate(
         settled: None,
         closed: false,
     })
+}
+
+/// What the buyer allows of a lease.
+fn limits(config: &BuyerConfig, record: &JobRecord, purse: &Purse, deposit: Money) -> Limits {
+    let spec = &record.spec;
+    Limits {
+        max_cost: purse.max_deposit.min(deposit),
+        timeout: spec.timeout,
+        patience: config.patience,
+        challenge: config.challenge,
+        saving: match spec.on_max_cost {
+            OnMaxCost::CheckpointAndStop => spec.stop.grace,
+            OnMaxCost::Stop => Seconds::ZERO,
+        },
+    }
+}
+
+/// Has the lease metered by `meter`, which stores it before it answers.
+async fn hand_over(
+    inner: &Inner,
+    spec: &JobSpec,
+    meter: &MeterNode,
+    lease: &Supervision,
+    provider: &PeerAddr,
+) -> Result<Delegate, MeterError> {
+    let assignment = Assignment {
+        domain: inner.domain,
+        meter: meter.address.key,
+        terms: lease.terms.clone(),
+        provider: provider.to_string(),
+        max_cost: lease.limits.max_cost,
+        longest: spec.timeout.map(|timeout| timeout.plus(spec.stop.grace)),
+    };
+    let prepayment = delegate::assign(inner, meter, &assignment, lease.id).await?;
+    Ok(Delegate { meter: meter.clone(), prepayment })
 }
 
 /// Why no offer does, in a sentence.

@@ -10,7 +10,10 @@ use tradewind_proto::manifest::JobManifest;
 use tradewind_proto::signature::Signature;
 use tradewind_proto::supervision::{Outcome, Supervision};
 use tradewind_proto::units::{Money, Timestamp};
+use tradewind_proto::voucher::SignedVoucher;
 use tradewind_proto::workload::LogCursor;
+
+use crate::delegate::MeterNode;
 
 /// The kind of the buyer's records in the store.
 pub(crate) const KIND: &str = "job";
@@ -39,6 +42,9 @@ pub struct JobRecord {
     pub stop_requested: bool,
     /// Vouchers are signed ahead: it goes on when this node is gone.
     pub unattended: bool,
+    /// Another node signs the vouchers: it goes on when this one is gone.
+    #[serde(default)]
+    pub meter: Option<MeterNode>,
 }
 
 /// Where a job stands.
@@ -76,11 +82,14 @@ pub struct Attempt {
     pub buyer_signature: Signature,
     /// The provider's.
     pub provider_signature: Signature,
+    /// Who signs its vouchers, where this node does not.
+    #[serde(default)]
+    pub delegate: Option<Delegate>,
     /// How much of its log is here.
     pub log: LogCursor,
     /// The length of the local log file there.
     pub log_length: u64,
-    /// How many vouchers were signed.
+    /// How many vouchers were signed; of a delegated meter's, those that were seen.
     pub vouchers: u32,
     /// Why the provider did not take the job after it had signed.
     pub refused: Option<String>,
@@ -91,6 +100,15 @@ pub struct Attempt {
     /// The chain shows it closed: bond and fees are paid out too.
     #[serde(default)]
     pub closed: bool,
+}
+
+/// A lease's meter that is another node.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Delegate {
+    /// Which node.
+    pub meter: MeterNode,
+    /// The first voucher, which it signed when it took the lease.
+    pub prepayment: SignedVoucher,
 }
 
 /// The money of a lease that is over. `deposited = paid + refunded + forfeited` unless a break fee was owed.

@@ -65,6 +65,9 @@ pub struct Cost {
     /// The most that a provider which takes the money and does not work gets: `rate × (voucher interval + slack)`, or all that
     /// the lease can earn where vouchers are signed ahead.
     pub worst_loss: Money,
+    /// The most that another node which meters can sign over the whole lease, where it works for the provider: the contract's
+    /// cap at the lease's end. Zero where the buyer meters itself.
+    pub meter_loss: Money,
     /// Owed when a reserved lease is broken.
     pub buyer_break_fee: Money,
     /// What the provider locks.
@@ -171,6 +174,9 @@ impl Choice {
         if context.unattended {
             choice.cost.worst_loss = terms.rate.over(duration);
         }
+        if context.delegated {
+            choice.cost.meter_loss = terms.cap(terms.end);
+        }
         match demand.max_cost {
             Some(most) if terms.deposit > most => {
                 let (have, want) = (terms.deposit.base_units(), most.base_units());
@@ -193,6 +199,7 @@ impl Cost {
             hourly: terms.rate.hourly(),
             deposit: terms.deposit,
             prepay: terms.prepay,
+            meter_loss: Money::ZERO,
             worst_loss: exposure(terms).max(terms.prepay).min(terms.deposit),
             buyer_break_fee: terms.buyer_break_fee,
             bond: terms.bond,
@@ -209,6 +216,7 @@ impl Default for Cost {
             deposit: none,
             prepay: none,
             worst_loss: none,
+            meter_loss: none,
             buyer_break_fee: none,
             bond: none,
             compensation_cap: none,

@@ -335,6 +335,18 @@ fn an_unattended_job_risks_its_whole_deposit_and_the_plan_says_so() {
 }
 
 #[test]
+fn a_lease_that_another_node_meters_names_what_that_could_cost() {
+    let (book, spec) = (market(&[360]), job("run: ls\ntimeout: 1h\n"));
+    let own = context(sample().prices.token);
+    let metered = Context { delegated: true, ..own.clone() };
+    let cost = |context: &Context| plan(&spec, &book, context).choices[0].cost;
+    let (own, metered) = (cost(&own), cost(&metered));
+    assert_eq!(own.meter_loss, Money::ZERO);
+    assert_eq!(metered.meter_loss, own.deposit, "all that the contract would pay by the lease's end");
+    assert_eq!(metered.worst_loss, own.worst_loss, "a provider alone gets no more than before");
+}
+
+#[test]
 fn a_lease_that_is_too_long_to_go_unattended_is_a_reason_and_no_surprise() {
     let (book, spec) = (market(&[360]), job("run: ls\ntimeout: 20d\n"));
     let alone = Context { unattended: true, ..context(sample().prices.token) };

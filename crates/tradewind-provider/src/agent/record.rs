@@ -27,6 +27,9 @@ pub(super) struct Record {
     pub(super) owner: MeshKey,
     /// Where its node is.
     pub(super) owner_address: String,
+    /// The mesh key that the owner lets read reports and pay.
+    #[serde(default)]
+    pub(super) meter: Option<MeshKey>,
     /// The device's units that it holds.
     pub(super) units: u64,
     /// The host's GPUs that it has.
@@ -98,6 +101,7 @@ pub(super) fn first_report(record: &Record, now: Timestamp) -> Report {
         exit: record.hosting.exit,
         usage: Usage::default(),
         paid: record.hosting.held(),
+        voucher: record.hosting.best,
         reclaimed: reclaimed(record),
         outputs: record.outputs.clone(),
     }

@@ -26,6 +26,15 @@ use super::{Agent, Inner};
 /// How soon, and how rarely at last, a held-back log request looks for news.
 const LOG_POLL: (Duration, Duration) = (Duration::from_millis(5), Duration::from_millis(50));
 
+/// Why a peer may ask about a lease.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Role {
+    /// It began the lease.
+    Owner,
+    /// The owner named it to pay for the lease.
+    Meter,
+}
+
 #[async_trait]
 impl LeaseService for Agent {
     async fn call(&self, peer: MeshKey, request: Bytes) -> Result<Bytes, MeshRefusal> {
@@ -118,6 +127,7 @@ impl Agent {
             manifest: begin.manifest,
             owner: peer,
             owner_address: begin.buyer_address,
+            meter: begin.meter,
             gpus,
             buyer_signature: begin.buyer_signature,
             provider_signature: begin.provider_signature,
@@ -203,13 +213,17 @@ impl Inner {
     }
 
     async fn report(&self, peer: MeshKey, id: LeaseId, seen: u64, wait: Seconds) -> Result<Answer, Refusal> {
-        let (hosted, _) = self.owned(peer, id).await?;
+        let (hosted, role) = self.paying(peer, id).await?;
         let mut reports = hosted.report.subscribe();
         let news = reports.wait_for(|report| report.revision > seen);
         let wait = Duration::from_secs(wait.min(MAX_WAIT).get());
         // Without news the answer is the report that the buyer has already: a sign of life.
         let _ = tokio::time::timeout(wait, news).await;
-        let report = hosted.report.borrow().clone();
+        let mut report = hosted.report.borrow().clone();
+        if role == Role::Meter {
+            // What the job left is none of its business.
+            report.outputs.clear();
+        }
         Ok(Answer::Report(Box::new(report)))
     }
 
@@ -248,7 +262,7 @@ impl Inner {
     }
 
     async fn pay(&self, peer: MeshKey, voucher: SignedVoucher) -> Result<Answer, Refusal> {
-        let (hosted, _) = self.owned(peer, voucher.voucher.lease).await?;
+        let (hosted, _) = self.paying(peer, voucher.voucher.lease).await?;
         let now = self.now();
         let mut record = hosted.record.lock().await;
         let mut next = record.clone();
@@ -269,6 +283,20 @@ impl Inner {
             (record.owner == peer).then(|| record.manifest.runtime.clone())
         };
         Ok((hosted, runtime.ok_or_else(unknown_lease)?))
+    }
+
+    /// The lease, if `peer` may read its reports and pay it: its owner, or the meter that the owner named.
+    async fn paying(&self, peer: MeshKey, id: LeaseId) -> Result<(Arc<Hosted>, Role), Refusal> {
+        let hosted = self.lease(id).ok_or_else(unknown_lease)?;
+        let role = {
+            let record = hosted.record.lock().await;
+            if record.owner == peer {
+                Some(Role::Owner)
+            } else {
+                (record.meter == Some(peer)).then_some(Role::Meter)
+            }
+        };
+        Ok((hosted, role.ok_or_else(unknown_lease)?))
     }
 
     /// Changes a record, durably, and rings its worker.

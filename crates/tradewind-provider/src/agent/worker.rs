@@ -142,6 +142,7 @@ impl Worker {
             exit: record.hosting.exit,
             usage: usage.unwrap_or(known),
             paid: record.hosting.held(),
+            voucher: record.hosting.best,
             reclaimed: reclaimed(record),
             outputs: if record.hosting.collected { record.outputs.clone() } else { Vec::new() },
         });

@@ -119,7 +119,7 @@ async fn show(printer: Printer, market: &mut Market, digits: &Path) -> anyhow::R
     check(&receipt)?;
     let explorer = explorer.explorer.unwrap_or_else(|| "none".into());
     printer.data(&receipt, |receipt| {
-        let text = run::receipt_text(&record, &new, &status.asset);
+        let text = run::receipt_text(&record, &status.asset);
         let rpc = status.rpc.as_deref().unwrap_or("none");
         format!("{text}\naccuracy  {}\nexplorer  {explorer}\nRPC       {rpc}", receipt["accuracy"])
     })?;

@@ -8,6 +8,7 @@ use tradewind_buyer::job::record::{Attempt, JobRecord, JobState, Settlement};
 use tradewind_proto::ids::{JobId, LeaseId};
 use tradewind_proto::report::Stage;
 
+use super::run;
 use crate::client::NodeClient;
 use crate::printer::{Printer, table};
 
@@ -25,7 +26,17 @@ struct Row {
     provider: Option<String>,
     lease: Option<LeaseId>,
     signed: u128,
+    meter: String,
     attempts: usize,
+}
+
+/// Who signs a job's vouchers.
+pub(super) fn meter(record: &JobRecord) -> String {
+    match &record.meter {
+        Some(meter) => meter.to_string(),
+        None if record.unattended => "vouchers signed ahead".into(),
+        None => "own node".into(),
+    }
 }
 
 /// Where a job stands, in a word or a sentence.
@@ -47,7 +58,10 @@ fn stage(attempt: &Attempt) -> String {
         }
         Some(Stage::Preparing { .. }) => "pulling data".into(),
         Some(Stage::Running) => "running".into(),
-        Some(Stage::Paused) => "paused until paid".into(),
+        Some(Stage::Paused) => match &attempt.delegate {
+            Some(delegate) => format!("paused until {} pays", delegate.meter),
+            None => "paused until paid".into(),
+        },
         Some(Stage::Stopping) => "stopping".into(),
         Some(Stage::Collecting) => "collecting outputs".into(),
         Some(Stage::Finished) => "settling".into(),
@@ -67,6 +81,7 @@ pub(super) async fn ps(all: bool, node: &NodeClient, printer: Printer) -> anyhow
             provider: job.attempts.last().map(|attempt| attempt.provider.to_string()),
             lease: job.attempts.last().map(|attempt| attempt.supervision.id),
             signed: job.attempts.iter().map(|attempt| attempt.supervision.signed.base_units()).sum(),
+            meter: meter(job),
             attempts: job.attempts.len(),
         })
         .collect();
@@ -76,9 +91,10 @@ pub(super) async fn ps(all: bool, node: &NodeClient, printer: Printer) -> anyhow
         }
         let cells = rows.iter().map(|row| {
             let provider = row.provider.as_deref().map_or("", |p| p.get(..10).unwrap_or(p)).to_owned();
-            [row.id.to_string(), row.name.clone(), row.state.clone(), provider, row.attempts.to_string()]
+            let Row { id, name, state, meter, attempts, .. } = row;
+            [id.to_string(), name.clone(), state.clone(), provider, meter.clone(), attempts.to_string()]
         });
-        table(["job", "name", "state", "provider", "attempts"], cells)
+        table(["job", "name", "state", "provider", "metered by", "attempts"], cells)
     })
 }
 
@@ -122,8 +138,16 @@ pub(super) async fn wait(id: JobId, node: &NodeClient, printer: Printer) -> anyh
     loop {
         let record = node.wait(id, HELD).await?;
         if let JobState::Ended { code, reason } = &record.state {
-            let ended = serde_json::json!({ "job": id, "code": code, "reason": reason });
-            printer.data(&ended, |_| state(&record))?;
+            let settled = run::is_settled(&record);
+            if !settled {
+                tokio::time::sleep(LOG_POLL).await;
+                continue;
+            }
+            let mut receipt = run::receipt(&record);
+            receipt["code"] = serde_json::json!(code);
+            receipt["reason"] = serde_json::json!(reason);
+            let asset = node.status().await?.asset;
+            printer.data(&receipt, |_| run::receipt_text(&record, &asset))?;
             return Ok(code.unwrap_or(super::super::OWN_FAILURE));
         }
     }
@@ -134,6 +158,7 @@ pub(super) async fn wait(id: JobId, node: &NodeClient, printer: Printer) -> anyh
 struct LeaseView<'a> {
     lease: LeaseId,
     terms: &'a tradewind_proto::terms::LeaseTerms,
+    meter: String,
     signed: u128,
     vouchers: u32,
     worst_loss: u128,
@@ -143,14 +168,15 @@ struct LeaseView<'a> {
 
 pub(super) async fn lease(id: LeaseId, node: &NodeClient, printer: Printer) -> anyhow::Result<()> {
     let jobs = node.jobs().await?;
-    let found = jobs.iter().flat_map(|job| &job.attempts).find(|attempt| attempt.supervision.id == id);
-    let Some(attempt) = found else {
+    let attempts = jobs.iter().flat_map(|job| job.attempts.iter().map(move |attempt| (job, attempt)));
+    let Some((job, attempt)) = attempts.into_iter().find(|(_, attempt)| attempt.supervision.id == id) else {
         bail!("this node has no lease {id}; `tradewind ps --all --json` lists them")
     };
     let supervision = &attempt.supervision;
     let view = LeaseView {
         lease: id,
         terms: &supervision.terms,
+        meter: meter(job),
         signed: supervision.signed.base_units(),
         vouchers: attempt.vouchers,
         worst_loss: tradewind_proto::meter::exposure(&supervision.terms).base_units(),
@@ -167,6 +193,8 @@ pub(super) async fn lease(id: LeaseId, node: &NodeClient, printer: Printer) -> a
             ["price an hour".into(), money(terms.rate.hourly())],
             ["deposit".into(), money(terms.deposit)],
             ["provider's bond".into(), money(terms.bond)],
+            ["metered by".into(), view.meter.clone()],
+            ["vouchers signed by".into(), terms.meter.to_string()],
             ["signed so far".into(), money(supervision.signed)],
             ["vouchers".into(), view.vouchers.to_string()],
             ["worst loss".into(), money(tradewind_proto::meter::exposure(terms))],

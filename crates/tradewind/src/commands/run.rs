@@ -5,18 +5,19 @@ use std::path::Path;
 use std::time::Duration;
 
 use anyhow::{Context, bail};
+use tradewind_buyer::delegate::OWN;
 use tradewind_buyer::job::record::{JobRecord, JobState};
 use tradewind_proto::ids::JobId;
 use tradewind_proto::job::{JobSpec, SecretSource};
 use tradewind_proto::plan::Plan;
 use tradewind_proto::profile::Asset;
-use tradewind_proto::units::Money;
+use tradewind_proto::units::{Money, Seconds};
 use tradewind_proto::workload::Secrets;
 
 use super::jobs;
 use crate::cli::{Cli, Run};
 use crate::client::{NodeClient, Told};
-use crate::node::api::view::NewJob;
+use crate::node::api::view::{NewJob, Status};
 use crate::printer::{Printer, about, base_units, short, table};
 
 /// How often a running job's log is looked at.
@@ -25,6 +26,19 @@ const LOG_POLL: Duration = Duration::from_millis(50);
 /// What `--unattended` means for the money.
 const UNATTENDED: &str = "unattended: vouchers for the whole lease are signed ahead, and billing starts with the lease; \
      a provider that takes them and does not work gets the worst loss above";
+
+/// What it means for the money that another node meters.
+fn metered(meter: &str, plan: &Plan, asset: &Asset) -> String {
+    let most = plan.choices.first().map_or(Money::ZERO, |choice| choice.cost.meter_loss);
+    let slack = plan.choices.first().map_or(Seconds::ZERO, |choice| choice.slack);
+    format!(
+        "metered by {meter}: it signs the vouchers, by the same rules as this node; where it signs too much for a provider \
+         that it works with, the loss is at most price × (time since the start + {slack}), {} {} over the whole first choice; \
+         where it falls silent, the provider pauses the job after {slack} and closes the lease",
+        about(most, asset.decimals),
+        asset.symbol,
+    )
+}
 
 /// Reads a job file and resolves its secrets on this machine.
 pub(super) fn read(file: &Path, output: &Path) -> anyhow::Result<(JobSpec, NewJob)> {
@@ -52,7 +66,15 @@ pub(super) fn read(file: &Path, output: &Path) -> anyhow::Result<(JobSpec, NewJo
     let output_dir = std::path::absolute(output)?;
     Ok((
         spec,
-        NewJob { file: shown, text, base_dir, output_dir, secrets: Secrets(secrets), unattended: false },
+        NewJob {
+            file: shown,
+            text,
+            base_dir,
+            output_dir,
+            secrets: Secrets(secrets),
+            unattended: false,
+            meter: None,
+        },
     ))
 }
 
@@ -65,9 +87,20 @@ pub(super) async fn plan(file: &Path, cli: &Cli, printer: Printer) -> anyhow::Re
 /// Shows where the job would run, what that costs and risks, and why other offers would not do.
 pub(super) async fn show_plan(job: &NewJob, node: &NodeClient, printer: Printer) -> anyhow::Result<Plan> {
     let plan = node.plan(job).await?;
-    let asset = node.status().await?.asset;
-    printer.data(&plan, |plan| plan_text(plan, &asset))?;
+    let status = node.status().await?;
+    printer.data(&plan, |plan| plan_text(plan, &status.asset))?;
+    say_who_meters(job, &plan, &status, printer);
     Ok(plan)
+}
+
+/// Says who signs the vouchers, where that is not this node while it is there.
+fn say_who_meters(job: &NewJob, plan: &Plan, status: &Status, printer: Printer) {
+    let usual = status.meter.as_ref().filter(|_| !job.unattended);
+    if job.unattended {
+        printer.step(UNATTENDED);
+    } else if let Some(meter) = job.meter.as_ref().or(usual).filter(|meter| *meter != OWN) {
+        printer.step(&metered(meter, plan, &status.asset));
+    }
 }
 
 fn plan_text(plan: &Plan, asset: &Asset) -> String {
@@ -107,18 +140,20 @@ fn plan_text(plan: &Plan, asset: &Asset) -> String {
 
 pub(super) async fn run(options: &Run, cli: &Cli, printer: Printer) -> anyhow::Result<u8> {
     let (_, job) = read(&options.file, &options.output)?;
-    let job = NewJob { unattended: options.unattended, ..job };
+    let job = NewJob { unattended: options.unattended, meter: options.meter.clone(), ..job };
     let node = &super::market_node(cli, printer).await?;
     if options.dry_run {
         let plan = show_plan(&job, node, printer).await?;
         return Ok(if plan.choices.is_empty() { super::super::OWN_FAILURE } else { 0 });
     }
-    if !printer.is_json() {
-        let plan = node.plan(&job).await?;
-        printer.step(&plan_text(&plan, &node.status().await?.asset));
-    }
-    if job.unattended {
-        printer.step(UNATTENDED);
+    if printer.is_json() {
+        if job.unattended {
+            printer.step(UNATTENDED);
+        }
+    } else {
+        let (plan, status) = (node.plan(&job).await?, node.status().await?);
+        printer.step(&plan_text(&plan, &status.asset));
+        say_who_meters(&job, &plan, &status, printer);
     }
     if !options.yes {
         confirm(printer)?;
@@ -132,7 +167,7 @@ pub(super) async fn run(options: &Run, cli: &Cli, printer: Printer) -> anyhow::R
         record = follow(id, node, printer) => {
             let record = record?;
             let asset = node.status().await?.asset;
-            printer.data(&receipt(&record), |_| receipt_text(&record, &job, &asset))?;
+            printer.data(&receipt(&record), |_| receipt_text(&record, &asset))?;
             match record.state {
                 JobState::Ended { code: Some(code), .. } => Ok(code),
                 JobState::Ended { code: None, reason } => bail!("{reason}"),
@@ -182,14 +217,19 @@ pub(super) async fn follow(id: JobId, node: &NodeClient, printer: Printer) -> an
             bar.suspend(|| printer.job(&piece.text));
             continue;
         }
-        let settled =
-            record.attempts.iter().all(|attempt| attempt.outcome.is_some() || attempt.supervision.gave_up);
-        if record.is_over() && settled {
+        if is_settled(&record) {
             bar.finish_and_clear();
             return Ok(record);
         }
         tokio::time::sleep(LOG_POLL).await;
     }
+}
+
+/// Over, with nothing left to come but what a lost provider's lease returns.
+pub(super) fn is_settled(record: &JobRecord) -> bool {
+    let settled =
+        record.attempts.iter().all(|attempt| attempt.outcome.is_some() || attempt.supervision.gave_up);
+    record.is_over() && settled
 }
 
 /// A finished job's money and files. Amounts in base units.
@@ -216,13 +256,14 @@ pub(super) fn receipt(record: &JobRecord) -> serde_json::Value {
         "refunded": settled.map(|s| base_units(s.refunded)),
         "forfeited": settled.map(|s| base_units(s.forfeited)),
         "vouchers": record.attempts.iter().map(|attempt| attempt.vouchers).sum::<u32>(),
+        "meter": jobs::meter(record),
         "attempts": record.attempts.len(),
         "outputs": outputs,
     })
 }
 
 /// The receipt for people.
-pub(super) fn receipt_text(record: &JobRecord, job: &NewJob, asset: &Asset) -> String {
+pub(super) fn receipt_text(record: &JobRecord, asset: &Asset) -> String {
     let Some(attempt) = record.attempts.last() else { return jobs::state(record) };
     let money = |amount: Money| format!("{} {}", amount.display(asset.decimals), asset.symbol);
     let mut rows = vec![
@@ -235,10 +276,11 @@ pub(super) fn receipt_text(record: &JobRecord, job: &NewJob, asset: &Asset) -> S
         rows.push(["paid".into(), money(settled.paid)]);
         rows.push(["refunded".into(), money(settled.refunded)]);
     }
+    rows.push(["metered by".into(), jobs::meter(record)]);
     rows.push(["vouchers".into(), attempt.vouchers.to_string()]);
     let outputs = attempt.supervision.report.as_ref().map(|report| report.outputs.len()).unwrap_or(0);
     let here = std::env::current_dir().unwrap_or_default();
-    let place = job.output_dir.strip_prefix(here).unwrap_or(&job.output_dir);
+    let place = record.output_dir.strip_prefix(here).unwrap_or(&record.output_dir);
     rows.push(["outputs".into(), format!("{outputs} files, verified, in {}", place.display())]);
     table(["receipt", &record.spec.name], rows)
 }

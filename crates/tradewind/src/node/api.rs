@@ -5,6 +5,7 @@
 
 mod jobs;
 mod market;
+mod meter;
 mod schema;
 #[cfg(test)]
 mod tests;
@@ -21,6 +22,7 @@ use axum::response::{IntoResponse, Response};
 use axum::{Json, Router};
 use tokio_util::sync::CancellationToken;
 use tradewind_buyer::buyer::Buyer;
+use tradewind_buyer::meter::Meter;
 use tradewind_chain::ledger::Ledger;
 use tradewind_proto::ids::DeviceId;
 use tradewind_proto::profile::Asset;
@@ -42,6 +44,7 @@ pub(crate) struct Served {
     pub(crate) asset: Asset,
     pub(crate) clock: Clock,
     pub(crate) buyer: Option<Buyer>,
+    pub(crate) meter: Option<Meter>,
     pub(crate) provider: Option<Agent>,
     /// The machine's device, where it ever became one.
     pub(crate) device: Option<DeviceId>,
@@ -122,6 +125,7 @@ fn routes() -> OpenApiRouter<Arc<Served>> {
         .routes(routes!(market::accept))
         .routes(routes!(market::reclaim))
         .routes(routes!(market::leave))
+        .routes(routes!(meter::meter))
         .routes(routes!(wallet::wallet))
         .routes(routes!(wallet::deposit))
         .routes(routes!(wallet::withdraw))

@@ -49,6 +49,8 @@ pub(crate) async fn start(needs: Needs<'_>) -> anyhow::Result<Buyer> {
         patience: Seconds::new(needs.section.patience.max(3)),
         challenge: needs.section.challenge,
         tick: Duration::from_millis(500),
+        meters: needs.section.meters.clone(),
+        meter: needs.section.meter.clone(),
     };
     let parts = Parts {
         ledger: needs.ledger,

@@ -1,5 +1,6 @@
 //! A node's configuration: which roles it has, and what each needs. `node.toml`, with unknown fields as errors.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
@@ -7,6 +8,7 @@ use alloy::primitives::Address;
 use anyhow::Context;
 use serde::{Deserialize, Serialize};
 use tradewind_chain::client::deploy::Timings;
+use tradewind_mesh::PeerAddr;
 
 /// What one node does.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -31,6 +33,8 @@ pub(crate) struct NodeConfig {
     pub(crate) provider: Option<ProviderSection>,
     /// Runs jobs.
     pub(crate) buyer: Option<BuyerSection>,
+    /// Meters leases of buyers that trust it.
+    pub(crate) meter: Option<MeterSection>,
     /// Serves the explorer's pages.
     pub(crate) explorer: Option<ExplorerSection>,
     /// Serves a relay for nodes that cannot reach each other.
@@ -229,12 +233,37 @@ pub(crate) struct BuyerSection {
     pub(crate) challenge: bool,
     /// On a development network: ask the faucet for this much when the wallet is empty, in whole tokens.
     pub(crate) faucet: Option<String>,
+    /// Who meters jobs that name nobody: a name under `meters`, a mesh key, or an address; this node where absent.
+    pub(crate) meter: Option<String>,
+    /// Nodes that may meter this buyer's jobs, by name: `key@ip:port`.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub(crate) meters: BTreeMap<String, PeerAddr>,
 }
 
 impl Default for BuyerSection {
     fn default() -> Self {
-        Self { slack: slack(), prepare: prepare(), patience: patience(), challenge: false, faucet: None }
+        Self {
+            slack: slack(),
+            prepare: prepare(),
+            patience: patience(),
+            challenge: false,
+            faucet: None,
+            meter: None,
+            meters: BTreeMap::new(),
+        }
     }
+}
+
+/// For whom this node meters. It signs their vouchers with a key of its own, and needs no money.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct MeterSection {
+    /// The accounts of the buyers; nobody else is served.
+    #[serde(default)]
+    pub(crate) serves: BTreeSet<Address>,
+    /// The most leases of one of them at once.
+    #[serde(default = "assignments")]
+    pub(crate) assignments: usize,
 }
 
 /// The explorer.
@@ -267,6 +296,7 @@ impl NodeConfig {
             relayer: None,
             provider: None,
             buyer: None,
+            meter: None,
             explorer: None,
             relay: None,
         }
@@ -299,6 +329,7 @@ impl NodeConfig {
             ("relayer", self.relayer.is_some()),
             ("provider", self.provider.is_some()),
             ("buyer", self.buyer.is_some()),
+            ("meter", self.meter.is_some()),
             ("explorer", self.explorer.is_some()),
         ];
         all.into_iter().filter(|(_, has)| *has).map(|(name, _)| name.to_owned()).collect()
@@ -340,6 +371,10 @@ const fn slack() -> u64 {
 
 const fn patience() -> u64 {
     30
+}
+
+const fn assignments() -> usize {
+    64
 }
 
 #[cfg(test)]

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use anyhow::Context;
 use tokio_util::sync::CancellationToken;
 use tradewind_buyer::buyer::Buyer;
+use tradewind_buyer::meter::Meter;
 use tradewind_chain::client::keystore;
 use tradewind_chain::ledger::Ledger;
 use tradewind_explorer::Explorer;
@@ -18,12 +19,13 @@ use tradewind_provider::agent::Agent;
 use tradewind_store::Store;
 
 use super::config::NodeConfig;
-use super::{buyer, provider};
+use super::{buyer, meter, provider};
 
 /// The roles that take part in the market.
 pub(super) struct Roles {
     pub(super) provider: Option<Agent>,
     pub(super) buyer: Option<Buyer>,
+    pub(super) meter: Option<Meter>,
     pub(super) explorer: Option<Explorer>,
 }
 
@@ -40,7 +42,7 @@ impl Roles {
         let (data_dir, password_file) = (config.data_dir.as_path(), config.password_file.as_deref());
         let clock = system_clock();
         let (ledger, transport, store) = (ledger.clone(), transport.clone(), store.clone());
-        let mut started = Self { provider: None, buyer: None, explorer: None };
+        let mut started = Self { provider: None, buyer: None, meter: None, explorer: None };
         if let Some(section) = &config.provider {
             let needs = provider::Needs {
                 section,
@@ -64,10 +66,22 @@ impl Roles {
                 key: key.clone(),
                 ledger: ledger.clone(),
                 transport: transport.clone(),
-                store,
+                store: store.clone(),
                 clock: clock.clone(),
             };
             started.buyer = Some(buyer::start(needs).await.context("the buyer role cannot start")?);
+        }
+        if let Some(section) = &config.meter {
+            let needs = meter::Needs {
+                section,
+                data_dir,
+                password_file,
+                ledger: ledger.clone(),
+                transport: transport.clone(),
+                store,
+                clock: clock.clone(),
+            };
+            started.meter = Some(meter::start(needs).await.context("the meter role cannot start")?);
         }
         if let Some(section) = &config.explorer {
             let explorer =
@@ -81,6 +95,9 @@ impl Roles {
     pub(super) async fn shutdown(self) {
         if let Some(buyer) = self.buyer {
             buyer.shutdown().await;
+        }
+        if let Some(meter) = self.meter {
+            meter.shutdown().await;
         }
         if let Some(provider) = self.provider {
             provider.shutdown().await;

@@ -6,6 +6,7 @@ mod digits;
 mod errors;
 mod fault;
 mod market;
+mod meter;
 mod node;
 mod receipt;
 mod relay;

@@ -217,10 +217,15 @@ impl Market {
 
     /// Hands a job to the buyer and comes back at once.
     pub(crate) fn submit(&self, yaml: &str) -> Job {
+        self.submit_with(yaml, &[])
+    }
+
+    /// The same, with more arguments.
+    pub(crate) fn submit_with(&self, yaml: &str, more: &[&str]) -> Job {
         let file = self.lay_out(yaml, &[]);
         let output = file.with_file_name("outputs");
         let (job, outputs) = (file.to_str().expect("a path"), output.to_str().expect("a path"));
-        let arguments = ["--json", "run", "--yes", "--detach", "--output", outputs, job];
+        let arguments = [&["--json", "run", "--yes", "--detach", "--output", outputs, job], more].concat();
         let said = self.command("buyer", &arguments).output().expect("the program starts");
         let text = String::from_utf8_lossy(&said.stdout);
         let answer: Value = serde_json::from_str(text.lines().last().unwrap_or_default())

@@ -36,18 +36,6 @@ fn endless(more: &str) -> String {
     )
 }
 
-fn submit(market: &Market, yaml: &str, more: &[&str]) -> Job {
-    let file = market.lay_out(yaml, &[]);
-    let output = file.with_file_name("outputs");
-    let (job, outputs) = (file.to_str().expect("a path"), output.to_str().expect("a path"));
-    let arguments = [&["--json", "run", "--yes", "--detach", "--output", outputs, job], more].concat();
-    let said = market.command("buyer", &arguments).output().expect("the program starts");
-    let text = String::from_utf8_lossy(&said.stdout);
-    let answer: Value = serde_json::from_str(text.lines().last().unwrap_or_default())
-        .unwrap_or_else(|_| panic!("{text}{}", String::from_utf8_lossy(&said.stderr)));
-    Job { id: answer["job"].as_str().expect("an id").into(), output }
-}
-
 /// What the operator of a node is told by a command that succeeds.
 fn told(market: &Market, node: &str, arguments: &[&str]) -> Value {
     let said = market.command(node, &[&["--json"], arguments].concat()).output().expect("the program starts");
@@ -74,8 +62,7 @@ fn says(market: &Market, job: &Job) -> String {
 #[test]
 fn an_unattended_job_goes_on_is_paid_and_closes_while_its_buyer_is_gone() {
     let mut market = of(&PROVIDER.replace("heartbeat", "notice = 2\nheartbeat"));
-    let job = submit(
-        &market,
+    let job = market.submit_with(
         "name: alone\n\
          run: |\n\
         \x20 echo started\n\

@@ -8,6 +8,7 @@ use axum::http::StatusCode;
 use serde::Deserialize;
 use tokio::io::{AsyncReadExt, AsyncSeekExt};
 use tradewind_buyer::buyer::{Buyer, BuyerError, Submission};
+use tradewind_buyer::delegate::MeterError;
 use tradewind_buyer::job::record::JobRecord;
 use tradewind_proto::ids::JobId;
 use tradewind_proto::job::JobSpec;
@@ -29,13 +30,24 @@ impl From<BuyerError> for Failure {
             BuyerError::Input(_) | BuyerError::Image(_) | BuyerError::Secret(_) => {
                 StatusCode::UNPROCESSABLE_ENTITY
             }
+            BuyerError::Meter(_) => StatusCode::UNPROCESSABLE_ENTITY,
             BuyerError::Store(_)
             | BuyerError::Ledger(_)
             | BuyerError::Directory { .. }
             | BuyerError::Version(_) => StatusCode::INTERNAL_SERVER_ERROR,
         };
+        if let BuyerError::Meter(error) = error {
+            return error.into();
+        }
         // The causes follow the message: a person reads this, not a program.
         Self::new(code, format!("{:#}", anyhow::Error::from(error)), "")
+    }
+}
+
+impl From<MeterError> for Failure {
+    fn from(error: MeterError) -> Self {
+        let hint = error.hint();
+        Self::new(StatusCode::UNPROCESSABLE_ENTITY, error, &hint)
     }
 }
 
@@ -57,8 +69,8 @@ fn parse(new: &NewJob) -> Result<JobSpec, Failure> {
 pub(super) async fn submit(State(roles): Shared, Json(new): Json<NewJob>) -> Answer<Created> {
     let buyer = buyer(&roles)?;
     let spec = parse(&new)?;
-    let NewJob { base_dir, output_dir, secrets, unattended, .. } = new;
-    let submission = Submission { spec, base_dir, output_dir, secrets, unattended };
+    let NewJob { base_dir, output_dir, secrets, unattended, meter, .. } = new;
+    let submission = Submission { spec, base_dir, output_dir, secrets, unattended, meter };
     Ok(Json(Created { id: buyer.submit(submission).await? }))
 }
 
@@ -176,9 +188,11 @@ pub(super) async fn stop(State(roles): Shared, Path(id): Path<JobId>) -> Answer<
 /// What a job would get now, and why other offers would not do. Spends nothing.
 #[utoipa::path(post, path = "/v1/plan", tag = "market", request_body = NewJob, responses(
     (status = OK, body = PlanSchema),
-    (status = "4XX", description = "The job file cannot be used", body = Problem),
+    (status = "4XX", description = "The job file cannot be used, or the named meter refuses", body = Problem),
 ))]
 pub(super) async fn plan(State(roles): Shared, Json(new): Json<NewJob>) -> Answer<Plan> {
     let spec = parse(&new)?;
-    Ok(Json(buyer(&roles)?.plan(&spec, new.unattended)))
+    let buyer = buyer(&roles)?;
+    let meter = buyer.meter(new.meter.as_deref(), new.unattended).await?;
+    Ok(Json(buyer.plan(&spec, new.unattended, meter.is_some())))
 }

@@ -28,6 +28,8 @@ pub(crate) struct JobSchema {
     stop_requested: bool,
     /// Vouchers were signed ahead.
     unattended: bool,
+    /// The node that meters it, where that is another one.
+    meter: Option<serde_json::Value>,
 }
 
 /// One lease of a job.
@@ -38,6 +40,8 @@ pub(crate) struct AttemptSchema {
     provider: String,
     /// The lease's terms, vouchers and the provider's last report.
     supervision: serde_json::Value,
+    /// Who signs its vouchers, where that is another node.
+    delegate: Option<serde_json::Value>,
     /// How many vouchers were signed.
     vouchers: u32,
     /// How it ended.
@@ -118,8 +122,10 @@ pub(crate) struct ReportSchema {
     exit: Option<serde_json::Value>,
     /// What it consumed.
     usage: serde_json::Value,
-    /// The best voucher held, in base units.
+    /// What the best voucher held promises, in base units.
     paid: u128,
+    /// That voucher.
+    voucher: Option<serde_json::Value>,
     /// When the job was told that its spot lease is taken back, in seconds since 1970.
     reclaimed: Option<u64>,
     /// What it left.

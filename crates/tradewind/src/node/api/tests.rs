@@ -43,6 +43,7 @@ fn every_operation_is_described_with_its_answers_and_errors() {
         "get /v1/jobs/{id}/logs",
         "get /v1/jobs/{id}/wait",
         "get /v1/leases",
+        "get /v1/meter",
         "get /v1/offers",
         "get /v1/provider",
         "get /v1/status",
@@ -100,6 +101,7 @@ fn described_types_have_the_fields_of_the_real_ones() {
         state: JobState::Placing { problem: String::new() },
         stop_requested: false,
         unattended: false,
+        meter: None,
     };
     assert_eq!(properties(&document, "Job"), fields(&job));
 }

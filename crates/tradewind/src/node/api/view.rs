@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
-use tradewind_proto::ids::JobId;
+use tradewind_proto::ids::{JobId, LeaseId};
 use tradewind_proto::profile::Asset;
 use tradewind_proto::workload::Secrets;
 use utoipa::ToSchema;
@@ -30,6 +30,9 @@ pub(crate) struct Status {
     pub(crate) rpc: Option<String>,
     /// The URL of its relayer role.
     pub(crate) relayer: Option<String>,
+    /// Who meters jobs that name nobody; this node where absent.
+    #[serde(default)]
+    pub(crate) meter: Option<String>,
     /// The process.
     pub(crate) pid: u32,
     /// Started in the background: it outlives the command that started it.
@@ -59,6 +62,9 @@ pub(crate) struct NewJob {
     /// Sign vouchers ahead, so that the job goes on when this node is gone.
     #[serde(default)]
     pub(crate) unattended: bool,
+    /// Who meters it: a configured name, a mesh key, an address, or `own`; the configured meter where absent.
+    #[serde(default)]
+    pub(crate) meter: Option<String>,
 }
 
 /// The id of a job.
@@ -151,6 +157,44 @@ pub(crate) struct DeviceView {
     pub(crate) rent_paid_until: u64,
     /// When the unbonding stake may be withdrawn, in seconds since 1970.
     pub(crate) unbonds_at: Option<u64>,
+}
+
+/// The node as a meter. Amounts in base units of the quote asset.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub(crate) struct MeterView {
+    /// The key that signs vouchers.
+    pub(crate) signer: String,
+    /// What buyers name it by.
+    pub(crate) address: String,
+    /// The accounts that it meters for.
+    pub(crate) serves: Vec<String>,
+    /// The quote asset.
+    #[schema(value_type = AssetView)]
+    pub(crate) asset: Asset,
+    /// What it meters now.
+    pub(crate) leases: Vec<MeteredLease>,
+}
+
+/// A lease that the node meters.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub(crate) struct MeteredLease {
+    /// Which.
+    #[schema(value_type = String)]
+    pub(crate) lease: LeaseId,
+    /// For whom.
+    pub(crate) buyer: String,
+    /// Who is paid.
+    pub(crate) provider: String,
+    /// The largest amount that was signed.
+    pub(crate) signed: u128,
+    /// The largest amount that the provider acknowledged.
+    pub(crate) acknowledged: u128,
+    /// How many vouchers were signed.
+    pub(crate) vouchers: u32,
+    /// When the provider last answered, in seconds since 1970.
+    pub(crate) heard_at: u64,
+    /// Nothing is left to sign.
+    pub(crate) over: bool,
 }
 
 /// An error as the API tells it.
