@@ -39,6 +39,8 @@ use crate::units::{Money, Seconds, Timestamp};
 
 /// How long after its end a lease is followed that the chain does not show as over.
 const AFTER_END: Seconds = Seconds::new(7 * 86_400);
+/// How far an RPC may lag behind the chain, and a clock behind another, before a lease that it does not show was never opened.
+const LAG: Seconds = Seconds::new(60);
 
 /// The durable state of a metered lease.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -163,7 +165,7 @@ impl Delegation {
     fn end(&self, now: Timestamp, chain: Option<&LeaseState>) -> Option<End> {
         let terms = &self.lease.terms;
         match chain.map(|chain| chain.phase) {
-            Some(LeasePhase::None) if now > terms.open_by => Some(End::NeverOpened),
+            Some(LeasePhase::None) if now > terms.open_by.after(LAG) => Some(End::NeverOpened),
             Some(LeasePhase::Settled | LeasePhase::Closed) => Some(End::Settled),
             _ if now > terms.end.after(AFTER_END) => Some(End::Lapsed),
             Some(LeasePhase::None | LeasePhase::Open | LeasePhase::Noticed(_) | LeasePhase::Closing)
