@@ -30,6 +30,12 @@ abstract contract LeaseBook is Ledger {
         uint40 disputedAt;
     }
 
+    /// @dev What the watcher pool may still pay on a day of Unix time.
+    struct Stipend {
+        uint128 left;
+        uint128 day;
+    }
+
     mapping(bytes32 id => LeaseWord) internal _words;
     mapping(bytes32 id => Remedy) internal _remedies;
     /// @dev When a buyer's lease with a provider last defaulted, by `_pair`.
@@ -40,6 +46,9 @@ abstract contract LeaseBook is Ledger {
     address[] internal _tokens;
     mapping(uint32 version => ColdParameters) internal _cold;
     uint32 internal _latestVersion;
+    mapping(address token => mapping(address account => mapping(address spender => uint256))) internal
+        _allowances;
+    mapping(address token => Stipend) internal _stipends;
 
     function _hot(LeaseTerms calldata terms) internal view returns (HotWord) {
         return _hotOf(Clean.version(terms), Clean.token(terms));

@@ -9,6 +9,7 @@ import {Registry} from "./Registry.sol";
 import {ILeases, TermsFault} from "./interfaces/ILeases.sol";
 import {IRegistry, RegistryConfig} from "./interfaces/IRegistry.sol";
 import {IRemedies, IRemedyActions, LeaseView, Reason} from "./interfaces/IRemedies.sol";
+import {ITransfers} from "./interfaces/ITransfers.sol";
 import {Actions} from "./libraries/Actions.sol";
 import {Clean} from "./libraries/Clean.sol";
 import {Rules} from "./libraries/Rules.sol";
@@ -32,7 +33,7 @@ import {CheckpointRecord, LeaseTerms, Settlement, Voucher} from "./types/Terms.s
 /// @title Leases
 /// @notice See {ILeases}. One word a lease; the terms come back as calldata.
 /// @dev No exit reads pause, membership, court or any token: they move balances in here, and {withdraw} sends coins.
-contract Leases is ILeases, IRemedies, ParameterBook {
+contract Leases is ILeases, IRemedies, ITransfers, ParameterBook {
     IRegistry private immutable _REGISTRY;
     address private immutable _REMEDIES;
 
@@ -177,6 +178,36 @@ contract Leases is ILeases, IRemedies, ParameterBook {
     /// @inheritdoc IRemedyActions
     function resolve(LeaseTerms calldata) external {
         _delegate();
+    }
+
+    /// @inheritdoc ITransfers
+    function transfer(address, address, uint256) external {
+        _delegate();
+    }
+
+    /// @inheritdoc ITransfers
+    function forfeit(address, uint256) external {
+        _delegate();
+    }
+
+    /// @inheritdoc ITransfers
+    function allow(address, address, uint256) external {
+        _delegate();
+    }
+
+    /// @inheritdoc ITransfers
+    function takeFrom(address, address, uint256) external {
+        _delegate();
+    }
+
+    /// @inheritdoc ITransfers
+    function rewardWatchers(address, address, uint256) external returns (uint256) {
+        _delegate();
+    }
+
+    /// @inheritdoc ITransfers
+    function allowanceOf(address token, address account, address spender) external view returns (uint256) {
+        return _allowances[token][account][spender];
     }
 
     /// @inheritdoc IRemedies

@@ -27,6 +27,19 @@ contract Registry is IRegistry, Signatures, Relay, Ownable2Step {
         bool qualified;
     }
 
+    /// @dev `faultEpoch` is one more than the last epoch with a fault; beside the key, since that word is never zero.
+    struct Key {
+        address key;
+        uint64 faultEpoch;
+        uint32 faults;
+    }
+
+    /// @dev While `until` lies ahead the stake is not withdrawn.
+    struct Freeze {
+        uint40 since;
+        uint40 until;
+    }
+
     struct Account {
         bytes32 meshKey;
         bytes32 metadata;
@@ -56,6 +69,9 @@ contract Registry is IRegistry, Signatures, Relay, Ownable2Step {
     uint256 private constant MAX_UNBONDING = 60 days;
     /// @dev A reporter gets at most one part in this many of what it had slashed.
     uint256 private constant REWARD_PARTS = 10;
+    uint256 private constant WHOLE = 10_000;
+    /// @dev No arbiter can hold a stake longer than this at a stretch.
+    uint256 private constant MAX_FREEZE = 7 days;
 
     IVault private immutable _VAULT;
     address private immutable _STAKE_TOKEN;
@@ -64,8 +80,9 @@ contract Registry is IRegistry, Signatures, Relay, Ownable2Step {
 
     mapping(bytes32 device => DeviceWord) private _words;
     mapping(bytes32 device => Record) private _records;
-    mapping(bytes32 device => address) private _keys;
+    mapping(bytes32 device => Key) private _keys;
     mapping(bytes32 device => address) private _sponsors;
+    mapping(bytes32 device => Freeze) private _freezes;
     mapping(uint16 class => uint96) private _classMinimum;
     mapping(address account => Account) private _accounts;
     address[] private _accountList;
@@ -145,7 +162,7 @@ contract Registry is IRegistry, Signatures, Relay, Ownable2Step {
         if (sponsor == address(0)) sponsor = provider;
         _words[id] = newDevice(class);
         _records[id] = Record(provider, 0, 0, units, false);
-        _keys[id] = key;
+        _keys[id].key = key;
         _sponsors[id] = sponsor;
         _deviceList.push(id);
         emit DeviceAdded(id, provider, key, sponsor, class, units);
@@ -226,7 +243,8 @@ contract Registry is IRegistry, Signatures, Relay, Ownable2Step {
     function withdrawStake(bytes32 id) external {
         Record memory record = _known(id);
         if (record.unbondingAt == 0) revert NotUnbonding(id);
-        if (block.timestamp < record.unbondingAt) revert StillBonded(id, record.unbondingAt);
+        uint256 from = Math.max(record.unbondingAt, _freezes[id].until);
+        if (block.timestamp < from) revert StillBonded(id, from);
         DeviceWord word = _words[id];
         uint96 amount = word.stake();
         address sponsor = _sponsors[id];
@@ -246,16 +264,34 @@ contract Registry is IRegistry, Signatures, Relay, Ownable2Step {
     /// @inheritdoc IRegistry
     function slash(bytes32 id, uint96 amount, address reporter) external onlyArbiter {
         _known(id);
-        DeviceWord word = _words[id];
-        uint96 held = word.stake();
-        if (amount > held) amount = held;
-        uint96 reward = reporter == address(0) ? 0 : uint96(amount / REWARD_PARTS);
-        uint96 sunk = amount - reward;
-        _words[id] = word.withStake(held - amount);
-        _qualify(id, held - amount);
-        if (reward != 0) _VAULT.returnStake(_STAKE_TOKEN, reporter, reward);
-        _VAULT.sinkStake(_STAKE_TOKEN, sunk);
-        emit Slashed(id, amount, reporter, reward, sunk);
+        uint96 held = _words[id].stake();
+        _slash(id, amount > held ? held : amount, reporter);
+    }
+
+    /// @inheritdoc IRegistry
+    function slashShare(bytes32 id, uint16 bps, address reporter)
+        external
+        onlyArbiter
+        returns (uint96 amount)
+    {
+        _known(id);
+        amount = _share(id, bps);
+        _slash(id, amount, reporter);
+    }
+
+    /// @inheritdoc IRegistry
+    function slashFault(bytes32 id, uint64 epoch, uint16 firstBps, uint16 againBps, address reporter)
+        external
+        onlyArbiter
+    {
+        _known(id);
+        Key memory found = _keys[id];
+        if (epoch < found.faultEpoch) revert FaultPunished(id, epoch);
+        uint16 bps = found.faults == 0 ? firstBps : againBps;
+        found.faultEpoch = epoch + 1;
+        ++found.faults;
+        _keys[id] = found;
+        _slash(id, _share(id, bps), reporter);
     }
 
     /// @inheritdoc IRegistry
@@ -266,6 +302,23 @@ contract Registry is IRegistry, Signatures, Relay, Ownable2Step {
             _words[id] = word.withJailedUntil(until);
             emit Jailed(id, until);
         }
+    }
+
+    /// @inheritdoc IRegistry
+    function freezeStake(bytes32 id, uint40 until) external onlyArbiter {
+        _known(id);
+        Freeze memory last = _freezes[id];
+        uint256 thawed = uint256(last.until) + (last.until - last.since);
+        if (block.timestamp >= thawed) last.since = uint40(block.timestamp);
+        uint256 limit = last.since + MAX_FREEZE;
+        last.until = uint40(Math.max(Math.min(until, limit), last.since));
+        _freezes[id] = last;
+        emit Frozen(id, last.until);
+    }
+
+    /// @inheritdoc IRegistry
+    function frozenUntil(bytes32 id) external view returns (uint40) {
+        return _freezes[id].until;
     }
 
     /// @inheritdoc IRegistry
@@ -326,7 +379,7 @@ contract Registry is IRegistry, Signatures, Relay, Ownable2Step {
         return DeviceView({
             id: id,
             provider: record.provider,
-            key: _keys[id],
+            key: _keys[id].key,
             sponsor: _sponsors[id],
             class: word.class(),
             units: record.units,
@@ -397,6 +450,23 @@ contract Registry is IRegistry, Signatures, Relay, Ownable2Step {
 
     function _payRelayer(FeeAuthorization calldata fee, bytes calldata signature) internal override {
         _VAULT.payFee(fee, signature);
+    }
+
+    function _share(bytes32 id, uint16 bps) private view returns (uint96) {
+        if (bps > WHOLE) revert InvalidAmount(bps);
+        return uint96(uint256(_words[id].stake()) * bps / WHOLE);
+    }
+
+    function _slash(bytes32 id, uint96 amount, address reporter) private {
+        DeviceWord word = _words[id];
+        uint96 held = word.stake();
+        uint96 reward = reporter == address(0) ? 0 : uint96(amount / REWARD_PARTS);
+        uint96 sunk = amount - reward;
+        _words[id] = word.withStake(held - amount);
+        _qualify(id, held - amount);
+        if (reward != 0) _VAULT.returnStake(_STAKE_TOKEN, reporter, reward);
+        _VAULT.sinkStake(_STAKE_TOKEN, sunk);
+        emit Slashed(id, amount, reporter, reward, sunk);
     }
 
     function _setConfig(RegistryConfig memory config_) private {

@@ -10,6 +10,8 @@ import {ILeases, TermsFault} from "./interfaces/ILeases.sol";
 import {IParameterBook} from "./interfaces/IParameterBook.sol";
 import {IRegistry} from "./interfaces/IRegistry.sol";
 import {IRemedyActions, Reason} from "./interfaces/IRemedies.sol";
+import {ITransfers} from "./interfaces/ITransfers.sol";
+import {IVault} from "./interfaces/IVault.sol";
 import {Actions} from "./libraries/Actions.sol";
 import {Clean} from "./libraries/Clean.sol";
 import {Rules} from "./libraries/Rules.sol";
@@ -32,9 +34,11 @@ import {BASIS_POINTS, CheckpointRecord, LeaseTerms, RESERVED, SPOT, Voucher} fro
 /// @title Remedies
 /// @notice The code behind {IRemedyActions}. {Leases} delegates to it, so that it acts on the leases' storage; called
 /// directly it finds no lease and holds nothing.
-contract Remedies is IRemedyActions, LeaseBook {
+contract Remedies is IRemedyActions, ITransfers, LeaseBook {
     /// @dev A tenth: no owner can add a version that takes more of what is paid.
     uint256 private constant MAX_FEE_BPS = 1_000;
+    /// @dev In a day the watcher pool pays at most one part in this many.
+    uint256 private constant STIPEND_PARTS = 10;
 
     constructor() EIP712("Tradewind", "1") {}
 
@@ -304,6 +308,60 @@ contract Remedies is IRemedyActions, LeaseBook {
         });
         emit IParameterBook.VersionAdded(version, p);
         emit IParameterBook.VersionActive(version, true);
+    }
+
+    /// @inheritdoc ITransfers
+    function transfer(address token, address to, uint256 amount) external {
+        _move(token, msg.sender, to, amount);
+    }
+
+    /// @inheritdoc ITransfers
+    function forfeit(address token, uint256 amount) external {
+        _debit(token, msg.sender, amount);
+        _sink(token, amount);
+        emit Sunk(token, msg.sender, amount);
+    }
+
+    /// @inheritdoc ITransfers
+    function allow(address spender, address token, uint256 amount) external {
+        _allowances[token][msg.sender][spender] = amount;
+        emit Allowed(token, msg.sender, spender, amount);
+    }
+
+    /// @inheritdoc ITransfers
+    function takeFrom(address token, address account, uint256 amount) external {
+        uint256 allowed = _allowances[token][account][msg.sender];
+        if (allowed < amount) revert InsufficientAllowance(token, account, msg.sender, allowed, amount);
+        _allowances[token][account][msg.sender] = allowed - amount;
+        _move(token, account, msg.sender, amount);
+    }
+
+    /// @inheritdoc ITransfers
+    function rewardWatchers(address token, address account, uint256 amount) external returns (uint256 paid) {
+        if (msg.sender != _registry().arbiter()) revert NotAllowed(msg.sender);
+        if (account == address(0)) revert IVault.InvalidReceiver(account);
+        Stipend storage stipend = _stipends[token];
+        uint128 day = uint128(block.timestamp / 1 days);
+        if (stipend.day != day) {
+            (stipend.day, stipend.left) = (day, uint128(_pools[token].watchers / STIPEND_PARTS));
+        }
+        paid = Math.min(amount, stipend.left);
+        stipend.left -= uint128(paid);
+        _pools[token].watchers -= uint120(paid);
+        _credit(token, account, paid);
+        emit WatchersPaid(token, account, paid);
+    }
+
+    /// @inheritdoc ITransfers
+    function allowanceOf(address token, address account, address spender) external view returns (uint256) {
+        return _allowances[token][account][spender];
+    }
+
+    function _move(address token, address from, address to, uint256 amount) private {
+        if (to == address(0)) revert IVault.InvalidReceiver(to);
+        _debit(token, from, amount);
+        _credit(token, to, amount);
+        emit Transferred(token, from, to, amount);
     }
 
     /// @dev Runs as {Leases}, which knows.

@@ -11,6 +11,7 @@ import {ReentrancyGuardTransient} from "@openzeppelin/contracts/utils/Reentrancy
 
 import {Ledger} from "./Ledger.sol";
 import {Relay} from "./Relay.sol";
+import {IRegistry} from "./interfaces/IRegistry.sol";
 import {IVault} from "./interfaces/IVault.sol";
 import {Actions} from "./libraries/Actions.sol";
 import {Auth, FeeAuthorization} from "./types/Authorization.sol";
@@ -131,7 +132,9 @@ abstract contract Vault is IVault, Ledger, Relay, Ownable2Step, ReentrancyGuardT
 
     /// @inheritdoc IVault
     function payFee(FeeAuthorization calldata fee, bytes calldata signature) external {
-        if (fee.calls != 0 && msg.sender != _custodian()) revert FeeBoundToCalls(fee.calls, 0);
+        if (fee.calls != 0 && msg.sender != _custodian() && msg.sender != IRegistry(_custodian()).arbiter()) {
+            revert FeeBoundToCalls(fee.calls, 0);
+        }
         _payRelayer(fee, signature);
     }
 

@@ -8,6 +8,7 @@ import {IParameterBook} from "../src/interfaces/IParameterBook.sol";
 import {IRegistry, RegistryConfig} from "../src/interfaces/IRegistry.sol";
 import {IRemedies, Reason} from "../src/interfaces/IRemedies.sol";
 import {ISignatures} from "../src/interfaces/ISignatures.sol";
+import {ITransfers} from "../src/interfaces/ITransfers.sol";
 import {IVault} from "../src/interfaces/IVault.sol";
 import {Actions} from "../src/libraries/Actions.sol";
 import {NetworkToken} from "../src/tokens/NetworkToken.sol";
@@ -19,7 +20,7 @@ import {LeaseTerms, Schedule, Voucher} from "../src/types/Terms.sol";
 import {Test} from "./Test.sol";
 
 /// @notice Everything that the leases' contract answers.
-interface ITradewind is ILeases, IRemedies, IParameterBook, IVault, ISignatures {
+interface ITradewind is ILeases, IRemedies, IParameterBook, IVault, ISignatures, ITransfers {
     function relay(FeeAuthorization calldata fee, bytes calldata signature, bytes[] calldata calls) external;
     function multicall(bytes[] calldata data) external returns (bytes[] memory);
     function transferOwnership(address next) external;
@@ -73,7 +74,7 @@ abstract contract Base is Test {
 
     // --- deployment -------------------------------------------------------------------------------------------
 
-    function _deploy() internal {
+    function _deploy() internal virtual {
         address remedies = _create(vm.getCode("Remedies.sol:Remedies"));
         bytes memory args =
             abi.encode(owner, address(twd), address(usd), arbiter, _registryConfig(), remedies);

@@ -81,6 +81,7 @@ interface IRegistry {
         bytes32 indexed device, uint96 amount, address indexed reporter, uint96 reward, uint96 sunk
     );
     event Jailed(bytes32 indexed device, uint40 until);
+    event Frozen(bytes32 indexed device, uint40 until);
     event ConfigSet(RegistryConfig config);
     event ClassSet(uint16 indexed class, uint96 minimumPerUnit);
 
@@ -103,6 +104,8 @@ interface IRegistry {
     error StillBonded(bytes32 device, uint256 withdrawableAt);
     error UnitsUnavailable(bytes32 device, uint256 wanted, uint256 busy, uint256 units);
     error InvalidAmount(uint256 amount);
+    /// @notice A fault of this epoch, or of a later one, was punished already.
+    error FaultPunished(bytes32 device, uint64 epoch);
     error UnbondingTooLong(uint256 unbonding, uint256 limit);
 
     /// @notice Puts an account on the list.
@@ -155,8 +158,26 @@ interface IRegistry {
     /// The arbiter only; a deployment without one cannot slash.
     function slash(bytes32 device, uint96 amount, address reporter) external;
 
+    /// @notice {slash} of a share of what the device has at stake, rounded down. The arbiter only.
+    /// @param bps In basis points.
+    function slashShare(bytes32 device, uint16 bps, address reporter) external returns (uint96 amount);
+
+    /// @notice {slashShare} for a fault of an epoch, once for an epoch: epochs have to rise. The arbiter only.
+    /// @param firstBps The device's first fault, in basis points.
+    /// @param againBps Every further one.
+    function slashFault(bytes32 device, uint64 epoch, uint16 firstBps, uint16 againBps, address reporter)
+        external;
+
     /// @notice The device opens no lease until then; a sentence never shortens. The arbiter only.
     function jail(bytes32 device, uint40 until) external;
+
+    /// @notice An unbonded stake is not withdrawn until then; a later call may lengthen or end it. The arbiter only. A
+    /// freeze lasts at most seven days from its beginning, and a new one begins only once the stake was free for as
+    /// long as it was held: no arbiter holds a stake for good.
+    function freezeStake(bytes32 device, uint40 until) external;
+
+    /// @notice When the last freeze of the device's stake ends or ended, or zero.
+    function frozenUntil(bytes32 device) external view returns (uint40);
 
     /// @notice Gives units to a lease. The leases' contract only.
     /// @dev This name and {releaseUnits} sort first among the selectors, where dispatch is cheapest.

@@ -81,7 +81,8 @@ interface IVault {
 
     /// @notice Moves a fee from the payer's free balance to the relayer's. Signed as
     /// `FeeAuthorization(address payer,address relayer,address token,uint96 amount,bytes32 calls,uint256 nonce,uint40 deadline)`.
-    /// @dev A fee that names calls is paid by {Relay-relay} (here or in the registry) only.
+    /// @dev A fee that names calls is paid by {Relay-relay} (here or in the registry) and by the registry's arbiter only:
+    /// a court takes its bonds by fees to itself that name what they are for.
     function payFee(FeeAuthorization calldata fee, bytes calldata signature) external;
 
     /// @notice Destroys the sink's reserve of a token that can burn. Anyone may call.

@@ -336,4 +336,27 @@ contract RegistryTest is Base {
         vm.prank(owner);
         registry.releaseUnits(device, 1);
     }
+
+    function test_AFaultIsPunishedOncePerEpochAndHarderAgain() external {
+        _expect(abi.encodeWithSelector(ISignatures.NotAllowed.selector, stranger));
+        vm.prank(stranger);
+        registry.slashFault(device, 7, 300, 5_000, address(0));
+        _expect(abi.encodeWithSelector(ISignatures.NotAllowed.selector, stranger));
+        vm.prank(stranger);
+        registry.slashShare(device, 300, address(0));
+        vm.startPrank(arbiter);
+        _expect(abi.encodeWithSelector(IRegistry.InvalidAmount.selector, 10_001));
+        registry.slashShare(device, 10_001, address(0));
+        registry.slashFault(device, 7, 300, 5_000, address(0));
+        vm.assertEq(registry.device(device).stake, 3_880_000, "3 %");
+        _expect(abi.encodeWithSelector(IRegistry.FaultPunished.selector, device, 7));
+        registry.slashFault(device, 7, 300, 5_000, address(0));
+        _expect(abi.encodeWithSelector(IRegistry.FaultPunished.selector, device, 6));
+        registry.slashFault(device, 6, 300, 5_000, address(0));
+        registry.slashFault(device, 8, 300, 5_000, address(0));
+        vm.assertEq(registry.device(device).stake, 1_940_000, "half of the rest");
+        vm.assertEq(registry.slashShare(device, 10_000, address(0)), 1_940_000, "all of it");
+        vm.stopPrank();
+        vm.assertEq(registry.device(device).key, deviceKey, "the key beside it stays");
+    }
 }

@@ -11,14 +11,14 @@ import {State} from "../../src/types/LeaseWord.sol";
 import {Parameters} from "../../src/types/Parameters.sol";
 import {CheckpointRecord, LeaseTerms, Voucher} from "../../src/types/Terms.sol";
 import {Base} from "../Base.sol";
-import {Court} from "../mocks/Court.sol";
+import {Judge} from "../mocks/Judge.sol";
 
 contract RemediesTest is Base {
-    Court private _court;
+    Judge private _court;
 
     function _parameters() internal override returns (Parameters memory parameters) {
         parameters = super._parameters();
-        _court = new Court();
+        _court = new Judge();
         parameters.court = _court;
     }
 

@@ -9,7 +9,7 @@ import {Parameters} from "../../src/types/Parameters.sol";
 import {CheckpointRecord, LeaseTerms, Schedule, Voucher} from "../../src/types/Terms.sol";
 import {Base} from "../Base.sol";
 import {Vm} from "../Test.sol";
-import {Court} from "../mocks/Court.sol";
+import {Judge} from "../mocks/Judge.sol";
 
 /// @title A market that the invariants are checked on
 /// @notice Two buyers, two providers, a sponsor and a relayer trade in two tokens on three devices. Every handler
@@ -39,7 +39,7 @@ contract Market is Base {
     uint256[2] private _providerKeys = [uint256(0xA1), 0xA2];
     address public sponsor = vm.addr(0x59);
     bytes32[3] public devices;
-    Court public court;
+    Judge public court;
     /// @dev Coins that somebody sent without depositing them.
     uint256 public donated;
     mapping(bytes4 selector => uint256) public done;
@@ -60,7 +60,7 @@ contract Market is Base {
 
     function _parameters() internal override returns (Parameters memory parameters) {
         parameters = super._parameters();
-        court = new Court();
+        court = new Judge();
         parameters.court = court;
         parameters.window = 10 minutes;
         parameters.bondDelay = 10 minutes;

@@ -4,7 +4,7 @@ pragma solidity 0.8.37;
 import {ICourt, Verdict} from "../../src/interfaces/ICourt.sol";
 
 /// @notice A court that says what it is told.
-contract Court is ICourt {
+contract Judge is ICourt {
     Verdict private _verdict;
     uint96 private _award;
     bool private _credited;
