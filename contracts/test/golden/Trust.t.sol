@@ -1,0 +1,169 @@
+// SPDX-License-Identifier: Apache-2.0
+pragma solidity 0.8.37;
+
+import {Product} from "../../src/libraries/Product.sol";
+
+interface Reader {
+    function readFile(string calldata path) external view returns (string memory);
+    function parseJsonAddress(string calldata json, string calldata key) external pure returns (address);
+    function parseJsonBytes(string calldata json, string calldata key) external pure returns (bytes memory);
+    function parseJsonBytes32(string calldata json, string calldata key) external pure returns (bytes32);
+    function parseJsonBytes32Array(string calldata json, string calldata key)
+        external
+        pure
+        returns (bytes32[] memory);
+    function parseJsonInt(string calldata json, string calldata key) external pure returns (int256);
+    function parseJsonUint(string calldata json, string calldata key) external pure returns (uint256);
+}
+
+/// @notice The Rust crates wrote the file, from the rules as they know them.
+contract TrustGoldenTest {
+    Reader private constant vm = Reader(address(uint160(uint256(keccak256("hevm cheat code")))));
+
+    string private json;
+
+    function setUp() external {
+        json = vm.readFile("test/golden/trust.json");
+    }
+
+    function test_DotsAreThoseOfTheRules() external view {
+        string[4] memory entries = [".dots[0]", ".dots[1]", ".dots[2]", ".dots[3]"];
+        for (uint256 i; i < entries.length; ++i) {
+            int256 found = Product.dot(
+                _word(entries[i], ".seed"),
+                _uint(entries[i], ".size"),
+                _uint(entries[i], ".row"),
+                _uint(entries[i], ".column")
+            );
+            require(found == vm.parseJsonInt(json, string.concat(entries[i], ".value")), entries[i]);
+        }
+    }
+
+    function test_AWrongElementLeadsToItsRootAndIsWrong() external view {
+        bytes32 root = vm.parseJsonBytes32Array(json, ".element.roots")[1];
+        (uint256 size, uint256 row, uint256 column) =
+            (_uint(".element", ".size"), _uint(".element", ".row"), _uint(".element", ".column"));
+        bytes memory leaf = vm.parseJsonBytes(json, ".element.leaf");
+        bytes32[] memory path = vm.parseJsonBytes32Array(json, ".element.path");
+        require(leaf.length == Product.LEAF_BYTES && path.length == Product.depth(size), "shape");
+        uint256 index = Product.leafIndex(size, row, column);
+        require(this.rootOf(leaf, path, index) == root, "root");
+        require(this.elementOf(leaf, column) == vm.parseJsonInt(json, ".element.claimed"), "claimed");
+        int256 computed = Product.dot(_word(".seeds", ".second"), size, row, column);
+        require(computed == vm.parseJsonInt(json, ".element.computed"), "computed");
+    }
+
+    function test_SeedsAndHashesAreThoseOfTheRules() external view {
+        (uint256 chain, address court) = (_uint(".court", ".chainId"), _address(".court", ".contract"));
+        bytes32 device = _word(".device", ".id");
+        require(
+            device == keccak256(abi.encode(_address(".device", ".provider"), _address(".device", ".key"))),
+            "device"
+        );
+        uint64 epoch = uint64(_uint(".case", ".epoch"));
+        bytes32 caseId = keccak256(abi.encode(chain, court, device, epoch));
+        require(caseId == _word(".case", ".id"), "case");
+        bytes32 first = keccak256(abi.encode(_word(".seeds", ".beacon"), chain, court, device, epoch));
+        require(first == _word(".seeds", ".first"), "first");
+        bytes32 second = keccak256(abi.encode(first, _word(".seeds", ".root")));
+        require(second == _word(".seeds", ".second"), "second");
+        bytes32 pong = keccak256(
+            abi.encode(
+                _word(".pong", ".nonce"), _uint(".pong", ".seat"), uint64(_uint(".pong", ".unixMillis"))
+            )
+        );
+        require(pong == _word(".pong", ".body"), "pong");
+        bytes32 commitment = keccak256(
+            abi.encode(
+                caseId,
+                _uint(".commitment", ".seat"),
+                uint8(_uint(".commitment", ".finding")),
+                _word(".commitment", ".transcript"),
+                _word(".commitment", ".salt")
+            )
+        );
+        require(commitment == _word(".commitment", ".hash"), "commitment");
+    }
+
+    function test_DigestsAreThoseOfTheRules() external view {
+        bytes32 device = _word(".device", ".id");
+        bytes32 statement = keccak256(
+            abi.encode(
+                keccak256("Statement(bytes32 topic,bytes32 device,uint64 sequence,bytes32 body)"),
+                keccak256("tradewind/pong"),
+                device,
+                _uint(".statement", ".sequence"),
+                _word(".statement", ".body")
+            )
+        );
+        require(_digest(statement) == _word(".statement", ".digest"), "statement");
+        bytes32 vote = keccak256(
+            abi.encode(
+                keccak256("Vote(bytes32 caseId,uint8 instance,uint8 finding,bytes32 transcript)"),
+                _word(".vote", ".caseId"),
+                _uint(".vote", ".instance"),
+                _uint(".vote", ".finding"),
+                _word(".vote", ".transcript")
+            )
+        );
+        require(_digest(vote) == _word(".vote", ".digest"), "vote");
+        bytes32 roots = keccak256(
+            abi.encode(
+                keccak256("ProductRoots(bytes32 device,uint64 epoch,uint32 size,bytes32[] roots)"),
+                device,
+                _uint(".element", ".epoch"),
+                _uint(".element", ".size"),
+                keccak256(abi.encodePacked(vm.parseJsonBytes32Array(json, ".element.roots")))
+            )
+        );
+        bytes32 digest = _digest(roots);
+        require(digest == _word(".element", ".digest"), "roots");
+        bytes memory signature = vm.parseJsonBytes(json, ".element.signature");
+        bytes32 r;
+        bytes32 s;
+        assembly {
+            r := mload(add(signature, 0x20))
+            s := mload(add(signature, 0x40))
+        }
+        require(ecrecover(digest, uint8(signature[64]), r, s) == _address(".device", ".key"), "signer");
+    }
+
+    function rootOf(bytes calldata leaf, bytes32[] calldata path, uint256 index)
+        external
+        pure
+        returns (bytes32)
+    {
+        return Product.rootOf(leaf, path, index);
+    }
+
+    function elementOf(bytes calldata leaf, uint256 column) external pure returns (int256) {
+        return Product.elementOf(leaf, column);
+    }
+
+    function _digest(bytes32 structHash) private view returns (bytes32) {
+        bytes32 domain = keccak256(
+            abi.encode(
+                keccak256(
+                    "EIP712Domain(string name,string version,uint256 chainId,address verifyingContract)"
+                ),
+                keccak256("Tradewind Court"),
+                keccak256("1"),
+                _uint(".court", ".chainId"),
+                _address(".court", ".contract")
+            )
+        );
+        return keccak256(abi.encodePacked("\x19\x01", domain, structHash));
+    }
+
+    function _word(string memory entry, string memory field) private view returns (bytes32) {
+        return vm.parseJsonBytes32(json, string.concat(entry, field));
+    }
+
+    function _uint(string memory entry, string memory field) private view returns (uint256) {
+        return vm.parseJsonUint(json, string.concat(entry, field));
+    }
+
+    function _address(string memory entry, string memory field) private view returns (address) {
+        return vm.parseJsonAddress(json, string.concat(entry, field));
+    }
+}
