@@ -32,20 +32,22 @@ function bytes(hex) {
   return (hex.length - 2) / 2;
 }
 
-/** Remedies runs in the storage of Leases: its variables have to be the first ones there, slot by slot. */
-function assertSharedStorage() {
+/** A contract that runs in the storage of another: its variables have to be the first ones there, slot by slot. */
+function assertSharedStorage(guest, host) {
   const layout = (name) => {
     const compiled = JSON.parse(readFileSync(join("out", `${name}.sol`, `${name}.json`), "utf8"));
     return compiled.storageLayout.storage.map(({ slot, offset, label }) => `${slot}+${offset} ${label}`);
   };
-  const [shared, whole] = [layout("Remedies"), layout("Leases")];
+  const [shared, whole] = [layout(guest), layout(host)];
   const stray = shared.findIndex((variable, index) => variable !== whole[index]);
   if (stray !== -1) {
-    throw new Error(`Remedies has ${shared[stray]} where Leases has ${whole[stray]}`);
+    throw new Error(`${guest} has ${shared[stray]} where ${host} has ${whole[stray]}`);
   }
 }
 
-assertSharedStorage();
+assertSharedStorage("Remedies", "Leases");
+assertSharedStorage("Cases", "Court");
+assertSharedStorage("Verdicts", "Court");
 rmSync(target, { recursive: true, force: true });
 mkdirSync(target, { recursive: true });
 for (const { name, compiled } of deployable()) {

@@ -8,7 +8,6 @@ import {CourtBook} from "./CourtBook.sol";
 import {Proofs} from "./Proofs.sol";
 import {Relay} from "./Relay.sol";
 import {Seats} from "./Seats.sol";
-import {ICourt, Verdict} from "./interfaces/ICourt.sol";
 import {ICourtBook} from "./interfaces/ICourtBook.sol";
 import {ILeases} from "./interfaces/ILeases.sol";
 import {IRegistry} from "./interfaces/IRegistry.sol";
@@ -17,10 +16,11 @@ import {FeeAuthorization} from "./types/Authorization.sol";
 import {CourtParameters, Setup} from "./types/CourtParameters.sol";
 
 /// @title Court
-/// @notice The registry's arbiter: watchers' seats, and what is proved against devices and seats. It holds its money as
-/// balances in the leases' vault, and takes nobody's without consent. Its owner adds parameter versions, which wait
-/// before they count, and can do nothing else.
-contract Court is ICourt, ICourtBook, Seats, Proofs, Relay, Ownable2Step {
+/// @notice The registry's arbiter: watchers' seats, what is proved against devices and seats, and, by the code of
+/// {Cases}, what watchers judge. It holds its money as balances in the leases' vault, and takes nobody's without consent.
+/// Its owner adds parameter versions, which wait before they count, and can do nothing else.
+contract Court is ICourtBook, Seats, Proofs, Relay, Ownable2Step {
+    address private immutable _CASES;
     address private immutable _LEASES;
     address private immutable _REGISTRY;
     address private immutable _BEACON;
@@ -36,17 +36,19 @@ contract Court is ICourt, ICourtBook, Seats, Proofs, Relay, Ownable2Step {
     /// its arbiter. Anything else is refused, so nobody ever binds the two.
     /// @param s `registry` and the tokens are read from the leases' contract, and `genesis` is now.
     /// @param parameters Version 1, which counts at once.
-    constructor(address owner_, Setup memory s, CourtParameters memory parameters)
+    /// @param cases_ The code of {Cases}, for good.
+    constructor(address owner_, Setup memory s, CourtParameters memory parameters, address cases_)
         EIP712("Tradewind Court", "1")
         Ownable(owner_)
     {
         IRegistry registry = IRegistry(ILeases(s.leases).registry());
         if (
             registry.arbiter() != address(this) || s.beacon.code.length == 0 || s.epochSpan == 0
-                || s.seatStake == 0
+                || s.seatStake == 0 || cases_.code.length == 0
         ) {
             revert InvalidSetup();
         }
+        _CASES = cases_;
         _LEASES = s.leases;
         _REGISTRY = address(registry);
         _BEACON = s.beacon;
@@ -60,6 +62,11 @@ contract Court is ICourt, ICourtBook, Seats, Proofs, Relay, Ownable2Step {
         _addVersion(parameters, 0);
     }
 
+    /// @dev Whatever else it is asked it answers with the code of {Cases}: see {ICases}, {IVerdicts} and {ICourt}.
+    fallback() external {
+        _delegate(_CASES);
+    }
+
     /// @inheritdoc ICourtBook
     function announce(bytes32 commitment) external {
         if (_announced[commitment] != 0) revert AlreadyAnnounced(commitment);
@@ -71,16 +78,6 @@ contract Court is ICourt, ICourtBook, Seats, Proofs, Relay, Ownable2Step {
     function addCourtVersion(CourtParameters calldata parameters) external onlyOwner returns (uint32) {
         if (block.timestamp < _latest.usableAt) revert VersionPending(_latest.version, _latest.usableAt);
         return _addVersion(parameters, _VERSION_DELAY);
-    }
-
-    /// @inheritdoc ICourt
-    function ruling(bytes32) external pure returns (Verdict, uint96) {
-        return (Verdict.Unknown, 0);
-    }
-
-    /// @inheritdoc ICourt
-    function uptimeCredit(bytes32, uint40, uint40) external pure returns (bool) {
-        return false;
     }
 
     /// @inheritdoc ICourtBook
@@ -105,6 +102,11 @@ contract Court is ICourt, ICourtBook, Seats, Proofs, Relay, Ownable2Step {
         returns (CourtParameters memory parameters, uint40 usableAt)
     {
         return (_versions[version].parameters, _versions[version].usableAt);
+    }
+
+    /// @notice Whose code answers for {ICases}, {IVerdicts} and {ICourt}.
+    function cases() external view returns (address) {
+        return _CASES;
     }
 
     /// @inheritdoc ICourtBook

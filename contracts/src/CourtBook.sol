@@ -9,6 +9,7 @@ import {ISeats} from "./interfaces/ISeats.sol";
 import {ITransfers} from "./interfaces/ITransfers.sol";
 import {IVault} from "./interfaces/IVault.sol";
 import {Auth, FeeAuthorization} from "./types/Authorization.sol";
+import {Case, Census, Joined} from "./types/Case.sol";
 import {CourtParameters, Setup} from "./types/CourtParameters.sol";
 
 /// @title The state of a court
@@ -25,6 +26,13 @@ abstract contract CourtBook is Signatures {
         uint32 place;
         uint8 strikes;
         address key;
+        uint96 stake;
+    }
+
+    /// @dev In one epoch's census. A device's stake is what it was when it was counted; an owner's is not used.
+    struct Standing {
+        bool counted;
+        bool down;
         uint96 stake;
     }
 
@@ -68,8 +76,31 @@ abstract contract CourtBook is Signatures {
     /// @dev The block in which it was announced.
     mapping(bytes32 commitment => uint256) internal _announced;
     mapping(bytes32 evidence => bool) internal _proved;
+    mapping(bytes32 id => Case) internal _cases;
+    mapping(bytes32 id => mapping(uint256 position => bytes32)) internal _commitments;
+    mapping(bytes32 lease => Joined) internal _joined;
+    /// @dev How often it was convicted: the step of its next jail.
+    mapping(bytes32 device => uint256) internal _convictions;
+    /// @dev One bit an epoch.
+    mapping(bytes32 device => mapping(uint256 word => uint256)) internal _guiltyEpochs;
+    mapping(bytes32 device => mapping(uint256 word => uint256)) internal _clearEpochs;
+    mapping(uint64 epoch => Census) internal _census;
+    mapping(uint64 epoch => mapping(bytes32 device => Standing)) internal _standing;
+    mapping(uint64 epoch => mapping(address owner => Standing)) internal _owners;
 
     function _setup() internal view virtual returns (Setup memory);
+
+    /// @dev Runs the same call with other code, and returns or reverts as it does.
+    function _delegate(address code) internal {
+        assembly ("memory-safe") {
+            let ptr := mload(0x40)
+            calldatacopy(ptr, 0, calldatasize())
+            let done := delegatecall(gas(), code, ptr, calldatasize(), 0, 0)
+            returndatacopy(ptr, 0, returndatasize())
+            if iszero(done) { revert(ptr, returndatasize()) }
+            return(ptr, returndatasize())
+        }
+    }
 
     // --- time -------------------------------------------------------------------------------------------------
 

@@ -2,11 +2,13 @@
 pragma solidity 0.8.37;
 
 import {LocalBeacon} from "../src/LocalBeacon.sol";
+import {ICases} from "../src/interfaces/ICases.sol";
 import {ICourt} from "../src/interfaces/ICourt.sol";
 import {ICourtBook} from "../src/interfaces/ICourtBook.sol";
 import {IProofs} from "../src/interfaces/IProofs.sol";
 import {ISeats} from "../src/interfaces/ISeats.sol";
 import {ISignatures} from "../src/interfaces/ISignatures.sol";
+import {IVerdicts} from "../src/interfaces/IVerdicts.sol";
 import {Auth, FeeAuthorization} from "../src/types/Authorization.sol";
 import {CourtParameters, Setup} from "../src/types/CourtParameters.sol";
 import {Report} from "../src/types/Evidence.sol";
@@ -15,7 +17,7 @@ import {Actions} from "../src/libraries/Actions.sol";
 import {Base, ITradewind, ITradewindRegistry} from "./Base.sol";
 
 /// @notice Everything that a court answers.
-interface ITradewindCourt is ICourt, ICourtBook, ISeats, IProofs, ISignatures {
+interface ITradewindCourt is ICourt, ICases, IVerdicts, ICourtBook, ISeats, IProofs, ISignatures {
     function relay(FeeAuthorization calldata fee, bytes calldata signature, bytes[] calldata calls) external;
     function multicall(bytes[] calldata data) external returns (bytes[] memory);
     function owner() external view returns (address);
@@ -32,10 +34,13 @@ abstract contract CourtBase is Base {
     uint256 internal constant SEAT_KEY = 0x5EA700;
 
     ITradewindCourt internal court;
+    address internal cases;
     LocalBeacon internal beacon;
 
     function _deploy() internal virtual override {
         beacon = new LocalBeacon(uint40(START), ROUND, 10 minutes, true);
+        address verdicts = _create(vm.getCode("Verdicts.sol:Verdicts"));
+        cases = _create(bytes.concat(vm.getCode("Cases.sol:Cases"), abi.encode(verdicts)));
         address remedies = _create(vm.getCode("Remedies.sol:Remedies"));
         arbiter = vm.computeCreateAddress(address(this), vm.getNonce(address(this)) + 1);
         bytes memory args =
@@ -57,7 +62,7 @@ abstract contract CourtBase is Base {
 
     function _courtCode(address leases_) internal view returns (bytes memory) {
         return bytes.concat(
-            vm.getCode("Court.sol:Court"), abi.encode(owner, _courtSetup(leases_), _courtParameters())
+            vm.getCode("Court.sol:Court"), abi.encode(owner, _courtSetup(leases_), _courtParameters(), cases)
         );
     }
 
