@@ -1,16 +1,17 @@
 //! `make bench`: every figure that Tradewind claims, beside the same work done by a peer, on one machine in one run.
 //!
 //! ```text
-//! gas · voucher · plan · ledger · directory · tunnel · start · rest ──► figures ──► table on stdout, bench.json
-//!  │                       │                    │        │
-//!  anvil: iExec, Sablier   anvil                iroh,    docker run
-//!                                               TCP
+//! gas · voucher · plan · challenge · ledger · directory · tunnel · start · rest ──► figures ──► table on stdout, bench.json
+//!  │                                   │                    │        │
+//!  anvil: iExec, Sablier               anvil                iroh,    docker run
+//!                                                           TCP
 //! ```
 //!
 //! A group takes its figures and its peers' in turns and reports medians. A group that fails is said so on stderr, the
 //! others go on, and the run ends with an error; a missed budget is a figure like any other.
 
 mod anvil;
+mod challenge;
 mod directory;
 mod figure;
 mod gas;
@@ -43,6 +44,8 @@ enum Group {
     Voucher,
     /// The best offer among a million.
     Plan,
+    /// Rows of a device's product checked by a watcher.
+    Challenge,
     /// The embedded ledger's transactions, beside anvil's.
     Ledger,
     /// Offers that a node takes from another.
@@ -109,6 +112,7 @@ fn measure(group: Group, options: &Options) -> anyhow::Result<Vec<Figure>> {
         Group::Gas => runtime()?.block_on(gas::measure()),
         Group::Voucher => voucher::measure(),
         Group::Plan => plan::measure(),
+        Group::Challenge => challenge::measure(),
         Group::Ledger => runtime()?.block_on(ledger::measure()),
         Group::Directory => runtime()?.block_on(directory::measure()),
         Group::Tunnel => runtime()?.block_on(tunnel::measure()),
