@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 pragma solidity 0.8.37;
 
+import {Draw} from "../../src/libraries/Draw.sol";
 import {Product} from "../../src/libraries/Product.sol";
 
 interface Reader {
@@ -14,6 +15,10 @@ interface Reader {
         returns (bytes32[] memory);
     function parseJsonInt(string calldata json, string calldata key) external pure returns (int256);
     function parseJsonUint(string calldata json, string calldata key) external pure returns (uint256);
+    function parseJsonUintArray(string calldata json, string calldata key)
+        external
+        pure
+        returns (uint256[] memory);
 }
 
 /// @notice The Rust crates wrote the file, from the rules as they know them.
@@ -128,6 +133,29 @@ contract TrustGoldenTest {
         require(ecrecover(digest, uint8(signature[64]), r, s) == _address(".device", ".key"), "signer");
     }
 
+    function test_DrawsAreThoseOfTheRules() external view {
+        bytes32 caseId = _word(".draws", ".caseId");
+        bytes32[] memory seeds = vm.parseJsonBytes32Array(json, ".draws.seeds");
+        uint256[] memory all = new uint256[](_uint(".draws", ".seats"));
+        for (uint256 i; i < all.length; ++i) {
+            all[i] = i;
+        }
+        _sameDraw(seeds[0], caseId, Draw.PANEL, all, ".draws.predraw");
+        uint256[] memory committed = vm.parseJsonUintArray(json, ".draws.committed");
+        uint256[] memory committee = vm.parseJsonUintArray(json, ".draws.committee");
+        _sameDraw(seeds[1], caseId, Draw.COMMITTEE, committed, ".draws.committee");
+        uint256[] memory others = new uint256[](all.length - committee.length);
+        uint256 count;
+        for (uint256 i; i < all.length; ++i) {
+            bool judged;
+            for (uint256 j; j < committee.length; ++j) {
+                judged = judged || committee[j] == i;
+            }
+            if (!judged) others[count++] = i;
+        }
+        _sameDraw(seeds[2], caseId, Draw.BENCH, others, ".draws.appeal");
+    }
+
     function rootOf(bytes calldata leaf, bytes32[] calldata path, uint256 index)
         external
         pure
@@ -138,6 +166,20 @@ contract TrustGoldenTest {
 
     function elementOf(bytes calldata leaf, uint256 column) external pure returns (int256) {
         return Product.elementOf(leaf, column);
+    }
+
+    function _sameDraw(
+        bytes32 seed,
+        bytes32 caseId,
+        uint8 stage,
+        uint256[] memory candidates,
+        string memory key
+    ) private view {
+        uint256[] memory expected = vm.parseJsonUintArray(json, key);
+        uint256[] memory drawn = Draw.pick(seed, caseId, stage, candidates.length, expected.length);
+        for (uint256 i; i < expected.length; ++i) {
+            require(candidates[drawn[i]] == expected[i], key);
+        }
     }
 
     function _digest(bytes32 structHash) private view returns (bytes32) {
