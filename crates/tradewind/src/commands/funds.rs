@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use alloy::primitives::Address;
 use anyhow::Context;
+use tokio::signal::unix::{SignalKind, signal};
 use tradewind_proto::profile::NetworkProfile;
 use tradewind_proto::units::Money;
 
@@ -48,6 +49,8 @@ pub(super) async fn settle(
     if !wait || have.as_ref().is_ok_and(|have| *have >= wanted) {
         return tell(have?).map(|()| 0);
     }
+    // Listened for from before anything says that it can be interrupted.
+    let mut interrupt = signal(SignalKind::interrupt())?;
     let bar = printer.spinner(&format!("waiting for {} at {account} on {}", asset.symbol, profile.name));
     let waiting = async {
         loop {
@@ -64,8 +67,7 @@ pub(super) async fn settle(
             bar.finish_and_clear();
             tell(have).map(|()| 0)
         }
-        interrupted = tokio::signal::ctrl_c() => {
-            interrupted?;
+        _ = interrupt.recv() => {
             bar.finish_and_clear();
             printer.step("not funded yet; everything else is set up: `tradewind wallet fund` goes on waiting");
             Ok(INTERRUPTED)

@@ -5,6 +5,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use anyhow::{Context, bail};
+use tokio::signal::unix::{SignalKind, signal};
 use tradewind_buyer::delegate::OWN;
 use tradewind_buyer::job::record::{JobRecord, JobState};
 use tradewind_proto::ids::JobId;
@@ -163,6 +164,7 @@ pub(super) async fn run(options: &Run, cli: &Cli, printer: Printer) -> anyhow::R
         printer.data(&serde_json::json!({ "job": id }), |_| id.to_string())?;
         return Ok(0);
     }
+    let mut interrupt = signal(SignalKind::interrupt())?;
     tokio::select! {
         record = follow(id, node, printer) => {
             let record = record?;
@@ -174,8 +176,7 @@ pub(super) async fn run(options: &Run, cli: &Cli, printer: Printer) -> anyhow::R
                 JobState::Placing { .. } | JobState::Leased => Ok(super::super::OWN_FAILURE),
             }
         }
-        interrupted = tokio::signal::ctrl_c() => {
-            interrupted?;
+        _ = interrupt.recv() => {
             printer.step(&format!("detached; the job goes on: `tradewind logs -f {id}`, `tradewind stop {id}`"));
             Ok(130)
         }
