@@ -74,7 +74,7 @@ use crate::client::events::{EventFeed, FeedConfig};
 use crate::client::reader::Reader;
 use crate::client::relayed::worker::Worker;
 use crate::client::sender::Sender;
-use crate::client::store::{ACTION_KEYS, ACTIONS, Change, Store, StoreError};
+use crate::client::store::{ACTION_KEYS, ACTIONS, Change, Store, StoreError, whole};
 use crate::client::wallet::Wallet;
 use crate::ledger::{
     AccountRecord, Action, ActionKey, ActionStatus, ChainHead, DeviceRecord, EventCursor, EventPage,
@@ -286,7 +286,8 @@ impl Ledger for RelayedLedger {
 
     async fn submit(&self, action: Action) -> Result<Submission, LedgerError> {
         let key = action.key(&self.domain())?;
-        self.shared.outbox.add(&key, action).await?;
+        let (shared, added) = (Arc::clone(&self.shared), key.clone());
+        whole(async move { shared.outbox.add(&added, action).await }).await?;
         Ok(Submission { key })
     }
 

@@ -25,7 +25,7 @@ use tradewind_proto::signature::SigningKey;
 use crate::client::revert::RevertDecoder;
 use crate::client::sender::job::{Job, JobState};
 use crate::client::sender::worker::Worker;
-use crate::client::store::{Change, Store, StoreError, TRANSACTION_KEYS, TRANSACTIONS};
+use crate::client::store::{Change, Store, StoreError, TRANSACTION_KEYS, TRANSACTIONS, whole};
 use crate::ledger::ActionStatus;
 
 pub use crate::client::sender::job::Call;
@@ -134,7 +134,8 @@ impl Sender {
     /// # Errors
     /// [`SenderError`]; nothing was taken then.
     pub async fn send(&self, key: &str, call: Call) -> Result<(), SenderError> {
-        self.outbox.add(key, call).await
+        let (outbox, key) = (Arc::clone(&self.outbox), key.to_owned());
+        whole(async move { outbox.add(&key, call).await }).await
     }
 
     /// How far the transaction under `key` has come.

@@ -132,6 +132,16 @@ impl Store {
     }
 }
 
+/// Runs `work` to its end, also when its caller stops waiting: what is on disk has to be in the worker's hands too.
+pub(crate) async fn whole<T, E>(work: impl Future<Output = Result<T, E>> + Send + 'static) -> Result<T, E>
+where
+    T: Send + 'static,
+    E: From<StoreError> + Send + 'static,
+{
+    let ended = tokio::spawn(work).await;
+    ended.unwrap_or_else(|_| Err(StoreError::Database("the writer was stopped".into()).into()))
+}
+
 fn write(database: &Database, changes: Vec<Change>) -> Result<(), StoreError> {
     let write = database.begin_write().map_err(StoreError::database)?;
     for Change { table, key, value } in changes {

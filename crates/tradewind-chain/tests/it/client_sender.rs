@@ -96,6 +96,21 @@ async fn a_call_is_made_once_however_often_it_is_asked_for() {
 }
 
 #[tokio::test]
+async fn a_caller_that_stops_waiting_leaves_no_call_undone_and_no_other_in_its_place() {
+    let bench = Bench::new();
+    let sender = start(&bench.faulty, &bench.store);
+    {
+        let send = std::pin::pin!(sender.send("pay", pay(someone(1))));
+        assert!(futures::poll!(send).is_pending(), "it is on its way to the disk");
+    }
+    sender.send("other", pay(someone(2))).await.unwrap();
+    for (key, to) in [("pay", someone(1)), ("other", someone(2))] {
+        assert!(included(&sender, key).await.is_included());
+        assert_eq!(received(&bench.ledger, to).await, U256::from(7), "{key}");
+    }
+}
+
+#[tokio::test]
 async fn a_transaction_that_was_accepted_and_dropped_is_sent_again() {
     let bench = Bench::new();
     bench.faulty.next(RAW, Fault::Swallow);

@@ -21,7 +21,6 @@ use tempfile::TempDir;
 use tradewind_buyer::job::record::{Attempt, JobRecord};
 use tradewind_proto::profile::NetworkProfile;
 use tradewind_proto::signature::SigningKey;
-use tradewind_proto::supervision::Outcome;
 use tradewind_testbed::net::Net;
 
 pub(crate) use chain::{Chain, Closed};
@@ -244,11 +243,9 @@ impl Market {
         self.record(job)?.attempts.last().cloned()
     }
 
-    /// The log so far of the job's newest lease, as its buyer has it.
+    /// The job's log so far, as its buyer has it.
     pub(crate) fn log(&self, job: &Job) -> String {
-        let newest = self.record(job).map_or(0, |record| record.attempts.len().saturating_sub(1));
-        let piece: Option<Value> =
-            self.ask("buyer", &format!("/v1/jobs/{}/logs?attempt={newest}&from=0", job.id));
+        let piece: Option<Value> = self.ask("buyer", &format!("/v1/jobs/{}/logs?attempt=0&from=0", job.id));
         piece.and_then(|piece| piece["text"].as_str().map(str::to_owned)).unwrap_or_default()
     }
 
@@ -257,11 +254,11 @@ impl Market {
         self.until(&format!("the job says `{line}`"), || self.log(job).lines().any(|said| said == line));
     }
 
-    /// Waits until the job is over and its leases are settled, but for those that never opened; returns the newest.
+    /// Waits until the job is over and its lease is settled; returns the lease.
     pub(crate) fn settled(&self, job: &Job) -> Attempt {
-        let settled =
-            |attempt: &Attempt| attempt.settled.is_some() || attempt.outcome == Some(Outcome::NeverOpened);
-        let over = |record: &JobRecord| record.is_over() && record.attempts.iter().all(settled);
+        let over = |record: &JobRecord| {
+            record.is_over() && record.attempts.iter().all(|attempt| attempt.settled.is_some())
+        };
         self.until("the job is over and settled", || self.record(job).is_some_and(|record| over(&record)));
         self.attempt(job).expect("a lease")
     }
