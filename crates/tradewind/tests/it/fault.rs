@@ -15,7 +15,7 @@ use tradewind_proto::units::Money;
 use crate::market::{BUYER, Closed, Job, LEDGER, Market, PROVIDER};
 
 /// A job of so many seconds.
-fn counting(seconds: u32) -> String {
+pub(crate) fn counting(seconds: u32) -> String {
     format!(
         "name: counting\n\
          run: |\n\

@@ -16,21 +16,8 @@ use tradewind_proto::supervision::{Outcome, StopReason};
 use tradewind_proto::terms::Domain;
 use tradewind_proto::units::{Money, Seconds, Timestamp};
 
+use crate::fault::counting;
 use crate::market::{BUYER, Job, LEDGER, Market, PROVIDER};
-
-/// A job of so many seconds, that writes down every start.
-fn counting(seconds: u32) -> String {
-    format!(
-        "name: counting\n\
-         run: |\n\
-        \x20 mkdir -p output && echo started >> output/starts\n\
-        \x20 for i in $(seq 1 {seconds}); do echo \"tick $i\" | tee -a output/ticks; sleep 1; done\n\
-         outputs: [output]\n\
-         resources: {{cpus: 1, memory: 128MiB, disk: 64MiB}}\n\
-         max_cost: 1\n\
-         timeout: 5m\n"
-    )
-}
 
 /// A ledger, a provider that closes an unpaid lease after `notice` seconds, a buyer, and a node that meters one lease of it at a
 /// time. Returns what the buyer names that node by.

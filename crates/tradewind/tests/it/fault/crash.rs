@@ -34,6 +34,7 @@ fn dies(who: &str, step: Step) {
     std::thread::sleep(AWAY);
     market.again(who);
     ends_well(&market, &job, TICKS);
+    assert_eq!(market.record(&job).expect("a record").attempts.len(), 1, "it is not placed again");
 }
 
 #[test]
