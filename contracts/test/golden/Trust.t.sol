@@ -3,28 +3,10 @@ pragma solidity 0.8.37;
 
 import {Draw} from "../../src/libraries/Draw.sol";
 import {Product} from "../../src/libraries/Product.sol";
-
-interface Reader {
-    function readFile(string calldata path) external view returns (string memory);
-    function parseJsonAddress(string calldata json, string calldata key) external pure returns (address);
-    function parseJsonBytes(string calldata json, string calldata key) external pure returns (bytes memory);
-    function parseJsonBytes32(string calldata json, string calldata key) external pure returns (bytes32);
-    function parseJsonBytes32Array(string calldata json, string calldata key)
-        external
-        pure
-        returns (bytes32[] memory);
-    function parseJsonInt(string calldata json, string calldata key) external pure returns (int256);
-    function parseJsonUint(string calldata json, string calldata key) external pure returns (uint256);
-    function parseJsonUintArray(string calldata json, string calldata key)
-        external
-        pure
-        returns (uint256[] memory);
-}
+import {Test} from "../Test.sol";
 
 /// @notice The Rust crates wrote the file, from the rules as they know them.
-contract TrustGoldenTest {
-    Reader private constant vm = Reader(address(uint160(uint256(keccak256("hevm cheat code")))));
-
+contract TrustGoldenTest is Test {
     string private json;
 
     function setUp() external {

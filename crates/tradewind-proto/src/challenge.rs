@@ -207,7 +207,7 @@ mod tests {
 
     use super::*;
 
-    fn challenge() -> Challenge {
+    pub(super) fn challenge() -> Challenge {
         Challenge {
             court: Court { chain_id: 1, contract: Address::repeat_byte(9) },
             beacon: B256::repeat_byte(0xbe),

@@ -116,17 +116,9 @@ impl Claim {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::challenge::tests::challenge;
     use crate::evidence::Court;
     use crate::signature::SigningKey;
-
-    fn challenge() -> Challenge {
-        Challenge {
-            court: Court { chain_id: 1, contract: Address::repeat_byte(9) },
-            beacon: B256::repeat_byte(0xbe),
-            device: DeviceId::new(B256::repeat_byte(0xd0)),
-            epoch: Epoch::new(7),
-        }
-    }
 
     fn size(rows: u32) -> Size {
         Size::new(rows).unwrap()

@@ -117,6 +117,7 @@ impl WrongElement {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::challenge::tests::challenge;
     use crate::challenge::{Tree, row_root};
     use crate::evidence::{Court, Epoch};
     use crate::ids::DeviceId;
@@ -124,15 +125,6 @@ mod tests {
 
     const ROW: u32 = 300;
     const COLUMN: u32 = 290;
-
-    fn challenge() -> Challenge {
-        Challenge {
-            court: Court { chain_id: 1, contract: Address::repeat_byte(9) },
-            beacon: B256::repeat_byte(0xbe),
-            device: DeviceId::new(B256::repeat_byte(0xd0)),
-            epoch: Epoch::new(7),
-        }
-    }
 
     fn key() -> SigningKey {
         SigningKey::from_bytes([7; 32]).unwrap()

@@ -28,8 +28,8 @@ pub(crate) fn counting(seconds: u32) -> String {
     )
 }
 
-/// Waits for the good end of a job that something happened to, and checks what everybody owes everybody.
-fn ends_well(market: &Market, job: &Job, seconds: u32) -> Attempt {
+/// Waits for the good end of a job that something happened to: it ran once, and all that it left is here.
+pub(crate) fn finished_whole(market: &Market, job: &Job, seconds: u32) -> Attempt {
     let attempt = market.settled(job);
     assert_eq!(attempt.outcome, Some(Outcome::Finished { code: 0 }), "{attempt:?}");
     let output =
@@ -38,6 +38,12 @@ fn ends_well(market: &Market, job: &Job, seconds: u32) -> Attempt {
     let ticks: String = (1..=seconds).map(|tick| format!("tick {tick}\n")).collect();
     assert_eq!(output("ticks"), ticks, "and to its end");
     assert_eq!(market.log(job), ticks, "its log is whole, and no line came twice");
+    attempt
+}
+
+/// Waits for the good end of a job that something happened to, and checks what everybody owes everybody.
+fn ends_well(market: &Market, job: &Job, seconds: u32) -> Attempt {
+    let attempt = finished_whole(market, job, seconds);
     let closed = books_balance(market, &attempt);
     assert_eq!(closed.refunded, attempt.settled.expect("settled").refunded);
     let report = attempt.supervision.report.as_ref().expect("a report");

@@ -16,7 +16,7 @@ use tradewind_proto::supervision::{Outcome, StopReason};
 use tradewind_proto::terms::Domain;
 use tradewind_proto::units::{Money, Seconds, Timestamp};
 
-use crate::fault::counting;
+use crate::fault::{counting, finished_whole};
 use crate::market::{BUYER, Job, LEDGER, Market, PROVIDER};
 
 /// A ledger, a provider that closes an unpaid lease after `notice` seconds, a buyer, and a node that meters one lease of it at a
@@ -57,18 +57,6 @@ fn told(market: &Market, arguments: &[&str]) -> (Option<i32>, Value) {
     let text = String::from_utf8_lossy(&said.stdout).into_owned();
     let value = serde_json::from_str(text.lines().last().unwrap_or_default());
     (said.status.code(), value.unwrap_or_else(|_| panic!("{text}{}", String::from_utf8_lossy(&said.stderr))))
-}
-
-fn finished_whole(market: &Market, job: &Job, seconds: u32) -> Attempt {
-    let attempt = market.settled(job);
-    assert_eq!(attempt.outcome, Some(Outcome::Finished { code: 0 }), "{attempt:?}");
-    let output =
-        |name: &str| std::fs::read_to_string(job.output.join("output").join(name)).expect("an output");
-    assert_eq!(output("starts"), "started\n", "the job ran once");
-    let ticks: String = (1..=seconds).map(|tick| format!("tick {tick}\n")).collect();
-    assert_eq!(output("ticks"), ticks, "and to its end");
-    assert_eq!(market.log(job), ticks, "its log is whole");
-    attempt
 }
 
 #[test]
