@@ -11,7 +11,7 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tradewind_proto::supervision::{Outcome, StopReason};
+use tradewind_proto::supervision::Outcome;
 
 use crate::buyer::{Inner, Tracked, label};
 use record::{JobRecord, JobState};
@@ -106,13 +106,7 @@ async fn judge(
         Some(Outcome::Finished { code }) => end(inner, job, Some(code), "the job ended".into()).await?,
         Some(Outcome::Stopped(reason)) => {
             let code = supervision.report.as_ref().and_then(|report| report.exit).map(|exit| exit.code);
-            let reason = match reason {
-                StopReason::Asked => "stopped on request",
-                StopReason::Timeout => "stopped: its timeout passed",
-                StopReason::MaxCost => "stopped: max_cost was reached",
-                StopReason::LeaseEnd => "stopped: the lease's end was reached",
-            };
-            end(inner, job, code, reason.into()).await?;
+            end(inner, job, code, reason.to_string()).await?;
         }
         Some(Outcome::Unpaid) => end(inner, job, None, unpaid(attempt)).await?,
         Some(Outcome::ProviderFailed | Outcome::NeverOpened | Outcome::Reclaimed) => {

@@ -15,6 +15,8 @@
 //! Where another node meters ([`crate::delegation`]), the buyer does all of this but pay: it learns what was signed from the
 //! vouchers that the provider shows.
 
+use std::fmt;
+
 use serde::{Deserialize, Serialize};
 
 use crate::ids::LeaseId;
@@ -72,6 +74,30 @@ pub enum StopReason {
     MaxCost,
     /// The lease's end was reached.
     LeaseEnd,
+}
+
+impl fmt::Display for StopReason {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Asked => "stopped on request",
+            Self::Timeout => "stopped: its timeout passed",
+            Self::MaxCost => "stopped: max_cost was reached",
+            Self::LeaseEnd => "stopped: the lease's end was reached",
+        })
+    }
+}
+
+impl fmt::Display for Outcome {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Finished { code } => write!(f, "the job ended, exit {code}"),
+            Self::Stopped(reason) => fmt::Display::fmt(reason, f),
+            Self::Reclaimed => f.write_str("taken back by its owner"),
+            Self::ProviderFailed => f.write_str("the provider failed"),
+            Self::Unpaid => f.write_str("ended by the provider, unpaid"),
+            Self::NeverOpened => f.write_str("never opened"),
+        }
+    }
 }
 
 /// The durable state of a supervised lease.

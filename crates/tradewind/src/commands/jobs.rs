@@ -180,7 +180,7 @@ pub(super) async fn lease(id: LeaseId, node: &NodeClient, printer: Printer) -> a
         signed: supervision.signed.base_units(),
         vouchers: attempt.vouchers,
         worst_loss: tradewind_proto::meter::exposure(&supervision.terms).base_units(),
-        state: attempt.outcome.map_or_else(|| stage(attempt), |outcome| format!("{outcome:?}")),
+        state: attempt.outcome.map_or_else(|| stage(attempt), |outcome| outcome.to_string()),
         settled: attempt.settled,
     };
     let decimals = node.status().await?.asset.decimals;

@@ -32,6 +32,7 @@ const UNATTENDED: &str = "unattended: vouchers for the whole lease are signed ah
 fn metered(meter: &str, plan: &Plan, asset: &Asset) -> String {
     let most = plan.choices.first().map_or(Money::ZERO, |choice| choice.cost.meter_loss);
     let slack = plan.choices.first().map_or(Seconds::ZERO, |choice| choice.slack);
+    let meter = meter.split_once('@').map_or(meter, |(key, _)| key);
     format!(
         "metered by {meter}: it signs the vouchers, by the same rules as this node; where it signs too much for a provider \
          that it works with, the loss is at most price × (time since the start + {slack}), {} {} over the whole first choice; \

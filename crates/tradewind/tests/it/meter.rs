@@ -211,12 +211,13 @@ fn a_meter_takes_no_more_leases_of_a_buyer_than_its_owner_allows() {
     assert!(text.contains("meters 1 leases of") && text.contains("`assignments` under [meter]"), "{text}");
     told(&market, &["stop", &job.id]);
     market.settled(&job);
+    let (key, _) = meter.split_once('@').expect("an address");
     market.until("the meter has room again", || {
         let again = market.command("buyer", &["run", "--dry-run", "--meter", &meter, job_file]).output();
         let again = again.expect("the program starts");
         let text = String::from_utf8_lossy(&again.stderr).into_owned();
         again.status.success()
-            && text.contains(&format!("metered by {meter}"))
+            && text.contains(&format!("metered by {key}: it signs"))
             && text.contains("at most price")
     });
 }
