@@ -8,6 +8,7 @@
 //! ```
 
 pub mod artifacts;
+pub mod beacon;
 pub mod bindings;
 pub mod deploy;
 pub mod encode;

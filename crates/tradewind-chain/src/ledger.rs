@@ -41,6 +41,8 @@ pub use tradewind_proto::lease::NoticeKind;
 
 /// What the parties ask of the chain.
 pub mod action;
+/// The court.
+pub mod court;
 /// What the chain reports.
 pub mod event;
 /// Looks that hold nobody up.
@@ -146,6 +148,11 @@ pub trait Ledger: Send + Sync + 'static {
 
     /// The registered providers from position `start`, at most `limit`, in order of registration: the mesh's rendezvous.
     async fn providers(&self, start: u64, limit: u32) -> Result<ProviderPage, LedgerError>;
+
+    /// The deployment's court; `None` where it has none.
+    fn tribunal(&self) -> Option<&dyn court::Tribunal> {
+        None
+    }
 
     /// Makes `action` durable and starts trying. See [`Action::key`] for what counts as the same.
     async fn submit(&self, action: Action) -> Result<Submission, LedgerError>;

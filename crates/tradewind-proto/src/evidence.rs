@@ -42,7 +42,7 @@ use serde::{Deserialize, Serialize};
 
 pub use body::{Body, Finding, Instance, Pong, ProductRoots, RootsError, Statement, Vote, topic};
 pub use equivocation::{Equivocation, EquivocationError, Witness};
-pub use jury::{Appeal, Committee, Jury, Level, PreDraw, Seat, SeatVote, Verdict, commitment};
+pub use jury::{Appeal, Committee, Jury, Level, PreDraw, Seat, SeatVote, Verdict, commitment, sentinels};
 
 use crate::ids::{CaseId, DeviceId};
 use crate::signature::{Signature, SignatureError, SigningKey};

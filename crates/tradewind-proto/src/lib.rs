@@ -37,4 +37,5 @@ pub mod supervision;
 pub mod terms;
 pub mod units;
 pub mod voucher;
+pub mod watching;
 pub mod workload;

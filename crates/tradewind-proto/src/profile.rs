@@ -20,6 +20,7 @@ use std::net::SocketAddr;
 use alloy_primitives::{Address, B256, keccak256};
 use serde::{Deserialize, Serialize};
 
+use crate::challenge::{MAX_ROUNDS, Size};
 use crate::ids::MeshKey;
 use crate::signature::{Signature, SignatureError, Signed, SigningKey};
 use crate::terms::Domain;
@@ -97,12 +98,25 @@ pub struct Contracts {
     pub leases: Address,
     /// Accounts, devices and stakes.
     pub registry: Address,
+    /// The registry's arbiter, where there is one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub court: Option<Address>,
     /// The network's own token, where there is one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub network_token: Option<Address>,
     /// Multicall3.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub multicall: Option<Address>,
+}
+
+/// What watchers ask of a device once an epoch: products of this many rows and columns, so many in a chain.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ChallengeProfile {
+    /// A power of two from 256 to 16,384.
+    pub size: u32,
+    /// At most 64.
+    pub rounds: u32,
 }
 
 /// How a token takes a signed deposit.
@@ -167,6 +181,9 @@ pub struct NetworkProfile {
     pub chain: ChainProfile,
     /// The deployment.
     pub contracts: Contracts,
+    /// The hardware challenge; none where nobody asks.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub challenge: Option<ChallengeProfile>,
     /// What leases are paid in; the first is the quote asset.
     pub assets: Vec<Asset>,
     /// Nodes to begin with.
@@ -262,6 +279,10 @@ impl NetworkProfile {
         let distinct = self.contracts.leases != self.contracts.registry;
         let deployed = self.contracts.leases != Address::ZERO && self.contracts.registry != Address::ZERO;
         rule(distinct && deployed, "contracts", "must be two different accounts")?;
+        let challenge = self.challenge.is_none_or(|asked| {
+            Size::new(asked.size).is_ok() && (1..=MAX_ROUNDS).contains(&(asked.rounds as usize))
+        });
+        rule(challenge, "challenge", "asks for 1 to 64 products of 256 to 16384 rows, a power of two")?;
         rule((1..=MAX_ENTRIES).contains(&self.assets.len()), "assets", "must list 1 to 64 tokens")?;
         rule(self.assets.iter().all(|a| word(&a.symbol, 16)), "assets.symbol", "must be 1 to 16 characters")?;
         rule(self.assets.iter().all(|asset| asset.decimals <= 36), "assets.decimals", "must be at most 36")?;

@@ -50,6 +50,22 @@ artifact!(
     unknown_court, "UnknownCourt.json"
 );
 artifact!(
+    /// The court: seats, proofs, and what it delegates.
+    court, "Court.json"
+);
+artifact!(
+    /// Code of the court that lies in another for size: cases.
+    cases, "Cases.json"
+);
+artifact!(
+    /// The same: what follows from a verdict.
+    verdicts, "Verdicts.json"
+);
+artifact!(
+    /// The beacon of development networks.
+    local_beacon, "LocalBeacon.json"
+);
+artifact!(
     /// Test dollars.
     test_stablecoin, "TestStablecoin.json"
 );
@@ -65,7 +81,17 @@ artifact!(
 /// A decoder for the errors of every contract here.
 #[must_use]
 pub fn decoder() -> RevertDecoder {
-    let all = [leases(), registry(), remedies(), test_stablecoin(), network_token()];
+    let all = [
+        leases(),
+        registry(),
+        remedies(),
+        court(),
+        cases(),
+        verdicts(),
+        local_beacon(),
+        test_stablecoin(),
+        network_token(),
+    ];
     RevertDecoder::new(all.map(|artifact| &artifact.abi))
 }
 
@@ -81,6 +107,7 @@ mod tests {
     use alloy::sol_types::SolInterface;
 
     use crate::client::bindings::abi::{Leases, Registry, Token};
+    use crate::client::bindings::court::abi::{Beacon, Court};
 
     #[test]
     fn every_artifact_is_readable() {
@@ -89,6 +116,10 @@ mod tests {
             registry(),
             remedies(),
             unknown_court(),
+            court(),
+            cases(),
+            verdicts(),
+            local_beacon(),
             test_stablecoin(),
             network_token(),
             multicall3(),
@@ -113,6 +144,16 @@ mod tests {
             let name = Registry::RegistryCalls::name_by_selector(selector).unwrap_or("?");
             assert!(registry_has.contains(&selector.into()), "Registry has no such {name}");
         }
+        let court_has = functions(&[court(), cases(), verdicts()]);
+        for selector in Court::CourtCalls::selectors() {
+            let name = Court::CourtCalls::name_by_selector(selector).unwrap_or("?");
+            assert!(court_has.contains(&selector.into()), "Court has no such {name}");
+        }
+        let beacon_has = functions(&[local_beacon()]);
+        for selector in Beacon::BeaconCalls::selectors() {
+            let name = Beacon::BeaconCalls::name_by_selector(selector).unwrap_or("?");
+            assert!(beacon_has.contains(&selector.into()), "LocalBeacon has no such {name}");
+        }
         let token_has = functions(&[test_stablecoin()]);
         for selector in Token::TokenCalls::selectors() {
             let name = Token::TokenCalls::name_by_selector(selector).unwrap_or("?");
@@ -129,6 +170,11 @@ mod tests {
         for topic in Leases::LeasesEvents::SELECTORS {
             let name = Leases::LeasesEvents::name_by_selector(*topic).unwrap_or("?");
             assert!(leases_has.contains(&(*topic).into()), "Leases has no event {name}");
+        }
+        let court_has = events(&[court(), cases(), verdicts()]);
+        for topic in Court::CourtEvents::SELECTORS {
+            let name = Court::CourtEvents::name_by_selector(*topic).unwrap_or("?");
+            assert!(court_has.contains(&(*topic).into()), "Court has no event {name}");
         }
         let registry_has = events(&[registry()]);
         for topic in Registry::RegistryEvents::SELECTORS {

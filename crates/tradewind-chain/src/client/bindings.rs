@@ -14,6 +14,8 @@ use crate::ledger::{
     AccountRecord, Checkpoint, DeviceRecord, LeaseFlags, LeaseRecord, LeaseStage, LedgerError, Parameters,
 };
 
+pub mod court;
+
 /// The generated types, named as in Solidity.
 #[expect(clippy::too_many_arguments, reason = "the contracts' functions take what they take")]
 pub mod abi {

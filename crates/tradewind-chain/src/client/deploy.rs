@@ -1,12 +1,13 @@
 //! A deployment of the contracts on a chain that has none.
 //!
 //! ```text
-//! deploy(plan): Remedies, UnknownCourt, test dollars, network token ─► Leases (makes Registry) ─► version 1, tokens, classes
+//! deploy(plan): Remedies, test dollars, network token, beacon, Verdicts, Cases ─► Leases (makes Registry) ─► Court
+//!                  ─► version 1, tokens, classes
 //! ```
 //!
 //! Every transaction has a key in the sender's outbox, so an interrupted deployment goes on where it stopped.
 
-use alloy::eips::BlockId;
+use alloy::eips::{BlockId, BlockNumberOrTag};
 use alloy::primitives::{Address, Bytes, U256};
 use alloy::providers::{DynProvider, Provider};
 use alloy::sol_types::{SolCall, SolValue};
@@ -14,10 +15,11 @@ use serde::{Deserialize, Serialize};
 use tradewind_proto::units::{Money, Seconds};
 
 use crate::client::artifacts::{self, Artifact};
-use crate::client::bindings::{self, abi};
+use crate::client::bindings::{self, abi, court};
 use crate::client::sender::{Call, Sender, SenderError};
 use crate::client::store::StoreError;
 use crate::client::wallet::Contracts;
+use crate::ledger::court::CourtRules;
 use crate::ledger::{ActionStatus, Parameters};
 
 /// The network token's whole supply, in its base units: one billion.
@@ -79,6 +81,60 @@ impl Timings {
         }
     }
 
+    /// How long the court's epochs, rounds and windows are, and what it asks for, on a chain where seats stake what devices stake.
+    #[must_use]
+    pub fn trust(self, seat_stake: Money) -> TrustPlan {
+        let by = |public: u64, development: u64, tests: u64| {
+            Seconds::new(match self {
+                Self::Public => public,
+                Self::Development => development,
+                Self::Tests | Self::Stated(_) => tests,
+            })
+        };
+        const MINUTE: u64 = 60;
+        const HOUR: u64 = 60 * MINUTE;
+        const DAY: u64 = 24 * HOUR;
+        let rules = CourtRules {
+            jail_seats: 11,
+            full_seats: 32,
+            panel: 33,
+            committee: 11,
+            quorum: 8,
+            bench: 21,
+            bench_quorum: 15,
+            strikes: 3,
+            admissible: 24,
+            commit_window: by(15 * MINUTE, 2 * MINUTE, 8),
+            vote_window: by(15 * MINUTE, 2 * MINUTE, 8),
+            appeal_window: by(DAY, 10 * MINUTE, 6),
+            bench_window: by(HOUR, 5 * MINUTE, 8),
+            freeze_span: by(7 * DAY, HOUR, 60),
+            defer_span: by(2 * DAY, 10 * MINUTE, 10),
+            down_bps: 500,
+            element_first_bps: 300,
+            element_again_bps: 5_000,
+            equivocation_bps: 10_000,
+            bond_bps: 1_000,
+            min_bond: Money::from_base_units(2_000_000),
+            transcript_fee: Money::from_base_units(10_000),
+            jail: [
+                by(HOUR, HOUR, MINUTE),
+                by(6 * HOUR, 2 * HOUR, 2 * MINUTE),
+                by(DAY, 6 * HOUR, HOUR),
+                by(7 * DAY, DAY, DAY),
+            ],
+        };
+        TrustPlan {
+            epoch: by(HOUR, 10 * MINUTE, 10),
+            round: by(MINUTE, 10, 1),
+            round_expiry: by(10 * MINUTE, 5 * MINUTE, 30),
+            seat_stake,
+            seat_unbonding: by(14 * DAY, 2 * HOUR, MINUTE),
+            version_delay: by(2 * DAY, 10 * MINUTE, 5),
+            rules,
+        }
+    }
+
     /// From the request to the withdrawal of a stake.
     #[must_use]
     pub const fn unbonding(self) -> Seconds {
@@ -113,10 +169,32 @@ pub struct DeployPlan {
     pub classes: Vec<(u16, Money)>,
     /// Stake test dollars instead of the network's own token.
     pub stake_in_stablecoin: bool,
+    /// The court with its beacon; without, disputes run out undecided and nobody slashes.
+    pub trust: Option<TrustPlan>,
+}
+
+/// A court whose beacon is the development one, which protects nothing on a public chain.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct TrustPlan {
+    /// An epoch's length.
+    pub epoch: Seconds,
+    /// Between two rounds of the beacon.
+    pub round: Seconds,
+    /// How long after its time a round may still be made.
+    pub round_expiry: Seconds,
+    /// Every seat's stake.
+    pub seat_stake: Money,
+    /// From leaving until a seat's stake may be withdrawn.
+    pub seat_unbonding: Seconds,
+    /// From adding rules until they count.
+    pub version_delay: Seconds,
+    /// Version 1.
+    pub rules: CourtRules,
 }
 
 impl DeployPlan {
-    /// Test dollars for everything, a cent of rent a day, and class 0 that needs a dollar of stake for each unit.
+    /// Test dollars for everything, a cent of rent a day, class 0 that needs a dollar of stake for each unit, and a court whose seats
+    /// stake ten.
     #[must_use]
     pub fn development(timings: Timings) -> Self {
         Self {
@@ -125,6 +203,7 @@ impl DeployPlan {
             rent_per_day: Money::from_base_units(10_000),
             classes: vec![(0, Money::from_base_units(1_000_000))],
             stake_in_stablecoin: true,
+            trust: Some(timings.trust(Money::from_base_units(10_000_000))),
         }
     }
 }
@@ -140,8 +219,10 @@ pub struct Deployment {
     pub stablecoin: Address,
     /// The network's own token, where there is one.
     pub network_token: Option<Address>,
-    /// Who decides disputes.
+    /// Who decides disputes: the court, or one that never knows.
     pub court: Address,
+    /// The court's beacon.
+    pub beacon: Option<Address>,
     /// Code of the leases' contract that lies elsewhere.
     pub remedies: Address,
     /// The block of the first contract: no event is older.
@@ -183,7 +264,6 @@ pub async fn deploy(
     let steps = Steps { sender, provider };
     let owner = sender.account();
     let (remedies, block) = steps.create("remedies", artifacts::remedies(), &[]).await?;
-    let (court, _) = steps.create("court", artifacts::unknown_court(), &[]).await?;
     let (stablecoin, network_token) = steps.tokens(plan, owner).await?;
     let stake_token = network_token.filter(|_| !plan.stake_in_stablecoin).unwrap_or(stablecoin);
     let config = abi::RegistryConfig {
@@ -192,14 +272,9 @@ pub async fn deploy(
         maxRent: seconds32(Seconds::new(366 * 24 * 3600)),
         membership: Address::ZERO,
     };
-    let arguments = (owner, stake_token, stablecoin, Address::ZERO, config, remedies).abi_encode_params();
-    let (leases, _) = steps.create("leases", artifacts::leases(), &arguments).await?;
-    let registry = abi::Leases::new(leases, provider)
-        .registry()
-        .block(BlockId::latest())
-        .call()
-        .await
-        .map_err(|error| DeployError::Chain(error.to_string()))?;
+    let made = Made { owner, stake_token, stablecoin, remedies };
+    let Market { leases, registry, court, beacon } = steps.market(plan, &made, &config).await?;
+    let arbiter = beacon.map(|_| court);
 
     let parameters = bindings::parameters_to_abi(&plan.timings.parameters(court));
     steps.call("version-1", leases, &abi::Leases::addVersionCall { parameters_: parameters }).await?;
@@ -214,11 +289,12 @@ pub async fn deploy(
         steps.call(&format!("class-{class}"), registry, &call).await?;
     }
     Ok(Deployment {
-        contracts: Contracts { chain_id, leases, registry },
+        contracts: Contracts { chain_id, leases, registry, court: arbiter },
         stake_token,
         stablecoin,
         network_token,
         court,
+        beacon,
         remedies,
         block,
     })
@@ -229,7 +305,85 @@ struct Steps<'a> {
     provider: &'a DynProvider,
 }
 
+/// What exists before the leases' contract.
+struct Made {
+    owner: Address,
+    stake_token: Address,
+    stablecoin: Address,
+    remedies: Address,
+}
+
+/// The contracts that know one another.
+struct Market {
+    leases: Address,
+    registry: Address,
+    court: Address,
+    beacon: Option<Address>,
+}
+
 impl Steps<'_> {
+    /// Leases, registry and court. The court is the registry's arbiter from the first block: its address follows from the nonce
+    /// after the one that makes the leases, and its constructor refuses any other.
+    async fn market(
+        &self,
+        plan: &DeployPlan,
+        made: &Made,
+        config: &abi::RegistryConfig,
+    ) -> Result<Market, DeployError> {
+        let Some(trust) = &plan.trust else {
+            let (court, _) = self.create("court", artifacts::unknown_court(), &[]).await?;
+            let leases = self.leases(made, Address::ZERO, config).await?;
+            return Ok(Market { leases, registry: self.registry(leases).await?, court, beacon: None });
+        };
+        let (round, expiry) = (seconds32(trust.round), seconds32(trust.round_expiry));
+        let genesis = self.provider.get_block_by_number(BlockNumberOrTag::Latest).await.map_err(chain)?;
+        let genesis = genesis.map_or(0, |block| block.header.timestamp);
+        let arguments = (U256::from(genesis), round, expiry, true).abi_encode_params();
+        let (beacon, _) = self.create("beacon", artifacts::local_beacon(), &arguments).await?;
+        let (verdicts, _) = self.create("verdicts", artifacts::verdicts(), &[]).await?;
+        let (cases, _) = self.create("cases", artifacts::cases(), &verdicts.abi_encode()).await?;
+        let nonce = self.provider.get_transaction_count(made.owner).await.map_err(chain)?;
+        let leases = self.leases(made, made.owner.create(nonce + 1), config).await?;
+        let registry = self.registry(leases).await?;
+        let setup = court::abi::Setup {
+            leases,
+            registry: Address::ZERO,
+            beacon,
+            stakeToken: Address::ZERO,
+            feeToken: Address::ZERO,
+            genesis: Default::default(),
+            epochSpan: seconds32(trust.epoch),
+            seatStake: bindings::amount96(trust.seat_stake),
+            seatUnbonding: seconds32(trust.seat_unbonding),
+            versionDelay: seconds32(trust.version_delay),
+        };
+        let rules = court::abi::CourtParameters::from(&trust.rules);
+        let arguments = (made.owner, setup, rules, cases).abi_encode_params();
+        let (court, _) = self.create("court", artifacts::court(), &arguments).await?;
+        Ok(Market { leases, registry, court, beacon: Some(beacon) })
+    }
+
+    async fn leases(
+        &self,
+        made: &Made,
+        arbiter: Address,
+        config: &abi::RegistryConfig,
+    ) -> Result<Address, DeployError> {
+        let Made { owner, stake_token, stablecoin, remedies } = *made;
+        let config = config.clone();
+        let arguments = (owner, stake_token, stablecoin, arbiter, config, remedies).abi_encode_params();
+        Ok(self.create("leases", artifacts::leases(), &arguments).await?.0)
+    }
+
+    async fn registry(&self, leases: Address) -> Result<Address, DeployError> {
+        abi::Leases::new(leases, self.provider)
+            .registry()
+            .block(BlockId::latest())
+            .call()
+            .await
+            .map_err(chain)
+    }
+
     async fn tokens(
         &self,
         plan: &DeployPlan,
@@ -282,6 +436,10 @@ impl Steps<'_> {
             }
         }
     }
+}
+
+fn chain(error: impl std::fmt::Display) -> DeployError {
+    DeployError::Chain(error.to_string())
 }
 
 fn seconds32(span: Seconds) -> u32 {

@@ -12,6 +12,8 @@ use crate::client::bindings::{self, abi, amount96, amount256, deadline};
 use crate::client::wallet::{TokenDomain, Wallet, typed};
 use crate::ledger::{Action, Checkpoint, LedgerError, NoticeKind, Reference};
 
+mod court;
+
 /// A call that anyone may submit for the wallet's account.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SignedCall {
@@ -117,6 +119,7 @@ pub fn encode(wallet: &Wallet, action: &Action, facts: &Facts) -> Result<SignedC
         Action::Acknowledge { terms, checkpoint, provider, buyer } => {
             encoder.acknowledge(terms, checkpoint, provider, buyer)
         }
+        Action::Court(action) => court::encode(wallet, action, facts),
     }
 }
 

@@ -16,6 +16,8 @@ use crate::client::encode::{device_nonce, nonce_of};
 use crate::client::reader::Reader;
 use crate::ledger::{Action, LeaseStage, LedgerError, Reference};
 
+mod court;
+
 /// How many blocks before an action was taken its effect is looked for: the other party may have been first.
 const LOOK_BACK: u64 = 2_000;
 
@@ -101,6 +103,7 @@ async fn by_state(reader: &Reader, action: &Action) -> Result<Option<Evidence>, 
         | Action::Resolve { .. }
         | Action::Acknowledge { .. }
         | Action::Extend { .. } => false,
+        Action::Court(action) => court::is_done(reader, action).await?,
     };
     if !done {
         return Ok(None);
@@ -178,6 +181,7 @@ fn traces(reader: &Reader, account: Address, action: &Action) -> Result<Vec<Trac
         | Action::Resolve { .. }
         | Action::Acknowledge { .. }
         | Action::Extend { .. } => lease_traces(reader, action)?,
+        Action::Court(action) => court::traces(reader, action)?,
     })
 }
 
@@ -232,6 +236,7 @@ fn lease_traces(reader: &Reader, action: &Action) -> Result<Vec<Trace>, LedgerEr
         | Action::Stake { .. }
         | Action::Unbond { .. }
         | Action::WithdrawStake { .. }
-        | Action::Rent { .. } => Vec::new(),
+        | Action::Rent { .. }
+        | Action::Court(_) => Vec::new(),
     })
 }

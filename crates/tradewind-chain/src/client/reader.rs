@@ -20,6 +20,8 @@ use crate::ledger::{
     ProviderRecord, RegistryTerms,
 };
 
+mod court;
+
 /// The most providers that one page holds.
 const MAX_PAGE: u32 = 256;
 

@@ -76,6 +76,7 @@ use crate::client::relayed::worker::Worker;
 use crate::client::sender::Sender;
 use crate::client::store::{ACTION_KEYS, ACTIONS, Change, Store, StoreError, whole};
 use crate::client::wallet::Wallet;
+use crate::ledger::court::Tribunal;
 use crate::ledger::{
     AccountRecord, Action, ActionKey, ActionStatus, ChainHead, DeviceRecord, EventCursor, EventPage,
     LeaseRecord, Ledger, LedgerError, Parameters, ProviderPage, RegistryTerms, Submission,
@@ -282,6 +283,11 @@ impl Ledger for RelayedLedger {
 
     async fn providers(&self, start: u64, limit: u32) -> Result<ProviderPage, LedgerError> {
         self.shared.reader.providers(start, limit).await
+    }
+
+    fn tribunal(&self) -> Option<&dyn Tribunal> {
+        self.shared.reader.contracts().court?;
+        Some(&self.shared.reader)
     }
 
     async fn submit(&self, action: Action) -> Result<Submission, LedgerError> {

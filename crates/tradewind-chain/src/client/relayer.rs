@@ -26,6 +26,7 @@ use tradewind_proto::signature::Signature;
 use tradewind_proto::units::{Money, Seconds};
 
 use crate::client::bindings::abi::{Leases, Registry};
+use crate::client::bindings::court::abi::Court;
 use crate::client::encode::SignedCall;
 use crate::client::reader::Reader;
 use crate::client::sender::{Call, Sender, SenderError};
@@ -209,6 +210,8 @@ impl Shared {
             is_users_call_of_leases
         } else if request.target == contracts.registry {
             is_users_call_of_registry
+        } else if contracts.court == Some(request.target) {
+            is_users_call_of_court
         } else {
             return Err(bad("this relayer submits to its deployment's contracts only"));
         };
@@ -315,6 +318,35 @@ fn is_users_call_of_registry(call: &Bytes) -> bool {
             Registry::payRentCall::SELECTOR,
             Registry::beginUnbondCall::SELECTOR,
             Registry::withdrawStakeCall::SELECTOR,
+        ]
+        .contains(&selector)
+    })
+}
+
+fn is_users_call_of_court(call: &Bytes) -> bool {
+    selector(call).is_some_and(|selector| {
+        [
+            Court::announceCall::SELECTOR,
+            Court::joinSeatCall::SELECTOR,
+            Court::leaveSeatCall::SELECTOR,
+            Court::withdrawSeatCall::SELECTOR,
+            Court::openCaseCall::SELECTOR,
+            Court::drawPanelCall::SELECTOR,
+            Court::commitFindingCall::SELECTOR,
+            Court::drawCommitteeCall::SELECTOR,
+            Court::voteCall::SELECTOR,
+            Court::appealCall::SELECTOR,
+            Court::drawBenchCall::SELECTOR,
+            Court::voteBenchCall::SELECTOR,
+            Court::lapseCall::SELECTOR,
+            Court::executeCall::SELECTOR,
+            Court::closeCaseCall::SELECTOR,
+            Court::joinCall::SELECTOR,
+            Court::countCall::SELECTOR,
+            Court::proveElementCall::SELECTOR,
+            Court::proveRootsCall::SELECTOR,
+            Court::proveStatementsCall::SELECTOR,
+            Court::proveVotesCall::SELECTOR,
         ]
         .contains(&selector)
     })

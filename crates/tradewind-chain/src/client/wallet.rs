@@ -7,6 +7,7 @@ use std::sync::Arc;
 use alloy::primitives::{Address, B256, Bytes, U256};
 use alloy::sol_types::{Eip712Domain, SolStruct, eip712_domain};
 use serde::{Deserialize, Serialize};
+use tradewind_proto::evidence::Court;
 use tradewind_proto::signature::{Signature, SigningKey};
 use tradewind_proto::terms::{Domain, LeaseTerms, TermsError};
 
@@ -46,6 +47,14 @@ pub mod typed {
         #[derive(Debug)]
         struct ReceiveWithAuthorization { address from; address to; uint256 value; uint256 validAfter; uint256 validBefore; bytes32 nonce; }
         #[derive(Debug)]
+        struct LeaveSeat { uint32 seat; uint256 nonce; uint40 deadline; }
+        #[derive(Debug)]
+        struct OpenCase { address opener; bytes32 device; uint64 epoch; uint96 claim; bytes32 salt; }
+        #[derive(Debug)]
+        struct Appeal { bytes32 caseId; address appellant; }
+        #[derive(Debug)]
+        struct JoinSeat { address owner; address key; }
+        #[derive(Debug)]
         struct Permit { address owner; address spender; uint256 value; uint256 nonce; uint256 deadline; }
     }
 }
@@ -59,6 +68,9 @@ pub struct Contracts {
     pub leases: Address,
     /// Its registry.
     pub registry: Address,
+    /// The registry's arbiter, where there is one.
+    #[serde(default)]
+    pub court: Option<Address>,
 }
 
 impl Contracts {
@@ -68,8 +80,16 @@ impl Contracts {
         Domain { chain_id: self.chain_id, contract: self.leases }
     }
 
+    /// Where evidence and votes are sworn.
+    #[must_use]
+    pub fn court(&self) -> Option<Court> {
+        self.court.map(|contract| Court { chain_id: self.chain_id, contract })
+    }
+
     fn of(&self, contract: Address) -> Eip712Domain {
-        if contract == self.registry {
+        if let Some(court) = self.court().filter(|court| court.contract == contract) {
+            court.eip712()
+        } else if contract == self.registry {
             eip712_domain! {
                 name: "Tradewind Registry",
                 version: "1",

@@ -11,6 +11,8 @@ use tradewind_proto::terms::{Domain, LeaseTerms, TermsError};
 use tradewind_proto::units::{Money, Seconds, Timestamp};
 use tradewind_proto::voucher::SignedVoucher;
 
+use crate::ledger::court::CourtAction;
+
 /// A number that the caller chooses once for an intent that may be repeated (a deposit, a withdrawal), so that trying it
 /// again is not doing it twice. It becomes the nonce of the signature, so the chain itself refuses the second time.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -212,6 +214,8 @@ pub enum Action {
         /// The provider's, which is its consent to close the old lease too.
         provider: Signature,
     },
+    /// Asks something of the court.
+    Court(CourtAction),
 }
 
 /// A checkpoint that both sides acknowledge.
@@ -269,6 +273,7 @@ impl Action {
                 format!("acknowledge:{}:{}", id(terms)?, checkpoint.at.unix())
             }
             Self::Extend { terms, .. } => format!("extend:{}", id(terms)?),
+            Self::Court(action) => action.key(domain)?,
         }))
     }
 
@@ -298,7 +303,8 @@ impl Action {
             | Self::Stake { .. }
             | Self::Unbond { .. }
             | Self::WithdrawStake { .. }
-            | Self::Rent { .. } => None,
+            | Self::Rent { .. }
+            | Self::Court(_) => None,
         }
     }
 }

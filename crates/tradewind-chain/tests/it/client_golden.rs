@@ -29,6 +29,7 @@ impl Golden {
             chain_id: number(&document["chainId"]),
             leases: verifying(0),
             registry: verifying(1),
+            court: None,
         };
         Self { document, contracts }
     }

@@ -44,6 +44,8 @@ pub(crate) fn key(byte: u8) -> SigningKey {
 pub(crate) struct Market {
     pub(crate) provider: DynProvider,
     pub(crate) deployment: Deployment,
+    /// The way out of the account that deployed.
+    pub(crate) owner: Sender,
     pub(crate) faucet: Faucet,
     pub(crate) relayer: Relayer,
     pub(crate) relayer_url: String,
@@ -55,6 +57,10 @@ impl Market {
     }
 
     pub(crate) async fn open_with(provider: DynProvider, finality: u64) -> Self {
+        Self::planned(provider, finality, &DeployPlan::development(Timings::Tests)).await
+    }
+
+    pub(crate) async fn planned(provider: DynProvider, finality: u64, plan: &DeployPlan) -> Self {
         let decoder = Arc::new(artifacts::decoder());
         let store = Store::in_memory().unwrap();
         let config = SenderConfig { finality, ..SenderConfig::local(CHAIN_ID) };
@@ -66,15 +72,14 @@ impl Market {
             config.clone(),
         )
         .unwrap();
-        let plan = DeployPlan::development(Timings::Tests);
-        let deployment = deploy(&owner, &provider, CHAIN_ID, &plan).await.unwrap();
-        let faucet = Faucet::new(owner, store, FaucetConfig::test_dollars(deployment.stablecoin));
+        let deployment = deploy(&owner, &provider, CHAIN_ID, plan).await.unwrap();
+        let faucet = Faucet::new(owner.clone(), store, FaucetConfig::test_dollars(deployment.stablecoin));
         let reader = Reader::new(provider.clone(), deployment.contracts, finality, Arc::clone(&decoder));
         let relay_store = Store::in_memory().unwrap();
         let sender = Sender::start(provider.clone(), signing_key(BOB), relay_store, decoder, config).unwrap();
         let relayer = Relayer::new(reader, sender, RelayerConfig::small_fee(deployment.stablecoin));
         let relayer_url = serve(relayer.router()).await;
-        Self { provider, deployment, faucet, relayer, relayer_url }
+        Self { provider, deployment, owner, faucet, relayer, relayer_url }
     }
 
     pub(crate) fn reader(&self, finality: u64) -> Reader {

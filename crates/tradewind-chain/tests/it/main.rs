@@ -7,6 +7,7 @@
     reason = "what a test cannot set up has failed it"
 )]
 
+mod client_court;
 mod client_durability;
 mod client_exits;
 mod client_failover;

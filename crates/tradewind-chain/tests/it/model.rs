@@ -187,7 +187,7 @@ impl Trial {
         let leases = chain.create(owner, artifacts::leases(), &arguments).await;
         let registry = chain.read(leases, abi::Leases::registryCall {}.abi_encode()).await;
         let registry = Address::abi_decode(&registry).unwrap();
-        let contracts = Contracts { chain_id: fixture::CHAIN_ID, leases, registry };
+        let contracts = Contracts { chain_id: fixture::CHAIN_ID, leases, registry, court: None };
         let names = [(usd, "Tradewind Test Dollar"), (twd, "Tradewind Token")];
         let setting = Setting {
             leases,

@@ -95,6 +95,15 @@ impl Jury {
     }
 }
 
+/// Seats that probe a device in an epoch in which nobody accuses it.
+const SENTINELS: u32 = 3;
+
+/// Draws who probes the device of `case`, the device's slot in an epoch, while there is no case.
+#[must_use]
+pub fn sentinels(seed: B256, case: CaseId, seats: u32) -> Vec<Seat> {
+    draw(seed, case, Stage::Sentinels, snapshot(seats), SENTINELS)
+}
+
 /// The seats that watch a case and may commit, in the order in which they were drawn.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct PreDraw(Vec<Seat>);
@@ -201,6 +210,7 @@ enum Stage {
     PreDraw = 1,
     Committee = 2,
     Appeal = 3,
+    Sentinels = 4,
 }
 
 fn snapshot(seats: u32) -> Vec<Seat> {

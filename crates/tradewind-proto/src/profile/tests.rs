@@ -18,9 +18,11 @@ fn sample() -> NetworkProfile {
         contracts: Contracts {
             leases: Address::repeat_byte(1),
             registry: Address::repeat_byte(2),
+            court: None,
             network_token: None,
             multicall: Some(Address::repeat_byte(3)),
         },
+        challenge: None,
         assets: vec![Asset {
             symbol: "USDX".into(),
             address: Address::repeat_byte(4),

@@ -16,6 +16,7 @@ use axum::{Json, Router};
 use serde::{Deserialize, Serialize};
 use tokio_util::sync::CancellationToken;
 use tradewind_chain::client::artifacts;
+use tradewind_chain::client::beacon;
 use tradewind_chain::client::deploy::{self, DeployPlan, Deployment};
 use tradewind_chain::client::failover::{Endpoint, Failover, FailoverConfig};
 use tradewind_chain::client::faucet::{Faucet, FaucetConfig};
@@ -28,7 +29,9 @@ use tradewind_chain::client::wallet::{Contracts, Wallet};
 use tradewind_chain::embedded::{BlockPolicy, Embedded, EmbeddedConfig, Genesis, MULTICALL3, ServerGuard};
 use tradewind_chain::ledger::Ledger;
 use tradewind_mesh::PeerAddr;
-use tradewind_proto::profile::{self, Asset, AssetKind, Bootstrap, ChainProfile, NetworkProfile};
+use tradewind_proto::profile::{
+    self, Asset, AssetKind, Bootstrap, ChainProfile, ChallengeProfile, NetworkProfile,
+};
 use tradewind_proto::signature::SigningKey;
 use tradewind_proto::units::Money;
 
@@ -36,6 +39,9 @@ use super::config::{LedgerSection, NodeConfig, RelayerSection};
 
 /// The host's gas on its own ledger: a million ether.
 const GAS: u128 = 1_000_000_000_000_000_000_000_000;
+
+/// What devices of a development network answer once an epoch: a second's work for the smallest of them.
+const CHALLENGE: ChallengeProfile = ChallengeProfile { size: 256, rounds: 2 };
 
 /// A ledger that this node hosts.
 pub(crate) struct Hosted {
@@ -74,6 +80,9 @@ pub(crate) async fn host(
     let plan = DeployPlan::development(section.timings);
     let deployment = deploy::deploy(&sender, &provider, section.chain_id, &plan).await?;
     let reader = Reader::new(provider, deployment.contracts, 0, decoder);
+    if deployment.beacon.is_some() {
+        tokio::spawn(beacon::keep(sender.clone(), reader.clone(), shutdown.clone()));
+    }
     let relayer = Relayer::new(reader, sender.clone(), RelayerConfig::small_fee(deployment.stablecoin));
     let faucet = Faucet::new(sender.clone(), store, FaucetConfig::test_dollars(deployment.stablecoin));
     let router = relayer.router().merge(Router::new().route("/v1/faucet", post(drip)).with_state(faucet));
@@ -108,9 +117,11 @@ fn profile(section: &LedgerSection, deployment: &Deployment, rpc: &str, relayer:
         contracts: profile::Contracts {
             leases: deployment.contracts.leases,
             registry: deployment.contracts.registry,
+            court: deployment.contracts.court,
             network_token: deployment.network_token,
             multicall: Some(MULTICALL3),
         },
+        challenge: deployment.beacon.map(|_| CHALLENGE),
         assets: vec![Asset {
             symbol: "tUSD".into(),
             address: deployment.stablecoin,
@@ -199,6 +210,7 @@ pub(crate) fn reader(profile: &NetworkProfile) -> anyhow::Result<Reader> {
         chain_id: profile.chain.id,
         leases: profile.contracts.leases,
         registry: profile.contracts.registry,
+        court: profile.contracts.court,
     };
     let finality = u64::from(profile.chain.finality);
     Ok(Reader::new(provider, contracts, finality, Arc::new(artifacts::decoder())))

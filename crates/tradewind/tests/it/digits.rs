@@ -193,9 +193,11 @@ fn profile(url: &str, deployment: &Deployment) -> NetworkProfile {
         contracts: Addresses {
             leases: deployment.contracts.leases,
             registry: deployment.contracts.registry,
+            court: deployment.contracts.court,
             network_token: deployment.network_token,
             multicall: None,
         },
+        challenge: None,
         assets: vec![Asset {
             symbol: "tUSD".into(),
             address: deployment.stablecoin,

@@ -35,9 +35,11 @@ fn profile(dir: &Path, development: bool, key: &SigningKey) -> String {
         contracts: Contracts {
             leases: [1; 20].into(),
             registry: [2; 20].into(),
+            court: None,
             network_token: None,
             multicall: None,
         },
+        challenge: None,
         assets: vec![Asset {
             symbol: "USDC".into(),
             address: [3; 20].into(),

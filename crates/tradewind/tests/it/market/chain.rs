@@ -43,6 +43,7 @@ impl<'a> Chain<'a> {
             chain_id: profile.chain.id,
             leases: profile.contracts.leases,
             registry: profile.contracts.registry,
+            court: profile.contracts.court,
         };
         let endpoint = Endpoint::http(&profile.chain.rpc[0]).expect("an endpoint");
         let provider = Failover::new(vec![endpoint], FailoverConfig::for_chain(profile.chain.id)).provider();
