@@ -2,7 +2,7 @@
 //!
 //! ```text
 //!        lease/1, meter/1  directory/1     tunnel/1     probe/1    iroh-blobs
-//!          calls, streams   records      TCP streams    pings       ranges
+//!          calls, streams   records      TCP streams   questions     ranges
 //!              │               │              │            │           │
 //!  frames ─────┴───────────────┴──────────────┴────────────┘           │   version, sequence, length on each
 //!  admission ──────────────────────────────────────────────────────────┤   limits before work
@@ -83,7 +83,7 @@ pub use lease::LeaseService;
 pub use limits::{DirectoryLimits, Limits};
 pub use mesh::{BlobsConfig, Mesh, MeshConfig, MeshError, quic_settings};
 pub use peer::{MAX_DIRECT_ADDRS, PeerAddr, PeerAddrError};
-pub use probe::{Nonce, Pong, ProbeSigner};
+pub use probe::{ProbeService, Probed};
 pub use protocol::Protocol;
 pub use refusal::{Refusal, RefusalCode};
 pub use secret::{MeshSecret, SecretError};

@@ -30,7 +30,7 @@ use crate::lease::{LeaseServer, LeaseService};
 use crate::limits::Limits;
 use crate::pacing::FlooredBbr;
 use crate::peer::{MAX_DIRECT_ADDRS, PeerAddr};
-use crate::probe::{self, Nonce, Pong, ProbeServer, ProbeSigner};
+use crate::probe::{self, ProbeService, Probed};
 use crate::protocol::Protocol;
 use crate::refusal::{Refusal, RefusalCode};
 use crate::secret::MeshSecret;
@@ -157,7 +157,7 @@ struct Inner {
     lease: Arc<LeaseServer>,
     meter: Arc<LeaseServer>,
     tunnel: Arc<TunnelServer>,
-    probe: Arc<ProbeServer>,
+    probe: Arc<LeaseServer>,
     directory: Arc<DirectoryServer>,
     blobs: Option<Blobs>,
     tasks: Vec<JoinHandle<()>>,
@@ -188,7 +188,7 @@ impl Mesh {
         let lease = Arc::new(LeaseServer::new(&limits, "this node provides nothing now"));
         let meter = Arc::new(LeaseServer::new(&limits, "this node meters nothing"));
         let tunnel = Arc::new(TunnelServer::new(&limits));
-        let probe = Arc::new(ProbeServer::new(&limits));
+        let probe = Arc::new(probe::server(&limits));
         let me = config.secret.key();
         let known = config.bootstrap.into_iter().filter(|peer| peer.key != me).collect();
         let table = Directory::new(&limits.directory, config.verifier, config.clock);
@@ -418,8 +418,8 @@ impl Transport for Mesh {
         self.inner.tunnel.set(gate);
     }
 
-    fn sign_probes(&self, signer: Arc<dyn ProbeSigner>) {
-        self.inner.probe.set(signer);
+    fn serve_probes(&self, service: Arc<dyn ProbeService>) {
+        probe::serve(&self.inner.probe, service);
     }
 
     async fn call(&self, peer: &PeerAddr, request: Bytes) -> Result<Bytes, CallError> {
@@ -442,8 +442,8 @@ impl Transport for Mesh {
         tokio::time::timeout(limits.call, opened).await.map_err(timed_out)?
     }
 
-    async fn ping(&self, peer: &PeerAddr, nonce: Nonce) -> Result<Pong, CallError> {
-        probe::ping(&self.inner.dialer, &self.inner.limits, peer, nonce).await
+    async fn probe(&self, peer: &PeerAddr, question: Bytes) -> Result<Probed, CallError> {
+        probe::probe(&self.inner.dialer, &self.inner.limits, peer, &question).await
     }
 
     async fn open_tunnel(&self, peer: &PeerAddr, target: TunnelTarget) -> Result<Box<dyn Duplex>, CallError> {

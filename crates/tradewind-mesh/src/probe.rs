@@ -1,116 +1,90 @@
-//! `tradewind/probe/1`: a nonce goes out, the same nonce comes back with a proof that the node signed it.
+//! `tradewind/probe/1`: a watcher's question, a device's answer, and how long that took.
+//!
+//! What the bytes mean is between watcher and device (`tradewind_proto::probe`); here they are bounded, in order, and from a
+//! proven key. Calls are served as those of `tradewind/lease/1` are, with smaller frames and no long-lived streams.
+//!
+//! The round trip is the latency, once the answer costs the device no work. The answer's size over it bounds the bandwidth from
+//! below, so that the rows that a device opens measure that without a message of their own.
 
-use std::sync::{Arc, PoisonError, RwLock};
+use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
 use bytes::Bytes;
-use serde::{Deserialize, Serialize};
 use tokio::time::Instant;
 use tradewind_proto::ids::MeshKey;
 
 use crate::call::{CallError, ask, open_raw};
 use crate::dial::Dialer;
-use crate::frame::{FrameError, Kind};
-use crate::gate::{Incoming, StreamService};
+use crate::frame::Kind;
+use crate::lease::{LeaseServer, LeaseService};
 use crate::limits::Limits;
 use crate::peer::PeerAddr;
 use crate::protocol::Protocol;
+use crate::refusal::{Refusal, RefusalCode};
 use crate::stream::FrameStream;
 
-/// A ping's nonce. Never use one twice: a proof over an old nonce proves nothing.
-pub type Nonce = [u8; 32];
+/// A row of the largest product is what needs most.
+const MAX_BODY: u32 = 128 << 10;
 
-/// A nonce is all that a ping carries.
-const MAX_PROBE_BODY: u32 = 4096;
-
-/// Signs this node's answers to pings.
-pub trait ProbeSigner: Send + Sync + 'static {
-    /// The proof that this node saw `nonce`, asked by `asker`, for instance a signature by its device key.
-    fn sign(&self, asker: MeshKey, nonce: Nonce) -> Bytes;
+/// The answering side of `tradewind/probe/1`.
+#[async_trait]
+pub trait ProbeService: Send + Sync + 'static {
+    /// Answers one question of `peer`, whose key the handshake proved.
+    ///
+    /// It goes on after its caller left, so whatever it commits is committed whole.
+    async fn answer(&self, peer: MeshKey, question: Bytes) -> Result<Bytes, Refusal>;
 }
 
-/// A node's answer to a ping.
+/// A node's answer to a probe.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Pong {
+pub struct Probed {
+    /// What it said; the caller verifies it.
+    pub answer: Bytes,
     /// From the first byte out to the last byte back, on an open connection.
     pub round_trip: Duration,
-    /// What the node's [`ProbeSigner`] made of the nonce; empty if it has none. The caller verifies it.
-    pub proof: Bytes,
 }
 
-#[derive(Serialize, Deserialize)]
-struct WirePong {
-    nonce: Nonce,
-    proof: Bytes,
-}
-
-#[derive(Default)]
-pub(crate) struct ProbeServer {
-    signer: RwLock<Option<Arc<dyn ProbeSigner>>>,
-    first_frame: Duration,
-}
-
-impl ProbeServer {
-    pub(crate) fn new(limits: &Limits) -> Self {
-        Self { signer: RwLock::new(None), first_frame: limits.first_frame }
-    }
-
-    pub(crate) fn set(&self, signer: Arc<dyn ProbeSigner>) {
-        *self.signer.write().unwrap_or_else(PoisonError::into_inner) = Some(signer);
-    }
-
-    async fn answer(&self, peer: MeshKey, stream: &mut FrameStream) -> Result<(), FrameError> {
-        let Some(frame) = stream.reader().recv_frame_within(self.first_frame).await? else { return Ok(()) };
-        if frame.kind != Kind::Call {
-            return Err(FrameError::Kind { got: frame.kind as u8 });
-        }
-        let nonce = Nonce::try_from(&frame.body[..]).map_err(|_| FrameError::Malformed)?;
-        let signer = self.signer.read().unwrap_or_else(PoisonError::into_inner).clone();
-        let proof = signer.map_or_else(Bytes::new, |signer| signer.sign(peer, nonce));
-        let pong = postcard::to_stdvec(&WirePong { nonce, proof }).map_err(|_| FrameError::Malformed)?;
-        stream.writer().send_frame_within(Kind::Reply, &pong, self.first_frame).await
-    }
-}
+/// A service of probes behind the server of calls.
+struct Calls(Arc<dyn ProbeService>);
 
 #[async_trait]
-impl StreamService for ProbeServer {
-    async fn serve(&self, Incoming { peer, send, recv, .. }: Incoming) {
-        let mut stream = FrameStream::new(recv, send, MAX_PROBE_BODY);
-        let ended = match self.answer(peer, &mut stream).await {
-            Ok(()) => stream.finish().await,
-            Err(error) => stream.refuse(&error.to_refusal()).await,
-        };
-        if let Err(error) = ended {
-            tracing::debug!(%peer, %error, "a ping was not answered");
+impl LeaseService for Calls {
+    async fn call(&self, peer: MeshKey, request: Bytes) -> Result<Bytes, Refusal> {
+        self.0.answer(peer, request).await
+    }
+
+    async fn open(&self, peer: MeshKey, _header: Bytes, stream: FrameStream) {
+        let refusal = Refusal::new(RefusalCode::Malformed, "probes have no streams");
+        if let Err(error) = stream.refuse(&refusal).await {
+            tracing::debug!(%peer, %error, "a refusal did not arrive");
         }
     }
 }
 
-impl std::fmt::Debug for ProbeServer {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("ProbeServer").finish_non_exhaustive()
-    }
+pub(crate) fn server(limits: &Limits) -> LeaseServer {
+    let limits = Limits { max_body: limits.max_body.min(MAX_BODY), ..limits.clone() };
+    LeaseServer::new(&limits, "this node answers no probes")
 }
 
-pub(crate) async fn ping(
+pub(crate) fn serve(server: &LeaseServer, service: Arc<dyn ProbeService>) {
+    server.set(Arc::new(Calls(service)));
+}
+
+pub(crate) async fn probe(
     dialer: &Dialer,
     limits: &Limits,
     peer: &PeerAddr,
-    nonce: Nonce,
-) -> Result<Pong, CallError> {
+    question: &[u8],
+) -> Result<Probed, CallError> {
     let (send, recv, connection) = open_raw(dialer, limits, peer, Protocol::Probe).await?;
-    let mut stream = FrameStream::new(recv, send, MAX_PROBE_BODY);
+    let mut stream = FrameStream::new(recv, send, limits.max_body.min(MAX_BODY));
     let sent = Instant::now();
-    let asked = tokio::time::timeout(limits.dial, ask(&mut stream, (Kind::Call, &nonce), Kind::Reply)).await;
+    let asked =
+        tokio::time::timeout(limits.call, ask(&mut stream, (Kind::Call, question), Kind::Reply)).await;
     let Ok(answer) = asked else {
         dialer.forget(peer.key, Protocol::Probe, &connection).await;
-        return Err(CallError::TimedOut { after: limits.dial });
+        return Err(CallError::TimedOut { after: limits.call });
     };
-    let round_trip = sent.elapsed();
-    let pong: WirePong = postcard::from_bytes(&answer?).map_err(|_| FrameError::Malformed)?;
-    if pong.nonce != nonce {
-        return Err(CallError::Mismatch("another nonce came back: an old answer was replayed"));
-    }
-    Ok(Pong { round_trip, proof: pong.proof })
+    Ok(Probed { answer: answer?, round_trip: sent.elapsed() })
 }

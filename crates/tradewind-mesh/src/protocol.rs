@@ -13,7 +13,7 @@ pub enum Protocol {
     Meter,
     /// TCP streams to workload ports.
     Tunnel,
-    /// Nonce pings.
+    /// Watchers' questions: pings, and the hardware challenge.
     Probe,
     /// Inputs, checkpoints, results.
     Blobs,

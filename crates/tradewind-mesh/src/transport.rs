@@ -14,7 +14,7 @@ use crate::call::CallError;
 use crate::directory::{DirectoryWatch, PublishError, Record};
 use crate::lease::LeaseService;
 use crate::peer::PeerAddr;
-use crate::probe::{Nonce, Pong, ProbeSigner};
+use crate::probe::{ProbeService, Probed};
 use crate::stream::FrameStream;
 use crate::tunnel::{Duplex, TunnelGate, TunnelTarget};
 
@@ -39,8 +39,8 @@ pub trait Transport: Send + Sync + 'static {
     /// Decides on `tunnel/1` from now on.
     fn serve_tunnels(&self, gate: Arc<dyn TunnelGate>);
 
-    /// Signs `probe/1` answers from now on.
-    fn sign_probes(&self, signer: Arc<dyn ProbeSigner>);
+    /// Answers `probe/1` from now on.
+    fn serve_probes(&self, service: Arc<dyn ProbeService>);
 
     /// One request of `lease/1` and its answer.
     async fn call(&self, peer: &PeerAddr, request: Bytes) -> Result<Bytes, CallError>;
@@ -51,8 +51,8 @@ pub trait Transport: Send + Sync + 'static {
     /// A long-lived stream of `lease/1`. A refusal arrives as the first `recv`.
     async fn open(&self, peer: &PeerAddr, header: Bytes) -> Result<FrameStream, CallError>;
 
-    /// Sends a fresh nonce and waits for the proof that the peer saw it.
-    async fn ping(&self, peer: &PeerAddr, nonce: Nonce) -> Result<Pong, CallError>;
+    /// One question of `probe/1`, its answer, and how long that took without the connection's setup.
+    async fn probe(&self, peer: &PeerAddr, question: Bytes) -> Result<Probed, CallError>;
 
     /// Bytes to and from a port of a workload.
     async fn open_tunnel(&self, peer: &PeerAddr, target: TunnelTarget) -> Result<Box<dyn Duplex>, CallError>;

@@ -38,9 +38,14 @@ pub const MAX_LOG_BYTES: usize = 256 << 10;
 /// Why a frame was refused.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum FrameError {
-    /// Larger than [`MAX_FRAME`].
-    #[error("the frame has {0} bytes, at most {MAX_FRAME} are accepted")]
-    TooLarge(usize),
+    /// Larger than a frame of its kind may be.
+    #[error("the frame has {got} bytes, at most {limit} are accepted")]
+    TooLarge {
+        /// Bytes of the frame.
+        got: usize,
+        /// Bytes that are accepted.
+        limit: usize,
+    },
     /// Not a frame of this protocol, or bytes follow it.
     #[error("the frame is malformed")]
     Malformed,
@@ -185,8 +190,13 @@ pub(crate) fn encode<T: Serialize>(message: &T) -> bytes::Bytes {
 }
 
 pub(crate) fn decode<'a, T: Deserialize<'a>>(frame: &'a [u8]) -> Result<T, FrameError> {
-    if frame.len() > MAX_FRAME {
-        return Err(FrameError::TooLarge(frame.len()));
+    decode_within(frame, MAX_FRAME)
+}
+
+/// Reads a message from a frame of at most `limit` bytes.
+pub(crate) fn decode_within<'a, T: Deserialize<'a>>(frame: &'a [u8], limit: usize) -> Result<T, FrameError> {
+    if frame.len() > limit {
+        return Err(FrameError::TooLarge { got: frame.len(), limit });
     }
     match postcard::take_from_bytes(frame) {
         Ok((message, [])) => Ok(message),

@@ -11,11 +11,12 @@
 //!
 //! Failure paths: a reply to another nonce, watcher or court, by another key, or too late is an error and changes nothing; a
 //! number used twice is [`Heard::equivocation`]; a transcript that was cut off while it was written ends at the last whole
-//! entry, one that was altered is refused.
+//! entry, one that was altered is refused. What carries asks and replies is [`Question`] and [`Response`].
 
 #[cfg(test)]
 mod tests;
 mod transcript;
+mod wire;
 
 use std::num::NonZeroUsize;
 
@@ -24,6 +25,7 @@ use minicbor::{Decode, Encode};
 use serde::{Deserialize, Serialize};
 
 pub use transcript::{MAX_ENTRIES, Transcript, TranscriptError};
+pub use wire::{MAX_QUESTION, MAX_RESPONSE, Question, Response, Why};
 
 use crate::evidence::{Court, Equivocation, Pong, Seat, Statement, Sworn, Witness, topic};
 use crate::ids::DeviceId;

@@ -15,7 +15,7 @@ use tradewind_mesh::blobs::{
 use tradewind_mesh::directory::{Directory, DirectoryWatch, OfferVerifier, PublishError, Record};
 use tradewind_mesh::tunnel::{Duplex, TunnelGate, TunnelTarget};
 use tradewind_mesh::{
-    CallError, DialError, DirectoryLimits, FrameStream, LeaseService, Nonce, PeerAddr, Pong, ProbeSigner,
+    CallError, DialError, DirectoryLimits, FrameStream, LeaseService, PeerAddr, ProbeService, Probed,
     Refusal, RefusalCode, Transport,
 };
 use tradewind_proto::conversation::{Answer, Request};
@@ -261,7 +261,7 @@ impl Transport for Wire {
 
     fn serve_tunnels(&self, _: Arc<dyn TunnelGate>) {}
 
-    fn sign_probes(&self, _: Arc<dyn ProbeSigner>) {}
+    fn serve_probes(&self, _: Arc<dyn ProbeService>) {}
 
     async fn call(&self, peer: &PeerAddr, request: Bytes) -> Result<Bytes, CallError> {
         self.life.point("before a call").await;
@@ -284,7 +284,7 @@ impl Transport for Wire {
         Err(nothing())
     }
 
-    async fn ping(&self, _: &PeerAddr, _: Nonce) -> Result<Pong, CallError> {
+    async fn probe(&self, _: &PeerAddr, _: Bytes) -> Result<Probed, CallError> {
         Err(nothing())
     }
 

@@ -1,5 +1,6 @@
 //! What a hostile peer can send, and what it gets for it.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -13,6 +14,7 @@ use tradewind_mesh::{
 use tradewind_proto::ids::MeshKey;
 
 use crate::nodes::{config, echo_node, node, quick, within};
+use crate::probe::Prover;
 
 /// An attacker: an endpoint without any of our rules.
 pub(crate) async fn attacker(alpns: &[&[u8]]) -> Endpoint {
@@ -46,7 +48,7 @@ pub(crate) fn framed(kind: Kind, sequence: u32, body: &[u8]) -> Vec<u8> {
 }
 
 /// Sends raw bytes on a stream of its own and returns the refusal's code.
-async fn refusal_for(connection: &Connection, wire: &[u8]) -> RefusalCode {
+pub(crate) async fn refusal_for(connection: &Connection, wire: &[u8]) -> RefusalCode {
     let (mut send, recv) = connection.open_bi().await.expect("a stream");
     send.write_all(wire).await.expect("sent");
     let mut reader = FrameReader::new(recv, 1 << 20);
@@ -143,7 +145,7 @@ async fn an_unknown_protocol_or_version_is_refused_in_the_handshake() {
 async fn too_many_streams_are_refused_as_busy_and_too_many_refusals_end_the_connection() {
     let limits = Limits { streams_per_peer: 4, stream_burst: 50, streams_per_second: 1, ..quick() };
     let victim = Mesh::bind(MeshConfig { limits, ..config() }).await.expect("bound");
-    victim.serve_leases(std::sync::Arc::new(crate::nodes::Echo::default()));
+    victim.serve_leases(Arc::new(crate::nodes::Echo::default()));
     let attacker = attacker(&[]).await;
     let connection = connect(&attacker, &victim, Protocol::Lease).await;
     let mut held = Vec::new();
@@ -191,6 +193,8 @@ async fn a_slow_reader_does_not_slow_others_down() {
 async fn one_peer_cannot_take_every_connection() {
     let limits = Limits { connections_per_peer: 2, ..quick() };
     let victim = Mesh::bind(MeshConfig { limits, ..config() }).await.expect("bound");
+    victim.serve_probes(Arc::new(Prover::default()));
+    let ask = Bytes::from_static(b"ping");
     let attacker = attacker(&[]).await;
     let mut held = Vec::new();
     for _ in 0..2 {
@@ -200,6 +204,6 @@ async fn one_peer_cannot_take_every_connection() {
     let reason = within(5, third.closed()).await;
     assert!(format!("{reason:?}").contains("you have 2 connections already"), "{reason:?}");
     let other = node().await;
-    within(5, other.ping(&victim.address(), [1; 32])).await.expect("another peer is served");
+    within(5, other.probe(&victim.address(), ask)).await.expect("another peer is served");
     victim.close().await;
 }

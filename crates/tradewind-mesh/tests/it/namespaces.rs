@@ -14,6 +14,7 @@ use tradewind_mesh::{BlobsConfig, CallError, Mesh, MeshConfig, PeerAddr, RelayUr
 use tradewind_testbed::net::{MIDDLE, Net};
 
 use crate::nodes::{Echo, config, until, within};
+use crate::probe::Prover;
 use crate::proxy::{self, Path};
 use crate::tunnel::{OneWorkload, target, workload};
 
@@ -55,6 +56,7 @@ async fn two_nodes_that_share_only_a_relay_call_fetch_and_tunnel() {
         let mesh = Mesh::bind(anywhere(relays, &a)).await.expect("bound");
         mesh.online(Duration::from_secs(10)).await.expect("online");
         mesh.serve_leases(Arc::new(Echo::default()));
+        mesh.serve_probes(Arc::new(Prover::default()));
         let blob = mesh.add_bytes(Bytes::from(vec![7; 3 << 20]), &label()).await.expect("added");
         let (address, _serving) = workload().await;
         provider_known.send(mesh.address()).expect("told");
@@ -75,12 +77,13 @@ async fn two_nodes_that_share_only_a_relay_call_fetch_and_tunnel() {
         buyer_known.send(mesh.key()).expect("told");
         let hash = hash.await.expect("told");
         let direct = PeerAddr { relay: None, ..provider.clone() };
-        let unreachable = mesh.ping(&direct, [0; 32]).await.expect_err("no route");
+        let unreachable = mesh.probe(&direct, Bytes::from_static(b"ping")).await.expect_err("no route");
         assert!(matches!(unreachable, CallError::Dial(_)), "{unreachable:?}");
         let answer = mesh.call(&provider, Bytes::from_static(b"quote")).await.expect("answered");
         assert_eq!(&answer[..], b"quote");
         let only_key = PeerAddr::new(provider.key);
-        mesh.ping(&only_key, [1; 32]).await.expect("found by its key and the profile's relays");
+        let found = mesh.probe(&only_key, Bytes::from_static(b"ping")).await;
+        found.expect("found by its key and the profile's relays");
         let options = FetchOptions::new(10 << 20, label());
         let fetched = mesh.fetch(&provider, hash, &options, &|_| {}).await.expect("fetched");
         let mut tunnel = mesh.open_tunnel(&provider, target(8080)).await.expect("a tunnel");
@@ -147,6 +150,7 @@ async fn calls_and_fetches_survive_delay_and_loss() {
     let providing = net.run("right", move || async move {
         let mesh = Mesh::bind(anywhere(Vec::new(), &a)).await.expect("bound");
         mesh.serve_leases(Arc::new(Echo::default()));
+        mesh.serve_probes(Arc::new(Prover::default()));
         let blob = mesh.add_bytes(Bytes::from(vec![9; 2 << 20]), &label()).await.expect("added");
         provider_known.send((mesh.key(), mesh.local_addresses()[0].port())).expect("told");
         mesh.grant(&label(), blob.hash, buyer_key.await.expect("told")).expect("granted");
@@ -173,8 +177,9 @@ async fn calls_and_fetches_survive_delay_and_loss() {
             mesh.call(&peer, Bytes::from_static(b"x")).await.expect("answered");
         }
         let mut best = Duration::MAX;
-        for nonce in 0..5 {
-            best = best.min(mesh.ping(&peer, [nonce; 32]).await.expect("a pong").round_trip);
+        for _ in 0..5 {
+            let probed = mesh.probe(&peer, Bytes::from_static(b"ping")).await.expect("answered");
+            best = best.min(probed.round_trip);
         }
         let options = FetchOptions::new(10 << 20, label());
         let fetched = mesh.fetch(&peer, hash, &options, &|_| {}).await.expect("fetched");
