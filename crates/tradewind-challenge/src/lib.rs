@@ -39,6 +39,7 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 
+mod any;
 mod cpu;
 mod expansion;
 mod field;
@@ -51,6 +52,7 @@ mod threads;
 mod verifier;
 mod wide;
 
+pub use any::{AnyEngine, AnyError};
 pub use cpu::{CpuEngine, CpuError};
 pub use memory::CpuMemory;
 pub use product::rows;

@@ -321,6 +321,9 @@ pub struct Timestamp(u64);
 /// Where a shell takes the time from, injected so that tests and the simulator own it. The rules themselves are told `now`.
 pub type Clock = Arc<dyn Fn() -> Timestamp + Send + Sync>;
 
+/// The same in milliseconds since the Unix epoch, for what happens between two blocks.
+pub type MillisClock = Arc<dyn Fn() -> u64 + Send + Sync>;
+
 impl Timestamp {
     /// A point in time.
     #[must_use]
