@@ -73,6 +73,8 @@ pub(crate) enum Command {
     Provider(Provider),
     /// The node's meter role: whom it serves, what buyers name it by, and the leases that it meters.
     Meter,
+    /// The node's watcher role: its seats, what watchers may do by their number, and the cases that it hears.
+    Watcher,
     /// Take a network's profile and make a wallet.
     Setup(Setup),
     /// Run a node in the foreground; or start, stop and describe one.

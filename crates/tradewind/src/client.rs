@@ -15,7 +15,7 @@ use tradewind_proto::ids::{JobId, LeaseId};
 use tradewind_proto::offer::Offer;
 
 use crate::node::api::view::{
-    Created, LogPiece, MeterView, NewJob, Problem, ProviderView, Status, Transfer, WalletView,
+    Created, LogPiece, MeterView, NewJob, Problem, ProviderView, Status, Transfer, WalletView, WatcherView,
 };
 
 /// The longest that an answer may take; long polls are held back at most 30 s.
@@ -102,6 +102,11 @@ impl NodeClient {
     /// The machine as a provider.
     pub(crate) async fn provider(&self) -> anyhow::Result<ProviderView> {
         self.get("/v1/provider").await
+    }
+
+    /// The node as a watcher.
+    pub(crate) async fn watcher(&self) -> anyhow::Result<WatcherView> {
+        self.get("/v1/watcher").await
     }
 
     /// The node as a meter.

@@ -11,6 +11,7 @@ mod provider;
 mod run;
 mod setup;
 mod wallet;
+mod watcher;
 
 use std::io;
 use std::path::Path;
@@ -41,6 +42,7 @@ pub(crate) async fn dispatch(cli: Cli, printer: &Printer) -> anyhow::Result<u8> 
         Command::Wallet { verb } => wallet::wallet(verb.as_ref(), &cli, *printer).await,
         Command::Provider(verb) => provider::provider(verb, &cli, *printer).await.map(|()| 0),
         Command::Meter => meter::show(&node()?, *printer).await.map(|()| 0),
+        Command::Watcher => watcher::show(&node()?, *printer).await.map(|()| 0),
         Command::Setup(options) => setup::setup(options, *printer).await,
         Command::Node(options) => node::node(options, *printer).await.map(|()| 0),
         Command::Status => market::status(&node()?, *printer).await.map(|()| 0),

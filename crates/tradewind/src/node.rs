@@ -1,12 +1,13 @@
 //! `tradewind node`: one process that hosts whichever roles its configuration names.
 //!
 //! ```text
-//!   lock ─► node.toml ─► ledger ─► relay ─► mesh ─► provider, buyer, meter, explorer ─► local API
+//!   lock ─► node.toml ─► ledger ─► relay ─► mesh ─► provider, buyer, meter, watcher, explorer ─► local API
 //!   shutdown (signal, API): API ─► roles ─► mesh ─► ledger; workloads go on and are adopted at the next start
 //! ```
 
 pub(crate) mod admission;
 pub(crate) mod api;
+pub(crate) mod attest;
 pub(crate) mod buyer;
 pub(crate) mod config;
 pub(crate) mod keys;
@@ -17,6 +18,7 @@ pub(crate) mod mesh;
 pub(crate) mod meter;
 pub(crate) mod provider;
 mod roles;
+pub(crate) mod watcher;
 
 use std::path::Path;
 use std::sync::Arc;
@@ -27,6 +29,7 @@ use tokio_util::sync::CancellationToken;
 use tradewind_mesh::directory::system_clock;
 use tradewind_mesh::{Mesh, Transport};
 use tradewind_proto::profile::{NetworkProfile, VerifiedProfile};
+use tradewind_proto::units::MillisClock;
 use tradewind_store::Store;
 
 use config::NodeConfig;
@@ -91,6 +94,7 @@ pub(crate) async fn run(config: NodeConfig, background: bool) -> anyhow::Result<
         clock,
         buyer: started.buyer.clone(),
         meter: started.meter.clone(),
+        watcher: started.watcher.clone(),
         provider: started.provider.clone(),
         shutdown: shutdown.clone(),
     };
@@ -102,6 +106,14 @@ pub(crate) async fn run(config: NodeConfig, background: bool) -> anyhow::Result<
     let _ = std::fs::remove_file(config.socket());
     end(started, &mesh, hosted).await;
     result
+}
+
+/// Milliseconds since 1970, by this machine's clock.
+pub(crate) fn millis() -> MillisClock {
+    Arc::new(|| {
+        let since = std::time::UNIX_EPOCH.elapsed().unwrap_or_default();
+        u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
+    })
 }
 
 /// Ends roles, mesh and ledger, in this order.

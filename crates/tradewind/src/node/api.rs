@@ -11,6 +11,7 @@ mod schema;
 mod tests;
 pub(crate) mod view;
 mod wallet;
+mod watcher;
 
 use std::path::Path;
 use std::sync::Arc;
@@ -28,6 +29,7 @@ use tradewind_proto::ids::DeviceId;
 use tradewind_proto::profile::Asset;
 use tradewind_proto::units::Clock;
 use tradewind_provider::agent::Agent;
+use tradewind_watcher::Watcher;
 use utoipa::openapi::{InfoBuilder, OpenApi, OpenApiBuilder};
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
@@ -45,6 +47,7 @@ pub(crate) struct Served {
     pub(crate) clock: Clock,
     pub(crate) buyer: Option<Buyer>,
     pub(crate) meter: Option<Meter>,
+    pub(crate) watcher: Option<Watcher>,
     pub(crate) provider: Option<Agent>,
     /// The machine's device, where it ever became one.
     pub(crate) device: Option<DeviceId>,
@@ -126,6 +129,7 @@ fn routes() -> OpenApiRouter<Arc<Served>> {
         .routes(routes!(market::reclaim))
         .routes(routes!(market::leave))
         .routes(routes!(meter::meter))
+        .routes(routes!(watcher::watcher))
         .routes(routes!(wallet::wallet))
         .routes(routes!(wallet::deposit))
         .routes(routes!(wallet::withdraw))

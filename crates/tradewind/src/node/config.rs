@@ -35,6 +35,8 @@ pub(crate) struct NodeConfig {
     pub(crate) buyer: Option<BuyerSection>,
     /// Meters leases of buyers that trust it.
     pub(crate) meter: Option<MeterSection>,
+    /// Watches devices and sits in the court.
+    pub(crate) watcher: Option<WatcherSection>,
     /// Serves the explorer's pages.
     pub(crate) explorer: Option<ExplorerSection>,
     /// Serves a relay for nodes that cannot reach each other.
@@ -266,6 +268,28 @@ pub(crate) struct MeterSection {
     pub(crate) assignments: usize,
 }
 
+/// Seats of the court, and how they watch.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(crate) struct WatcherSection {
+    /// How many seats to stake, 1 to 256.
+    pub(crate) seats: u16,
+    /// Seconds between two questions to a device, on average.
+    pub(crate) interval: u64,
+    /// Milliseconds that a device may take to answer.
+    pub(crate) window: u64,
+    /// So many questions in a row without an answer mean "down".
+    pub(crate) misses: u32,
+    /// Free balance to keep for cases and fees, in whole tokens of the network's quote asset.
+    pub(crate) bonds: String,
+}
+
+impl Default for WatcherSection {
+    fn default() -> Self {
+        Self { seats: 1, interval: 60, window: 3_000, misses: 3, bonds: "20".into() }
+    }
+}
+
 /// The explorer.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -297,6 +321,7 @@ impl NodeConfig {
             provider: None,
             buyer: None,
             meter: None,
+            watcher: None,
             explorer: None,
             relay: None,
         }
@@ -330,6 +355,7 @@ impl NodeConfig {
             ("provider", self.provider.is_some()),
             ("buyer", self.buyer.is_some()),
             ("meter", self.meter.is_some()),
+            ("watcher", self.watcher.is_some()),
             ("explorer", self.explorer.is_some()),
         ];
         all.into_iter().filter(|(_, has)| *has).map(|(name, _)| name.to_owned()).collect()

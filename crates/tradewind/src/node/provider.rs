@@ -24,7 +24,7 @@ use tradewind_provider::web::SourcePolicy;
 use tradewind_store::Store;
 
 use super::config::ProviderSection;
-use super::keys;
+use super::{attest, keys};
 
 /// The runtimes' names in offers and configuration.
 const PROCESS: &str = "process";
@@ -72,6 +72,15 @@ pub(crate) async fn start(needs: Needs<'_>) -> anyhow::Result<Agent> {
         super::ledger::fill(needs.profile, needs.ledger.as_ref(), wanted).await?;
     }
     join.run(needs.transport.key(), (needs.clock)()).await?;
+    let answers = attest::Needs {
+        profile: needs.profile,
+        ledger: needs.ledger.clone(),
+        transport: needs.transport.clone(),
+        store: needs.store.clone(),
+        device,
+        key: device_key,
+    };
+    attest::start(answers, attest::processor()).await.context("watchers cannot be answered")?;
     let state_dir = needs.data_dir.join("provider");
     std::fs::create_dir_all(&state_dir).with_context(|| format!("cannot make {}", state_dir.display()))?;
     let inventory = Inventory::take(&state_dir, &Nvml)?;

@@ -17,15 +17,17 @@ use tradewind_proto::profile::NetworkProfile;
 use tradewind_proto::signature::SigningKey;
 use tradewind_provider::agent::Agent;
 use tradewind_store::Store;
+use tradewind_watcher::Watcher;
 
 use super::config::NodeConfig;
-use super::{buyer, meter, provider};
+use super::{buyer, meter, provider, watcher};
 
 /// The roles that take part in the market.
 pub(super) struct Roles {
     pub(super) provider: Option<Agent>,
     pub(super) buyer: Option<Buyer>,
     pub(super) meter: Option<Meter>,
+    pub(super) watcher: Option<Watcher>,
     pub(super) explorer: Option<Explorer>,
 }
 
@@ -42,7 +44,7 @@ impl Roles {
         let (data_dir, password_file) = (config.data_dir.as_path(), config.password_file.as_deref());
         let clock = system_clock();
         let (ledger, transport, store) = (ledger.clone(), transport.clone(), store.clone());
-        let mut started = Self { provider: None, buyer: None, meter: None, explorer: None };
+        let mut started = Self { provider: None, buyer: None, meter: None, watcher: None, explorer: None };
         if let Some(section) = &config.provider {
             let needs = provider::Needs {
                 section,
@@ -78,10 +80,23 @@ impl Roles {
                 password_file,
                 ledger: ledger.clone(),
                 transport: transport.clone(),
-                store,
+                store: store.clone(),
                 clock: clock.clone(),
             };
             started.meter = Some(meter::start(needs).await.context("the meter role cannot start")?);
+        }
+        if let Some(section) = &config.watcher {
+            let needs = watcher::Needs {
+                section,
+                profile,
+                data_dir,
+                password_file,
+                ledger: ledger.clone(),
+                transport: transport.clone(),
+                store,
+                clock: clock.clone(),
+            };
+            started.watcher = Some(watcher::start(needs).await.context("the watcher role cannot start")?);
         }
         if let Some(section) = &config.explorer {
             let explorer =
@@ -98,6 +113,9 @@ impl Roles {
         }
         if let Some(meter) = self.meter {
             meter.shutdown().await;
+        }
+        if let Some(watcher) = self.watcher {
+            watcher.shutdown().await;
         }
         if let Some(provider) = self.provider {
             provider.shutdown().await;

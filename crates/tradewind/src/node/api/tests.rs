@@ -48,6 +48,7 @@ fn every_operation_is_described_with_its_answers_and_errors() {
         "get /v1/provider",
         "get /v1/status",
         "get /v1/wallet",
+        "get /v1/watcher",
         "post /v1/jobs",
         "post /v1/jobs/{id}/stop",
         "post /v1/plan",
@@ -102,6 +103,7 @@ fn described_types_have_the_fields_of_the_real_ones() {
         stop_requested: false,
         unattended: false,
         meter: None,
+        watcher: None,
     };
     assert_eq!(properties(&document, "Job"), fields(&job));
 }

@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
+use tradewind_proto::evidence::Level;
 use tradewind_proto::ids::{JobId, LeaseId};
 use tradewind_proto::profile::Asset;
 use tradewind_proto::workload::Secrets;
@@ -157,6 +158,37 @@ pub(crate) struct DeviceView {
     pub(crate) rent_paid_until: u64,
     /// When the unbonding stake may be withdrawn, in seconds since 1970.
     pub(crate) unbonds_at: Option<u64>,
+}
+
+/// The node as a watcher. Stakes in base units of the stake asset.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub(crate) struct WatcherView {
+    /// The epoch that the chain is in.
+    pub(crate) epoch: u64,
+    /// Seats of the epoch's roster.
+    pub(crate) roster: u32,
+    /// What watchers may do, by their number: `observe`, `jail` or `full`.
+    #[schema(value_type = String)]
+    pub(crate) level: Level,
+    /// Devices that this node watches.
+    pub(crate) devices: usize,
+    /// Cases that are not over.
+    pub(crate) cases: Vec<String>,
+    /// This node's seats.
+    pub(crate) seats: Vec<SeatView>,
+}
+
+/// A seat of the court.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub(crate) struct SeatView {
+    /// Its number.
+    pub(crate) seat: u32,
+    /// The key that votes.
+    pub(crate) key: String,
+    /// What it staked.
+    pub(crate) stake: u128,
+    /// Votes withheld, and lazy ones; with enough of them it loses its place.
+    pub(crate) strikes: u8,
 }
 
 /// The node as a meter. Amounts in base units of the quote asset.

@@ -1,0 +1,139 @@
+//! One device, watched: pings at times that nobody can know, the epoch's challenge, and a case when it falls silent at work.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use alloy_primitives::{B256, keccak256};
+use tradewind_chain::ledger::court::{CaseStage, CourtAction, opening_commitment, salt};
+use tradewind_chain::ledger::{DeviceRecord, LedgerError};
+use tradewind_proto::evidence::{Epoch, sentinels};
+use tradewind_proto::ids::DeviceId;
+use tradewind_proto::units::Money;
+use tradewind_proto::watching::Suspicion;
+
+use crate::note::{SIGHTS, Sight};
+use crate::watcher::{Inner, WatcherError};
+
+/// Between two turns of sentinels who would open the same case.
+const TURN: Duration = Duration::from_millis(1_500);
+
+/// A seat of this node that is sentinel for a device.
+struct Duty {
+    epoch: Epoch,
+    seat: u32,
+    /// Which of the sentinels it is.
+    turn: u32,
+}
+
+impl Inner {
+    /// Watches a device while the watcher runs.
+    pub(crate) async fn beat(self: Arc<Self>, device: DeviceId) {
+        let (mut suspicion, mut challenged) = (Suspicion::default(), None);
+        while self.pause(self.next_question()).await {
+            let beat = async {
+                let Some(duty) = self.duty(device).await? else { return Ok(()) };
+                let Some(record) = self.parts.ledger.device(device).await? else { return Ok(()) };
+                self.question(&record, &duty, &mut suspicion).await?;
+                if challenged != Some(duty.epoch) && self.challenge(&record, duty.epoch, duty.seat).await? {
+                    challenged = Some(duty.epoch);
+                }
+                Ok::<_, WatcherError>(())
+            };
+            if let Err(error) = beat.await {
+                tracing::debug!(%device, %error, "a device could not be watched");
+            }
+        }
+    }
+
+    /// Between half and one and a half of the interval, drawn anew.
+    fn next_question(&self) -> Duration {
+        self.config.interval.mul_f64(0.5 + rand::random::<f64>())
+    }
+
+    /// A seat of this node that is drawn to watch the device in this epoch.
+    async fn duty(&self, device: DeviceId) -> Result<Option<Duty>, LedgerError> {
+        let tribunal = self.tribunal()?;
+        let Some(epoch) = self.epoch() else { return Ok(None) };
+        let roster = self.seats.roster(tribunal, epoch).await?;
+        let Some(seed) = tribunal.seed(self.setup.start_of(epoch)).await? else { return Ok(None) };
+        let drawn = sentinels(seed, self.court.case(device, epoch), roster.seats());
+        for (turn, place) in (0..).zip(drawn) {
+            let Some(seat) = roster.seat_at(place.get()) else { continue };
+            if self.seats.own(tribunal, seat).await?.is_some() {
+                return Ok(Some(Duty { epoch, seat, turn }));
+            }
+        }
+        Ok(None)
+    }
+
+    async fn question(
+        &self,
+        record: &DeviceRecord,
+        duty: &Duty,
+        suspicion: &mut Suspicion,
+    ) -> Result<(), WatcherError> {
+        let Some((_, entry)) = self.ping(record.device, record.key, duty.seat).await else { return Ok(()) };
+        if entry.answer.is_some() {
+            suspicion.heard();
+            return self.note_sight(record.device, duty.epoch, true).await;
+        }
+        if !self.is_connected(record.device).await {
+            return Ok(());
+        }
+        suspicion.missed();
+        self.note_sight(record.device, duty.epoch, false).await?;
+        // A device without a lease promised nobody to be there.
+        if suspicion.is_due(self.config.misses) && record.busy_units != 0 {
+            self.accuse(record.device, duty).await?;
+        }
+        Ok(())
+    }
+
+    pub(crate) async fn sight(&self, device: DeviceId, epoch: Epoch) -> Result<Sight, WatcherError> {
+        Ok(self.parts.store.get(SIGHTS, &format!("{device}/{epoch}")).await?.unwrap_or_default())
+    }
+
+    pub(crate) async fn note_sight(
+        &self,
+        device: DeviceId,
+        epoch: Epoch,
+        answered: bool,
+    ) -> Result<(), WatcherError> {
+        let mut sight = self.sight(device, epoch).await?;
+        let count = if answered { &mut sight.answered } else { &mut sight.missed };
+        *count = count.saturating_add(1);
+        self.parts.store.put(SIGHTS, format!("{device}/{epoch}"), &sight).await?;
+        Ok(())
+    }
+
+    /// Opens a case, unless another sentinel was first or too few seats could judge it.
+    async fn accuse(&self, device: DeviceId, duty: &Duty) -> Result<(), WatcherError> {
+        if !self.pause(TURN.saturating_mul(duty.turn)).await {
+            return Ok(());
+        }
+        let (tribunal, epoch) = (self.tribunal()?, duty.epoch);
+        let rules = tribunal.rules(None).await?;
+        if self.seats.roster(tribunal, epoch).await?.seats() < u32::from(rules.jail_seats) {
+            return Ok(());
+        }
+        if tribunal.case(self.court.case(device, epoch)).await?.stage != CaseStage::None {
+            return Ok(());
+        }
+        let account = self.parts.ledger.account();
+        let salt = salt(self.secret(), device, epoch);
+        tracing::info!(%device, %epoch, "a device at work does not answer; opening a case");
+        let commitment = opening_commitment(account, device, epoch, salt);
+        if self.act(CourtAction::Announce { commitment }).await? {
+            let (claim, cost) = (Money::ZERO, rules.opening_cost(Money::ZERO));
+            let token = self.setup.fee_token;
+            self.act(CourtAction::OpenCase { device, epoch, claim, salt, cost, token }).await?;
+        }
+        Ok(())
+    }
+
+    /// What only this node knows, for salts.
+    pub(crate) fn secret(&self) -> B256 {
+        let keys: Vec<u8> = self.seats.keys().flat_map(|key| key.secret_bytes()).collect();
+        keccak256([b"tradewind/watcher".as_slice(), &keys].concat())
+    }
+}
