@@ -1,6 +1,6 @@
 //! One device, watched: pings at times that nobody can know, the epoch's challenge, and a case when it falls silent at work.
 
-use std::sync::Arc;
+use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
 use alloy_primitives::{B256, keccak256};
@@ -82,8 +82,12 @@ impl Inner {
         }
         suspicion.missed();
         self.note_sight(record.device, duty.epoch, false).await?;
-        // A device without a lease promised nobody to be there.
-        if suspicion.is_due(self.config.misses) && record.busy_units != 0 {
+        // A device without a lease promised nobody to be there, and one outage is one accusation.
+        let accused = {
+            let hearings = self.hearings.lock().unwrap_or_else(PoisonError::into_inner);
+            record.jailed_until > self.now() || hearings.values().any(|device| *device == record.device)
+        };
+        if suspicion.is_due(self.config.misses) && record.busy_units != 0 && !accused {
             self.accuse(record.device, duty).await?;
         }
         Ok(())

@@ -137,10 +137,10 @@ pub(crate) struct Inner {
     pub(crate) seats: Seats,
     pub(crate) lines: Lines,
     pub(crate) witnesses: Witnesses,
-    /// Devices with the token that ends their beat.
+    /// Devices that are watched.
     devices: Mutex<BTreeSet<DeviceId>>,
-    /// Cases that are heard.
-    pub(crate) hearings: Mutex<BTreeMap<CaseId, u64>>,
+    /// Cases that are heard, and who is accused.
+    pub(crate) hearings: Mutex<BTreeMap<CaseId, DeviceId>>,
     /// Actions that failed, and when they may be tried again.
     resting: Mutex<HashMap<String, tokio::time::Instant>>,
     pub(crate) cancel: CancellationToken,
@@ -325,7 +325,7 @@ impl Inner {
         for opened in self.tribunal()?.cases_since(from).await? {
             let is_new = {
                 let mut hearings = self.hearings.lock().unwrap_or_else(PoisonError::into_inner);
-                hearings.insert(opened.case, opened.block).is_none()
+                hearings.insert(opened.case, opened.device).is_none()
             };
             let is_over = is_new && self.tribunal()?.case(opened.case).await?.stage == CaseStage::Closed;
             if is_over {

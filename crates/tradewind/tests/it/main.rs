@@ -13,6 +13,7 @@ mod relay;
 mod screens;
 mod setup;
 mod supply;
+mod watch;
 
 use std::process::{Command, Output};
 

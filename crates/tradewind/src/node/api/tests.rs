@@ -103,7 +103,6 @@ fn described_types_have_the_fields_of_the_real_ones() {
         stop_requested: false,
         unattended: false,
         meter: None,
-        watcher: None,
     };
     assert_eq!(properties(&document, "Job"), fields(&job));
 }

@@ -12,8 +12,11 @@ use tradewind_chain::client::reader::Reader;
 use tradewind_chain::client::relayed::{RelayedConfig, RelayedLedger};
 use tradewind_chain::client::store::Store;
 use tradewind_chain::client::wallet::{Contracts, Wallet};
-use tradewind_chain::ledger::{EventCursor, Feed, LeaseEvent, LeaseRecord, Ledger as _, LedgerEvent};
-use tradewind_proto::ids::LeaseId;
+use tradewind_chain::ledger::court::CaseRecord;
+use tradewind_chain::ledger::{
+    DeviceRecord, EventCursor, Feed, LeaseEvent, LeaseRecord, Ledger as _, LedgerEvent,
+};
+use tradewind_proto::ids::{CaseId, DeviceId, LeaseId};
 use tradewind_proto::profile::NetworkProfile;
 use tradewind_proto::signature::SigningKey;
 use tradewind_proto::units::Money;
@@ -58,6 +61,24 @@ impl<'a> Chain<'a> {
     /// A lease as it stands.
     pub(crate) fn lease(&self, lease: LeaseId) -> LeaseRecord {
         self.runtime.block_on(self.ledger.lease(lease)).expect("the chain answers")
+    }
+
+    /// A device as it stands.
+    pub(crate) fn device(&self, device: DeviceId) -> DeviceRecord {
+        self.runtime.block_on(self.ledger.device(device)).expect("the chain answers").expect("a device")
+    }
+
+    /// Every case that was ever opened, as it stands.
+    pub(crate) fn cases(&self) -> Vec<(CaseId, CaseRecord)> {
+        let court = self.ledger.tribunal().expect("a court");
+        let all = async {
+            let mut cases = Vec::new();
+            for opened in court.cases_since(0).await? {
+                cases.push((opened.case, court.case(opened.case).await?));
+            }
+            Ok::<_, tradewind_chain::ledger::LedgerError>(cases)
+        };
+        self.runtime.block_on(all).expect("the chain answers")
     }
 
     /// The chain's gas token that an account holds.
