@@ -251,7 +251,7 @@ pub(crate) fn time(at: Uint<40, 1>) -> Timestamp {
 }
 
 /// A time as the contracts take it; beyond their range it never comes.
-pub(crate) fn deadline(at: Timestamp) -> Uint<40, 1> {
+pub fn deadline(at: Timestamp) -> Uint<40, 1> {
     Uint::<40, 1>::saturating_from(at.unix())
 }
 
