@@ -7,8 +7,9 @@
 //! | end | `close` | `pushResultBoost` | `initialize`, `contributeAndFinalize` | `void`, `withdrawMax`, `refundMax` |
 //!
 //! Everybody does it all once before the measured round, so that nobody pays for the first use of a slot. iExec has stake
-//! and signed orders but no metering; Sablier has payment only: no bond, no stake, no signed terms.
+//! and signed orders but no metering; Sablier has payment only: no bond, no stake, no signed terms. Neither has a court.
 
+mod court;
 mod iexec;
 mod sablier;
 mod tradewind;
@@ -24,6 +25,9 @@ const SABLIER: &str = "Sablier Flow 3.0.1";
 /// The budgets of a whole lease and of one more settlement.
 const LEASE: f64 = 170_000.0;
 const SETTLE: f64 = 52_000.0;
+/// The same of the proof of a wrong element.
+const ELEMENT_SMALL: f64 = 150_000.0;
+const ELEMENT_LARGE: f64 = 330_000.0;
 
 pub(crate) async fn measure() -> anyhow::Result<Vec<Figure>> {
     let anvil = Anvil::start()?;
@@ -34,6 +38,9 @@ pub(crate) async fn measure() -> anyhow::Result<Vec<Figure>> {
     let sablier = sablier::measure(&anvil).await?;
     say(format_args!("  Sablier: {sablier:?}"));
 
+    let court = court::measure(&Anvil::start()?).await?;
+    say(format_args!("  court: {court:?}"));
+
     let figure = |name: &str, ours: u64, peer: &str, theirs: u64| {
         Figure::new(format!("gas: {name}"), number(ours), UNIT).beside(peer, number(theirs))
     };
@@ -41,7 +48,12 @@ pub(crate) async fn measure() -> anyhow::Result<Vec<Figure>> {
     let classic = iexec.match_classic + iexec.initialize + iexec.finalize;
     let flow = sablier.create + sablier.end + sablier.withdraw_last + sablier.refund;
     let (relayed, direct) = (ours.open + ours.close_relayed, ours.open + ours.close_direct);
+    let alone = |name: &str, gas: u64| Figure::new(format!("gas: {name}"), number(gas), UNIT);
     Ok(vec![
+        alone("a verdict with 8 signatures", court.verdict),
+        alone("an appeal", court.appeal),
+        alone("a wrong element proved, n = 4096", court.small).at_most(ELEMENT_SMALL),
+        alone("a wrong element proved, n = 16384", court.large).at_most(ELEMENT_LARGE),
         figure("open", ours.open, BOOST, iexec.match_boost),
         figure("open", ours.open, CLASSIC, iexec.match_classic),
         figure("open", ours.open, SABLIER, sablier.create),

@@ -43,14 +43,14 @@ pub(super) async fn measure(anvil: &Anvil) -> anyhow::Result<Gas> {
     Ok(Gas { open: relayed.0, settle: relayed.1, close_relayed: relayed.2, close_direct: direct.2 })
 }
 
-struct Market {
-    deployment: Deployment,
-    relayer: Account,
-    provider: Account,
+pub(super) struct Market {
+    pub(super) deployment: Deployment,
+    pub(super) relayer: Account,
+    pub(super) provider: Account,
     buyer_wallet: Wallet,
     provider_wallet: Wallet,
     meter: SigningKey,
-    device: DeviceId,
+    pub(super) device: DeviceId,
 }
 
 fn key(account: &Account) -> anyhow::Result<SigningKey> {
@@ -64,9 +64,6 @@ fn direct() -> abi::Auth {
 
 /// Registers a provider with a staked device of one unit, its rent paid for a month.
 async fn enroll(provider: &Account, registry: Address) -> anyhow::Result<DeviceId> {
-    let device_key = Address::repeat_byte(0xde);
-    let device = DeviceId::derive(provider.address(), device_key);
-    let (id, amount) = (device.get(), Uint::from(10 * DOLLARS));
     let account = provider.address();
     let register = abi::Registry::registerCall {
         account,
@@ -75,6 +72,14 @@ async fn enroll(provider: &Account, registry: Address) -> anyhow::Result<DeviceI
         auth: direct(),
     };
     provider.call(registry, register.abi_encode()).await?;
+    add_device(provider, registry, Address::repeat_byte(0xde)).await
+}
+
+/// Adds a staked device of one unit, its rent paid for a month.
+async fn add_device(provider: &Account, registry: Address, device_key: Address) -> anyhow::Result<DeviceId> {
+    let account = provider.address();
+    let device = DeviceId::derive(account, device_key);
+    let (id, amount) = (device.get(), Uint::from(10 * DOLLARS));
     let add = abi::Registry::addDeviceCall {
         provider: account,
         key: device_key,
@@ -94,7 +99,7 @@ async fn enroll(provider: &Account, registry: Address) -> anyhow::Result<DeviceI
 
 impl Market {
     /// A deployment where a buyer has money, and a provider money and a staked device with paid rent.
-    async fn open(anvil: &Anvil) -> anyhow::Result<Self> {
+    pub(super) async fn open(anvil: &Anvil) -> anyhow::Result<Self> {
         let (owner, relayer) = (anvil.account(1).await?, anvil.account(2).await?);
         let (buyer, provider) = (anvil.account(3).await?, anvil.account(4).await?);
         let sender = Sender::start(
@@ -132,6 +137,11 @@ impl Market {
         })
     }
 
+    /// One more device of the provider.
+    pub(super) async fn add_device(&self, key: Address) -> anyhow::Result<DeviceId> {
+        add_device(&self.provider, self.deployment.contracts.registry, key).await
+    }
+
     /// The gas of open, settle and close.
     async fn lease(&self, job: &[u8], relayed: bool) -> anyhow::Result<(u64, u64, u64)> {
         let terms = self.terms(job).await?;
@@ -163,7 +173,7 @@ impl Market {
         Ok(encode(&self.provider_wallet, action, &facts)?)
     }
 
-    async fn submit(&self, action: &Action) -> anyhow::Result<u64> {
+    pub(super) async fn submit(&self, action: &Action) -> anyhow::Result<u64> {
         let call = self.signed(action)?;
         self.relayer.call(call.target, call.input).await
     }
