@@ -190,14 +190,11 @@ abstract contract LeaseBook is Ledger {
     ) internal {
         uint96 paid = current.paid();
         uint96 forfeited = Rules.forfeited(terms, current);
-        emit ILeases.LeaseClosed(
-            id,
-            paid,
-            Clean.deposit(terms) - paid - forfeited - buyerFee,
-            forfeited,
-            uint96(fee),
-            buyerFee,
-            bondToBuyer
-        );
+        uint256 kept;
+        unchecked {
+            kept = uint256(paid) + forfeited + buyerFee;
+        }
+        uint96 refunded = uint96(Clean.deposit(terms) - kept);
+        emit ILeases.LeaseClosed(id, paid, refunded, forfeited, uint96(fee), buyerFee, bondToBuyer);
     }
 }

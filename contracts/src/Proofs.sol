@@ -35,13 +35,11 @@ abstract contract Proofs is IProofs, CourtBook {
 
         emit ElementProved(device, epoch, element.round, claimed, computed);
         address reporter = _reporter(keccak256(abi.encode(device, "element", epoch)), report_);
-        Latest memory latest = _latest;
-        if (block.timestamp < latest.usableAt) {
-            latest.elementFirstBps = latest.elementFirstBpsBefore;
-            latest.elementAgainBps = latest.elementAgainBpsBefore;
-        }
-        IRegistry(s.registry)
-            .slashFault(device, epoch, latest.elementFirstBps, latest.elementAgainBps, reporter);
+        Latest storage latest = _latest;
+        bool waits = block.timestamp < latest.usableAt;
+        uint16 firstBps = waits ? latest.elementFirstBpsBefore : latest.elementFirstBps;
+        uint16 againBps = waits ? latest.elementAgainBpsBefore : latest.elementAgainBps;
+        IRegistry(s.registry).slashFault(device, epoch, firstBps, againBps, reporter);
     }
 
     /// @inheritdoc IProofs
@@ -118,7 +116,7 @@ abstract contract Proofs is IProofs, CourtBook {
         (uint256 round, uint256 row, uint256 column) = (element.round, element.row, element.column);
         if (
             round >= roots.length || row >= size || column >= size || leaf.length != Product.LEAF_BYTES
-                || path.length != Product.depth(size)
+                || !Product.reaches(path.length, size)
         ) {
             revert InvalidOpening(round, row, column);
         }
@@ -137,16 +135,15 @@ abstract contract Proofs is IProofs, CourtBook {
         returns (bytes32 structHash)
     {
         uint256 size = product.size;
+        bytes32[] calldata roots = product.roots;
         if (
-            size < 256 || size > 16_384 || size & (size - 1) != 0 || product.roots.length == 0
-                || product.roots.length > MAX_ROUNDS
+            size < 256 || size > 16_384 || size & (size - 1) != 0 || roots.length == 0
+                || roots.length > MAX_ROUNDS
         ) {
             revert InvalidSize(size);
         }
         structHash = keccak256(
-            abi.encode(
-                PRODUCT_ROOTS_TYPEHASH, device, epoch, size, keccak256(abi.encodePacked(product.roots))
-            )
+            abi.encode(PRODUCT_ROOTS_TYPEHASH, device, epoch, size, keccak256(abi.encodePacked(roots)))
         );
         _checkKey(key, structHash, product.signature);
     }

@@ -195,7 +195,7 @@ contract Registry is IRegistry, Signatures, Relay, Ownable2Step {
         DeviceWord word = _words[id];
         uint96 total = word.stake() + amount;
         _words[id] = word.withStake(total);
-        _qualify(id, total);
+        _qualify(id, record, word.class(), total);
         _VAULT.takeStake(_STAKE_TOKEN, sponsor, amount);
         emit StakeAdded(id, sponsor, amount, total);
     }
@@ -250,22 +250,23 @@ contract Registry is IRegistry, Signatures, Relay, Ownable2Step {
         address sponsor = _sponsors[id];
         _words[id] = word.withStake(0);
         _records[id].unbondingAt = 0;
-        _qualify(id, 0);
+        _qualify(id, record, word.class(), 0);
         _VAULT.returnStake(_STAKE_TOKEN, sponsor, amount);
         emit StakeWithdrawn(id, sponsor, amount);
     }
 
     /// @inheritdoc IRegistry
     function qualify(bytes32 id) external {
-        _known(id);
-        _qualify(id, _words[id].stake());
+        DeviceWord word = _words[id];
+        _qualify(id, _known(id), word.class(), word.stake());
     }
 
     /// @inheritdoc IRegistry
     function slash(bytes32 id, uint96 amount, address reporter) external onlyArbiter {
-        _known(id);
-        uint96 held = _words[id].stake();
-        _slash(id, amount > held ? held : amount, reporter);
+        Record memory record = _known(id);
+        DeviceWord word = _words[id];
+        uint96 held = word.stake();
+        _slash(id, record, word, amount > held ? held : amount, reporter);
     }
 
     /// @inheritdoc IRegistry
@@ -274,9 +275,10 @@ contract Registry is IRegistry, Signatures, Relay, Ownable2Step {
         onlyArbiter
         returns (uint96 amount)
     {
-        _known(id);
-        amount = _share(id, bps);
-        _slash(id, amount, reporter);
+        Record memory record = _known(id);
+        DeviceWord word = _words[id];
+        amount = _share(word, bps);
+        _slash(id, record, word, amount, reporter);
     }
 
     /// @inheritdoc IRegistry
@@ -284,14 +286,15 @@ contract Registry is IRegistry, Signatures, Relay, Ownable2Step {
         external
         onlyArbiter
     {
-        _known(id);
+        Record memory record = _known(id);
         Key memory found = _keys[id];
         if (epoch < found.faultEpoch) revert FaultPunished(id, epoch);
         uint16 bps = found.faults == 0 ? firstBps : againBps;
         found.faultEpoch = epoch + 1;
         ++found.faults;
         _keys[id] = found;
-        _slash(id, _share(id, bps), reporter);
+        DeviceWord word = _words[id];
+        _slash(id, record, word, _share(word, bps), reporter);
     }
 
     /// @inheritdoc IRegistry
@@ -452,18 +455,20 @@ contract Registry is IRegistry, Signatures, Relay, Ownable2Step {
         _VAULT.payFee(fee, signature);
     }
 
-    function _share(bytes32 id, uint16 bps) private view returns (uint96) {
+    function _share(DeviceWord word, uint16 bps) private pure returns (uint96) {
         if (bps > WHOLE) revert InvalidAmount(bps);
-        return uint96(uint256(_words[id].stake()) * bps / WHOLE);
+        return uint96(uint256(word.stake()) * bps / WHOLE);
     }
 
-    function _slash(bytes32 id, uint96 amount, address reporter) private {
-        DeviceWord word = _words[id];
-        uint96 held = word.stake();
+    /// @dev Reads neither the record nor the word again: a proof pays for every read.
+    function _slash(bytes32 id, Record memory record, DeviceWord word, uint96 amount, address reporter)
+        private
+    {
+        uint96 left = word.stake() - amount;
         uint96 reward = reporter == address(0) ? 0 : uint96(amount / REWARD_PARTS);
         uint96 sunk = amount - reward;
-        _words[id] = word.withStake(held - amount);
-        _qualify(id, held - amount);
+        _words[id] = word.withStake(left);
+        _qualify(id, record, word.class(), left);
         if (reward != 0) _VAULT.returnStake(_STAKE_TOKEN, reporter, reward);
         _VAULT.sinkStake(_STAKE_TOKEN, sunk);
         emit Slashed(id, amount, reporter, reward, sunk);
@@ -476,12 +481,11 @@ contract Registry is IRegistry, Signatures, Relay, Ownable2Step {
     }
 
     /// @dev Remembers beside the rent whether the stake suffices, so that an opening reads no class.
-    function _qualify(bytes32 id, uint96 held) private {
-        Record storage record = _records[id];
-        uint256 minimum = minimumStake(_words[id].class(), record.units);
+    function _qualify(bytes32 id, Record memory record, uint16 class, uint96 held) private {
+        uint256 minimum = minimumStake(class, record.units);
         bool enough = minimum != 0 && held >= minimum;
         if (enough != record.qualified) {
-            record.qualified = enough;
+            _records[id].qualified = enough;
             emit DeviceQualified(id, enough);
         }
     }

@@ -6,6 +6,7 @@ import {IERC20} from "@openzeppelin/contracts/token/ERC20/IERC20.sol";
 import {ERC20Burnable} from "@openzeppelin/contracts/token/ERC20/extensions/ERC20Burnable.sol";
 import {IERC20Permit} from "@openzeppelin/contracts/token/ERC20/extensions/IERC20Permit.sol";
 import {SafeERC20} from "@openzeppelin/contracts/token/ERC20/utils/SafeERC20.sol";
+import {SafeCast} from "@openzeppelin/contracts/utils/math/SafeCast.sol";
 import {Ownable2Step} from "@openzeppelin/contracts/access/Ownable2Step.sol";
 import {ReentrancyGuardTransient} from "@openzeppelin/contracts/utils/ReentrancyGuardTransient.sol";
 
@@ -33,10 +34,22 @@ interface IERC3009Bytes {
 /// @dev Only deposits, withdrawals and burns call a token, all behind one guard; everything else moves numbers.
 /// The contract may hold more than it accounts for, since anyone can send a coin; never less.
 abstract contract Vault is IVault, Ledger, Relay, Ownable2Step, ReentrancyGuardTransient {
+    using SafeCast for uint256;
     using SafeERC20 for IERC20;
 
+    /// @dev Of a token, what devices have at stake and what slashes took of it since the sink was emptied: one word, so
+    /// that a slash writes one.
+    struct Stakes {
+        uint128 held;
+        uint128 sunk;
+    }
+
+    mapping(address token => Stakes) private _stakes;
+
     /// @inheritdoc IVault
-    mapping(address token => uint256) public staked;
+    function staked(address token) external view returns (uint256) {
+        return _stakes[token].held;
+    }
 
     /// @dev The allow-list changed.
     function _tokenSet(address token) internal virtual;
@@ -61,7 +74,7 @@ abstract contract Vault is IVault, Ledger, Relay, Ownable2Step, ReentrancyGuardT
         returns (uint256 sink, uint256 watchers, bool allowed, bool burnable)
     {
         Pool storage pool = _pools[token];
-        return (pool.sink, pool.watchers, pool.allowed, pool.burnable);
+        return (uint256(pool.sink) + _stakes[token].sunk, pool.watchers, pool.allowed, pool.burnable);
     }
 
     /// @inheritdoc IVault
@@ -142,8 +155,9 @@ abstract contract Vault is IVault, Ledger, Relay, Ownable2Step, ReentrancyGuardT
     function burnSink(address token) external nonReentrant {
         Pool storage pool = _pools[token];
         if (!pool.burnable) revert TokenNotBurnable(token);
-        uint256 amount = pool.sink;
+        uint256 amount = uint256(pool.sink) + _stakes[token].sunk;
         pool.sink = 0;
+        _stakes[token].sunk = 0;
         emit SinkBurned(token, amount);
         ERC20Burnable(token).burn(amount);
     }
@@ -159,21 +173,24 @@ abstract contract Vault is IVault, Ledger, Relay, Ownable2Step, ReentrancyGuardT
     /// @inheritdoc IVault
     function takeStake(address token, address from, uint256 amount) external onlyCustodian {
         _debit(token, from, amount);
-        staked[token] += amount;
+        _stakes[token].held += amount.toUint128();
         emit Staked(token, from, amount);
     }
 
     /// @inheritdoc IVault
     function returnStake(address token, address to, uint256 amount) external onlyCustodian {
-        staked[token] -= amount;
+        _stakes[token].held -= amount.toUint128();
         _credit(token, to, amount);
         emit Unstaked(token, to, amount);
     }
 
     /// @inheritdoc IVault
     function sinkStake(address token, uint256 amount) external onlyCustodian {
-        staked[token] -= amount;
-        _sink(token, amount);
+        uint128 moved = amount.toUint128();
+        Stakes memory stakes = _stakes[token];
+        stakes.held -= moved;
+        stakes.sunk += moved;
+        _stakes[token] = stakes;
         emit StakeSunk(token, amount);
     }
 

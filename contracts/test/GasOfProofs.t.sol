@@ -8,7 +8,7 @@ import {ProductBase} from "./ProductBase.sol";
 /// @notice Intrinsic gas and calldata included, every slot cold, the device's first offence, the token's sink not
 /// empty, the stake above its minimum before and after. A reporter announced itself a block before, and had a balance.
 contract GasOfProofsTest is ProductBase {
-    uint256 private constant SMALL_BUDGET = 160_000;
+    uint256 private constant SMALL_BUDGET = 150_000;
     uint256 private constant LARGE_BUDGET = 330_000;
 
     function setUp() public override {

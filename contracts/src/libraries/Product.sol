@@ -1,8 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 pragma solidity 0.8.37;
 
-import {Math} from "@openzeppelin/contracts/utils/math/Math.sol";
-
 /// @title One element of a product of two pseudo-random matrices
 /// @notice Both matrices are int8, n × n. 32 elements of a row of A, or of a column of B, are one hash; B's are
 /// laid out so that one multiplication of masked hashes has the dot product of eight elements in its top limb.
@@ -16,15 +14,17 @@ library Product {
     /// @dev 2^31 in each limb but the top one.
     uint256 private constant LIFT = 0x0000000080000000800000008000000080000000800000008000000080000000;
 
-    /// @return How many siblings a leaf's path has in the tree over n·n/256 leaves.
-    function depth(uint256 size) internal pure returns (uint256) {
-        return Math.log2(size) * 2 - 8;
+    /// @notice Whether so many siblings lead from a leaf to the root of the tree over n·n/256 leaves.
+    /// @param size A power of two.
+    function reaches(uint256 siblings, uint256 size) internal pure returns (bool) {
+        return 1 << siblings == (size * size) >> 8;
     }
 
     function leafIndex(uint256 size, uint256 row, uint256 column) internal pure returns (uint256) {
         return row * (size >> 8) + (column >> 8);
     }
 
+    /// @param path An even number of siblings, as every power of two has that {reaches} allows.
     /// @return result The root over a leaf.
     function rootOf(bytes calldata leaf, bytes32[] calldata path, uint256 index)
         internal
@@ -36,12 +36,17 @@ library Product {
             calldatacopy(ptr, leaf.offset, leaf.length)
             result := keccak256(ptr, leaf.length)
             let end := add(path.offset, shl(5, path.length))
-            for { let at := path.offset } lt(at, end) { at := add(at, 0x20) } {
-                let side := shl(5, and(index, 1))
+            // The lowest bit left says on which side of its sibling the node is: at 0x00 or 0x20.
+            index := shl(5, index)
+            for { let at := path.offset } lt(at, end) { at := add(at, 0x40) } {
+                let side := and(index, 0x20)
                 mstore(side, result)
                 mstore(xor(side, 0x20), calldataload(at))
+                side := and(shr(1, index), 0x20)
+                mstore(side, keccak256(0x00, 0x40))
+                mstore(xor(side, 0x20), calldataload(add(at, 0x20)))
                 result := keccak256(0x00, 0x40)
-                index := shr(1, index)
+                index := shr(2, index)
             }
         }
     }
@@ -70,24 +75,24 @@ library Product {
             let end := add(a, shr(5, size))
             let toB := sub(or(shl(128, 2), shl(64, column)), a)
             mstore(0x00, seed)
-            // Two hashes of each matrix a turn; n has at least eight.
-            for {} lt(a, end) { a := add(a, 2) } {
+            // Four hashes of each matrix a turn; n has at least eight.
+            for {} lt(a, end) { a := add(a, 4) } {
                 {
                     mstore(0x20, a)
                     let u := keccak256(0x00, 0x40)
                     mstore(0x20, add(a, toB))
                     let v := keccak256(0x00, 0x40)
-                    value := add(mul(sub(and(lanes, u), halves), sub(and(lanes, v), halves)), value)
+                    value := add(mul(sub(and(lanes, v), halves), sub(and(lanes, u), halves)), value)
                     value := add(
-                        mul(sub(and(lanes, shr(8, u)), halves), sub(and(lanes, shr(8, v)), halves)),
+                        mul(sub(and(lanes, shr(8, v)), halves), sub(and(lanes, shr(8, u)), halves)),
                         value
                     )
                     value := add(
-                        mul(sub(and(lanes, shr(16, u)), halves), sub(and(lanes, shr(16, v)), halves)),
+                        mul(sub(and(lanes, shr(16, v)), halves), sub(and(lanes, shr(16, u)), halves)),
                         value
                     )
                     value := add(
-                        mul(sub(and(lanes, shr(24, u)), halves), sub(and(lanes, shr(24, v)), halves)),
+                        mul(sub(and(lanes, shr(24, v)), halves), sub(and(lanes, shr(24, u)), halves)),
                         value
                     )
                 }
@@ -96,17 +101,55 @@ library Product {
                     let u := keccak256(0x00, 0x40)
                     mstore(0x20, add(add(a, 1), toB))
                     let v := keccak256(0x00, 0x40)
-                    value := add(mul(sub(and(lanes, u), halves), sub(and(lanes, v), halves)), value)
+                    value := add(mul(sub(and(lanes, v), halves), sub(and(lanes, u), halves)), value)
                     value := add(
-                        mul(sub(and(lanes, shr(8, u)), halves), sub(and(lanes, shr(8, v)), halves)),
+                        mul(sub(and(lanes, shr(8, v)), halves), sub(and(lanes, shr(8, u)), halves)),
                         value
                     )
                     value := add(
-                        mul(sub(and(lanes, shr(16, u)), halves), sub(and(lanes, shr(16, v)), halves)),
+                        mul(sub(and(lanes, shr(16, v)), halves), sub(and(lanes, shr(16, u)), halves)),
                         value
                     )
                     value := add(
-                        mul(sub(and(lanes, shr(24, u)), halves), sub(and(lanes, shr(24, v)), halves)),
+                        mul(sub(and(lanes, shr(24, v)), halves), sub(and(lanes, shr(24, u)), halves)),
+                        value
+                    )
+                }
+                {
+                    mstore(0x20, add(a, 2))
+                    let u := keccak256(0x00, 0x40)
+                    mstore(0x20, add(add(a, 2), toB))
+                    let v := keccak256(0x00, 0x40)
+                    value := add(mul(sub(and(lanes, v), halves), sub(and(lanes, u), halves)), value)
+                    value := add(
+                        mul(sub(and(lanes, shr(8, v)), halves), sub(and(lanes, shr(8, u)), halves)),
+                        value
+                    )
+                    value := add(
+                        mul(sub(and(lanes, shr(16, v)), halves), sub(and(lanes, shr(16, u)), halves)),
+                        value
+                    )
+                    value := add(
+                        mul(sub(and(lanes, shr(24, v)), halves), sub(and(lanes, shr(24, u)), halves)),
+                        value
+                    )
+                }
+                {
+                    mstore(0x20, add(a, 3))
+                    let u := keccak256(0x00, 0x40)
+                    mstore(0x20, add(add(a, 3), toB))
+                    let v := keccak256(0x00, 0x40)
+                    value := add(mul(sub(and(lanes, v), halves), sub(and(lanes, u), halves)), value)
+                    value := add(
+                        mul(sub(and(lanes, shr(8, v)), halves), sub(and(lanes, shr(8, u)), halves)),
+                        value
+                    )
+                    value := add(
+                        mul(sub(and(lanes, shr(16, v)), halves), sub(and(lanes, shr(16, u)), halves)),
+                        value
+                    )
+                    value := add(
+                        mul(sub(and(lanes, shr(24, v)), halves), sub(and(lanes, shr(24, u)), halves)),
                         value
                     )
                 }
