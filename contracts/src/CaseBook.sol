@@ -27,7 +27,8 @@ abstract contract CaseBook is CourtBook {
         it.stage = Stage.Convicted;
         it.convictedAt = uint40(block.timestamp);
         bytes32 device = it.device;
-        uint256 step = Math.min(_convictions[device]++, p.jail.length - 1);
+        uint256 step = Math.min(_convictions[device].count++, p.jail.length - 1);
+        ++_convictions[device].pending;
         uint40 until = uint40(block.timestamp + p.jail[step]);
         IRegistry(s.registry).jail(device, until);
         IRegistry(s.registry).freezeStake(device, uint40(block.timestamp + p.freezeSpan));
@@ -41,18 +42,29 @@ abstract contract CaseBook is CourtBook {
         it.stage = Stage.Decided;
         it.outcome = outcome;
         it.decidedAt = uint40(block.timestamp);
+        if (it.convictedAt != 0) _settleFreeze(s, it, outcome);
         uint256 bit = 1 << (it.epoch & 0xff);
         if (outcome == Finding.Guilty) {
             _guiltyEpochs[it.device][it.epoch >> 8] |= bit;
             it.slashDue = it.seats >= _versions[it.version].parameters.fullSeats;
-        } else {
-            if (outcome == Finding.Clear) _clearEpochs[it.device][it.epoch >> 8] |= bit;
-            if (it.convictedAt != 0) {
-                --_convictions[it.device];
-                IRegistry(s.registry).freezeStake(it.device, 0);
-            }
+        } else if (outcome == Finding.Clear) {
+            _clearEpochs[it.device][it.epoch >> 8] |= bit;
         }
         emit ICases.CaseDecided(id, outcome);
+    }
+
+    /// @dev The last conviction to be overturned gives the stake back to what the guilty ones hold it for; one that
+    /// leaves others pending leaves their freeze alone.
+    function _settleFreeze(Setup memory s, Case storage it, Finding outcome) private {
+        Convictions storage its = _convictions[it.device];
+        --its.pending;
+        if (outcome == Finding.Guilty) {
+            uint256 until = uint256(it.convictedAt) + _versions[it.version].parameters.freezeSpan;
+            its.frozenUntil = uint40(Math.max(its.frozenUntil, until));
+        } else {
+            --its.count;
+            if (its.pending == 0) IRegistry(s.registry).freezeStake(it.device, its.frozenUntil);
+        }
     }
 
     /// @dev The seat at a place of a list of numbers, 16 a word.

@@ -9,7 +9,7 @@ import {ISeats} from "./interfaces/ISeats.sol";
 import {ITransfers} from "./interfaces/ITransfers.sol";
 import {IVault} from "./interfaces/IVault.sol";
 import {Auth, FeeAuthorization} from "./types/Authorization.sol";
-import {Case, Census, Joined} from "./types/Case.sol";
+import {Case, Census} from "./types/Case.sol";
 import {CourtParameters, Setup} from "./types/CourtParameters.sol";
 
 /// @title The state of a court
@@ -34,6 +34,23 @@ abstract contract CourtBook is Signatures {
         bool counted;
         bool down;
         uint96 stake;
+    }
+
+    /// @dev `count` is the step of the next jail, `pending` how many of its cases may still be appealed or overturned.
+    /// The freezes of those that ended Guilty last until `frozenUntil`, whatever becomes of the others.
+    struct Convictions {
+        uint32 count;
+        uint32 pending;
+        uint40 frozenUntil;
+    }
+
+    /// @dev `award` includes `bonus`, which a pair with another failure in the last `repeatWindow` does not get.
+    struct Harm {
+        bytes32 caseId;
+        bytes32 pair;
+        uint96 award;
+        uint96 bonus;
+        uint32 repeatWindow;
     }
 
     struct Version {
@@ -78,9 +95,8 @@ abstract contract CourtBook is Signatures {
     mapping(bytes32 evidence => bool) internal _proved;
     mapping(bytes32 id => Case) internal _cases;
     mapping(bytes32 id => mapping(uint256 position => bytes32)) internal _commitments;
-    mapping(bytes32 lease => Joined) internal _joined;
-    /// @dev How often it was convicted: the step of its next jail.
-    mapping(bytes32 device => uint256) internal _convictions;
+    mapping(bytes32 lease => Harm) internal _joined;
+    mapping(bytes32 device => Convictions) internal _convictions;
     /// @dev One bit an epoch.
     mapping(bytes32 device => mapping(uint256 word => uint256)) internal _guiltyEpochs;
     mapping(bytes32 device => mapping(uint256 word => uint256)) internal _clearEpochs;

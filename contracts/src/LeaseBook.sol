@@ -38,8 +38,8 @@ abstract contract LeaseBook is Ledger {
 
     mapping(bytes32 id => LeaseWord) internal _words;
     mapping(bytes32 id => Remedy) internal _remedies;
-    /// @dev When a buyer's lease with a provider last defaulted, by `_pair`.
-    mapping(bytes32 pair => uint256) internal _lastDefault;
+    /// @dev When a buyer's lease with a provider last failed, by the hash of both.
+    mapping(bytes32 pair => uint256) internal _failedAt;
     /// @dev A version's word for each token, so that an opening reads one word to know that both are active. The
     /// word under the zero token is the version's own.
     mapping(uint256 versionAndToken => HotWord) private _hotWords;

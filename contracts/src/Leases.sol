@@ -211,6 +211,11 @@ contract Leases is ILeases, IRemedies, ITransfers, ParameterBook {
     }
 
     /// @inheritdoc IRemedies
+    function failedAt(bytes32 pair) external view returns (uint256) {
+        return _failedAt[pair];
+    }
+
+    /// @inheritdoc IRemedies
     function lease(bytes32 id) external view returns (LeaseView memory) {
         LeaseWord current = _words[id];
         Remedy memory remedy = _remedies[id];

@@ -195,7 +195,7 @@ contract Remedies is IRemedyActions, ITransfers, LeaseBook {
         uint256 from = uint256(remedy.challengedAt) + cold.answerWindow + 1;
         if (block.timestamp < from) revert ILeases.TooEarly(from, block.timestamp);
 
-        bool repeated = _recordDefault(terms, cold.repeatWindow);
+        bool repeated = _recordFailure(terms, cold.repeatWindow);
         uint256 compensation = Math.min(
             Rules.compensation(terms, current, remedy.checkpointPaid, remedy.challengedAt, repeated, cold),
             Clean.compensationCap(terms) - remedy.compensated
@@ -369,12 +369,12 @@ contract Remedies is IRemedyActions, ITransfers, LeaseBook {
         return IRegistry(ILeases(address(this)).registry());
     }
 
-    /// @return repeated Whether the pair had another default within `span`.
-    function _recordDefault(LeaseTerms calldata terms, uint256 span) private returns (bool repeated) {
+    /// @return repeated Whether the pair had another failure within `span`.
+    function _recordFailure(LeaseTerms calldata terms, uint256 span) private returns (bool repeated) {
         bytes32 pair = keccak256(abi.encode(Clean.buyer(terms), Clean.provider(terms)));
-        uint256 last = _lastDefault[pair];
+        uint256 last = _failedAt[pair];
         repeated = last != 0 && block.timestamp < last + span;
-        _lastDefault[pair] = block.timestamp;
+        _failedAt[pair] = block.timestamp;
     }
 
     function _askRuling(LeaseTerms calldata terms, bytes32 id, LeaseWord current)
@@ -390,6 +390,7 @@ contract Remedies is IRemedyActions, ITransfers, LeaseBook {
         if (verdict == Verdict.ForBuyer) {
             uint256 most = Math.min(remedy.claim, Clean.compensationCap(terms) - remedy.compensated);
             award = uint96(Math.min(award, most));
+            _recordFailure(terms, cold.repeatWindow);
             remedy.compensated += award;
             current = current.withFlag(COMPENSATED);
             _credit(Clean.token(terms), Clean.buyer(terms), bond + award);

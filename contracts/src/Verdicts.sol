@@ -80,9 +80,13 @@ contract Verdicts is IVerdicts, ICourt, CaseBook {
             && (now_.state != State.Settled || now_.dueAt > start + p.bondDelay);
         bool covered = terms.buyer != it.opener || terms.token != s.feeToken || now_.claim <= it.claim;
         if (!known || !live || !covered || _joined[lease].caseId != 0) revert NotHarmed(lease);
-        uint96 award = uint96(Math.min(_award(terms, now_, p, start), type(uint96).max));
-        _joined[lease] = Joined(id, award);
-        emit LeaseJoined(id, lease, award);
+        Harm storage harm = _joined[lease];
+        (harm.caseId, harm.pair) = (id, keccak256(abi.encode(terms.buyer, terms.provider)));
+        (uint256 lost, uint256 bonus) = _award(terms, now_, p, start);
+        harm.award = uint96(Math.min(lost + bonus, type(uint96).max));
+        harm.bonus = uint96(Math.min(bonus, harm.award));
+        harm.repeatWindow = p.repeatWindow;
+        emit LeaseJoined(id, lease, harm.award);
     }
 
     /// @inheritdoc IVerdicts
@@ -100,11 +104,16 @@ contract Verdicts is IVerdicts, ICourt, CaseBook {
     }
 
     /// @inheritdoc ICourt
-    /// @dev A case that ended Unknown says nothing: the dispute runs out, and its bond returns.
+    /// @dev A case that ended Unknown says nothing: the dispute runs out, and its bond returns. The pair's second failure
+    /// within a while, however it was found, earns no bonus; the leases remember.
     function ruling(bytes32 lease) external view returns (Verdict, uint96) {
-        Joined memory found = _joined[lease];
+        Harm memory found = _joined[lease];
         Finding outcome = _cases[found.caseId].outcome;
-        if (outcome == Finding.Guilty) return (Verdict.ForBuyer, found.award);
+        if (outcome == Finding.Guilty) {
+            uint256 last = IRemedies(_setup().leases).failedAt(found.pair);
+            bool repeated = last != 0 && block.timestamp < last + found.repeatWindow;
+            return (Verdict.ForBuyer, repeated ? found.award - found.bonus : found.award);
+        }
         return (outcome == Finding.Clear ? Verdict.ForProvider : Verdict.Unknown, 0);
     }
 
@@ -131,7 +140,7 @@ contract Verdicts is IVerdicts, ICourt, CaseBook {
 
     /// @inheritdoc IVerdicts
     function joined(bytes32 lease) external view returns (Joined memory) {
-        return _joined[lease];
+        return Joined(_joined[lease].caseId, _joined[lease].award);
     }
 
     /// @inheritdoc IVerdicts
@@ -182,13 +191,13 @@ contract Verdicts is IVerdicts, ICourt, CaseBook {
     function _award(LeaseTerms calldata terms, LeaseView memory now_, Parameters memory p, uint256 start)
         private
         pure
-        returns (uint256)
+        returns (uint256 lost, uint256 bonus)
     {
         uint256 began = Math.max(terms.schedule.start, now_.openedAt);
-        if (start < began + p.refundWindow) return now_.paid;
-        uint256 lost = Math.saturatingSub(now_.paid, now_.checkpointPaid);
+        if (start < began + p.refundWindow) return (now_.paid, 0);
+        lost = Math.saturatingSub(now_.paid, now_.checkpointPaid);
         lost = Math.min(lost, uint256(terms.rate) * p.compensationSpan / RATE_SCALE);
-        return lost + uint256(terms.rate) * p.bonusSpan / RATE_SCALE;
+        bonus = uint256(terms.rate) * p.bonusSpan / RATE_SCALE;
     }
 
     function _count(Setup memory s, uint64 epoch, bytes32 device, address owner_) private {

@@ -2,6 +2,7 @@
 pragma solidity 0.8.37;
 
 import {Ballot, Case, Finding, Stage} from "../src/types/Case.sol";
+import {LeaseTerms} from "../src/types/Terms.sol";
 import {CourtBase} from "./CourtBase.sol";
 
 /// @title Cases from opening to end
@@ -12,6 +13,8 @@ abstract contract CaseBase is CourtBase {
     uint8 internal constant CLEAR = 2;
     uint8 internal constant UNKNOWN = 3;
     uint96 internal constant BOND = 2_000_000;
+    /// @dev Of a device.
+    uint256 internal constant STAKE = 4_000_000;
 
     address internal opener = address(0x0E4);
     mapping(bytes32 id => mapping(uint256 position => uint8)) private _findings;
@@ -29,6 +32,33 @@ abstract contract CaseBase is CourtBase {
     function _seat(uint256 seats) internal {
         _joinSeats(0, seats);
         _toEpoch(TRIED);
+    }
+
+    function _dispute(LeaseTerms memory terms, uint96 claim) internal returns (bytes32 lease) {
+        lease = leases.leaseId(terms);
+        vm.prank(buyer);
+        leases.dispute(terms, claim, "evidence", _direct());
+    }
+
+    /// @dev A lease of three hours and more on the device, half an hour of it paid.
+    function _harmed() internal returns (LeaseTerms memory terms) {
+        terms = _harmedTerms();
+        _open(terms);
+        vm.warp(vm.getBlockTimestamp() + 30 minutes);
+        _settle(terms, 1_800_000);
+    }
+
+    function _harmedTerms() internal view returns (LeaseTerms memory terms) {
+        terms = _terms();
+        terms.schedule.start -= 40;
+        terms.schedule.end += 3 hours;
+        terms.deposit = 20_000_000;
+        terms.compensationCap = 8_000_000;
+        terms.bond = 9_000_000;
+    }
+
+    function _stake(bytes32 device_) internal view returns (uint256) {
+        return registry.device(device_).stake;
     }
 
     // --- the way of a case ------------------------------------------------------------------------------------

@@ -151,6 +151,10 @@ interface IRemedies is IRemedyActions {
     /// @notice The digest that both sign under a checkpoint.
     function checkpointDigest(CheckpointRecord calldata record) external view returns (bytes32);
 
+    /// @notice When a lease of the pair last failed: by an unanswered challenge, or as the court ruled.
+    /// @param pair keccak256(abi.encode(buyer, provider)).
+    function failedAt(bytes32 pair) external view returns (uint256);
+
     /// @notice The lease's state, decoded.
     function lease(bytes32 id) external view returns (LeaseView memory);
 }

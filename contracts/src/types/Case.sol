@@ -88,7 +88,8 @@ struct Ballot {
 }
 
 /// @notice A lease that joined a case.
-/// @param award What its bond pays if the device is guilty, in base units of the lease's token.
+/// @param award What its bond pays at most if the device is guilty, in base units of the lease's token; a second failure
+/// of the same pair is paid without the bonus in it.
 struct Joined {
     bytes32 caseId;
     uint96 award;

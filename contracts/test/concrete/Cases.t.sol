@@ -12,12 +12,6 @@ import {LeaseTerms} from "../../src/types/Terms.sol";
 import {CaseBase} from "../CaseBase.sol";
 
 contract CasesTest is CaseBase {
-    uint256 private constant STAKE = 4_000_000;
-
-    function _stake(bytes32 device_) private view returns (uint256) {
-        return registry.device(device_).stake;
-    }
-
     // --- opening ----------------------------------------------------------------------------------------------
 
     function test_RevertWhen_OnlyThreeWatch() external {
@@ -364,24 +358,6 @@ contract CasesTest is CaseBase {
     }
 
     // --- leases -----------------------------------------------------------------------------------------------
-
-    function _dispute(LeaseTerms memory terms, uint96 claim) private returns (bytes32 lease) {
-        lease = leases.leaseId(terms);
-        vm.prank(buyer);
-        leases.dispute(terms, claim, "evidence", _direct());
-    }
-
-    function _harmed() private returns (LeaseTerms memory terms) {
-        terms = _terms();
-        terms.schedule.start -= 40;
-        terms.schedule.end += 3 hours;
-        terms.deposit = 20_000_000;
-        terms.compensationCap = 8_000_000;
-        terms.bond = 9_000_000;
-        _open(terms);
-        vm.warp(vm.getBlockTimestamp() + 30 minutes);
-        _settle(terms, 1_800_000);
-    }
 
     function test_AHarmedBuyerIsPaidFromItsLeasesBond() external {
         _joinSeats(0, 40);
