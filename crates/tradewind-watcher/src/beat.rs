@@ -34,7 +34,7 @@ impl Inner {
                 let Some(duty) = self.duty(device).await? else { return Ok(()) };
                 let Some(record) = self.parts.ledger.device(device).await? else { return Ok(()) };
                 self.question(&record, &duty, &mut suspicion).await?;
-                if challenged != Some(duty.epoch) && self.challenge(&record, duty.epoch, duty.seat).await? {
+                if challenged != Some(duty.epoch) && self.challenge(&record, duty.epoch).await? {
                     challenged = Some(duty.epoch);
                 }
                 Ok::<_, WatcherError>(())
@@ -103,6 +103,7 @@ impl Inner {
         epoch: Epoch,
         answered: bool,
     ) -> Result<(), WatcherError> {
+        let _alone = self.sights.lock().await;
         let mut sight = self.sight(device, epoch).await?;
         let count = if answered { &mut sight.answered } else { &mut sight.missed };
         *count = count.saturating_add(1);

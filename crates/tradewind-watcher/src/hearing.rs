@@ -161,6 +161,9 @@ impl Inner {
         let note = Note { finding, digest: transcript.digest(), salt: salt(own, id), transcript: written };
         tracing::info!(case = %id, seat, ?finding, asked = transcript.entries().len(), "a seat made its finding");
         self.parts.store.put(NOTES, key(id, position), &note).await?;
+        if finding == Finding::Unknown {
+            return Ok(());
+        }
         self.note_sight(case.device, case.epoch, finding == Finding::Clear).await
     }
 

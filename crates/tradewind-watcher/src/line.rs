@@ -2,18 +2,18 @@
 
 use std::collections::HashMap;
 use std::num::NonZeroUsize;
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use alloy_primitives::{Address, B256};
 use tokio::time::Instant;
+use tradewind_mesh::directory::{DirectoryEvent, Record};
 use tradewind_mesh::{CallError, PeerAddr};
 use tradewind_proto::evidence::Seat;
 use tradewind_proto::ids::{DeviceId, ProviderId};
 use tradewind_proto::offer::SignedOffer;
 use tradewind_proto::probe::{Entry, Prober, Question, Response, Watch};
 use tradewind_proto::signature::{Signature, Signed};
-use tradewind_store::StoreError;
 
 use crate::note::ADDRESSES;
 use crate::watcher::Inner;
@@ -30,25 +30,48 @@ pub(crate) struct Lines {
 }
 
 impl Inner {
-    /// Takes in where the live offers say that devices are.
-    pub(crate) async fn learn_addresses(&self) -> Result<(), StoreError> {
-        let now = (self.parts.clock)();
-        for record in self.parts.transport.records() {
-            let Ok(signature) = Signature::from_bytes(&record.signature) else { continue };
-            let signed = SignedOffer::from_signed(Signed { bytes: record.body.clone(), signature });
-            let Ok(offer) = signed.verify(now) else { continue };
-            let address = offer.address.as_deref().and_then(|text| text.parse::<PeerAddr>().ok());
-            let Some(address) = address.filter(|address| address.key == offer.mesh_key) else { continue };
-            if offer.device == DeviceId::NONE || self.address(offer.device).as_ref() == Some(&address) {
-                continue;
+    /// Takes in where live offers say that devices are, until the watcher ends.
+    pub(crate) async fn follow_offers(self: Arc<Self>) {
+        loop {
+            let mut watch = self.parts.transport.watch();
+            for record in std::mem::take(&mut watch.snapshot) {
+                self.learn(&record).await;
             }
-            if !self.is_its_owner(offer.device, offer.provider).await {
-                continue;
+            loop {
+                let event = tokio::select! {
+                    biased;
+                    () = self.cancel.cancelled() => return,
+                    event = watch.next() => event,
+                };
+                match event {
+                    Some(DirectoryEvent::Stored(record)) => self.learn(&record).await,
+                    Some(DirectoryEvent::Equivocation { second, .. }) => self.learn(&second).await,
+                    // Where a device was it may still be.
+                    Some(DirectoryEvent::Ended(_)) => {}
+                    Some(DirectoryEvent::Lagged) => break,
+                    None => return,
+                }
             }
-            self.parts.store.put(ADDRESSES, offer.device.to_string(), &address).await?;
-            self.remember(offer.device, address);
         }
-        Ok(())
+    }
+
+    async fn learn(&self, record: &Record) {
+        let Ok(signature) = Signature::from_bytes(&record.signature) else { return };
+        let signed = SignedOffer::from_signed(Signed { bytes: record.body.clone(), signature });
+        let Ok(offer) = signed.verify(self.now()) else { return };
+        let address = offer.address.as_deref().and_then(|text| text.parse::<PeerAddr>().ok());
+        let Some(address) = address.filter(|address| address.key == offer.mesh_key) else { return };
+        let is_known = self.address(offer.device).as_ref() == Some(&address);
+        if offer.device == DeviceId::NONE
+            || is_known
+            || !self.is_its_owner(offer.device, offer.provider).await
+        {
+            return;
+        }
+        match self.parts.store.put(ADDRESSES, offer.device.to_string(), &address).await {
+            Ok(()) => self.remember(offer.device, address),
+            Err(error) => tracing::warn!(%error, "where a device is was not stored"),
+        }
     }
 
     /// An offer may name any device; only its provider's counts.

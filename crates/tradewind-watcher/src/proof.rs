@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::{Mutex, PoisonError};
 
-use alloy_primitives::{Address, B256};
+use alloy_primitives::B256;
 use tradewind_chain::ledger::DeviceRecord;
 use tradewind_chain::ledger::court::{
     CourtAction, Reporting, element_evidence, roots_evidence, salt, statements_evidence,
@@ -43,49 +43,51 @@ impl Inner {
         }
     }
 
-    /// Announces a report, a block ahead of it: whoever copies it on its way gets nothing. `None` while it is not announced.
-    async fn reporting(&self, evidence: B256, device: DeviceId) -> Result<Option<Reporting>, WatcherError> {
-        let is_new = self.witnesses.proved.lock().unwrap_or_else(PoisonError::into_inner).insert(evidence);
-        if !is_new {
-            return Ok(None);
-        }
+    fn is_proved(&self, evidence: B256) -> bool {
+        self.witnesses.proved.lock().unwrap_or_else(PoisonError::into_inner).contains(&evidence)
+    }
+
+    /// Announces a report and, a block later, shows it: whoever copies it on its way gets nothing. True once it is on chain.
+    async fn report(
+        &self,
+        device: DeviceId,
+        evidence: B256,
+        proof: impl FnOnce(Option<Reporting>) -> CourtAction,
+    ) -> Result<bool, WatcherError> {
         // One salt for each piece of evidence.
         let salt = salt(self.secret() ^ evidence, device, Epoch::default());
         let reporting = Reporting { reporter: self.parts.ledger.account(), salt };
-        let announced =
-            self.act(CourtAction::Announce { commitment: reporting.commitment(evidence) }).await?;
-        if !announced {
-            self.witnesses.proved.lock().unwrap_or_else(PoisonError::into_inner).remove(&evidence);
+        let announcement = CourtAction::Announce { commitment: reporting.commitment(evidence) };
+        let is_done = self.act(announcement).await? && self.act(proof(Some(reporting))).await?;
+        if is_done {
+            self.witnesses.proved.lock().unwrap_or_else(PoisonError::into_inner).insert(evidence);
         }
-        Ok(announced.then_some(reporting))
+        Ok(is_done)
     }
 
-    /// Proves what the device said twice.
+    /// Proves what the device said twice; it stays due until that is on chain.
     async fn prove_due(&self, record: &DeviceRecord) -> Result<(), WatcherError> {
-        let due = self.witnesses.due.lock().unwrap_or_else(PoisonError::into_inner).remove(&record.device);
+        let device = record.device;
+        let due = self.witnesses.due.lock().unwrap_or_else(PoisonError::into_inner).get(&device).cloned();
         let Some(both) = due else { return Ok(()) };
         let evidence = statements_evidence(&both.bodies()[0].body);
-        let Some(reporting) = self.reporting(evidence, record.device).await? else { return Ok(()) };
-        let (provider, key) = (record.provider.account(), record.key);
-        let both = Box::new(both);
-        self.act(CourtAction::ProveStatements { both, provider, key, reporting: Some(reporting) }).await?;
+        let (provider, key, both) = (record.provider.account(), record.key, Box::new(both));
+        let proof = |reporting| CourtAction::ProveStatements { both, provider, key, reporting };
+        if self.is_proved(evidence) || self.report(device, evidence, proof).await? {
+            self.witnesses.due.lock().unwrap_or_else(PoisonError::into_inner).remove(&device);
+        }
         Ok(())
     }
 
     /// The epoch's hardware challenge; true once it is done with, whatever it showed.
-    pub(crate) async fn challenge(
-        &self,
-        record: &DeviceRecord,
-        epoch: Epoch,
-        _seat: u32,
-    ) -> Result<bool, WatcherError> {
+    pub(crate) async fn challenge(&self, record: &DeviceRecord, epoch: Epoch) -> Result<bool, WatcherError> {
         self.prove_due(record).await?;
         let Some(config) = self.config.challenge else { return Ok(true) };
         let (tribunal, device) = (self.tribunal()?, record.device);
         let Some(beacon) = tribunal.seed(self.setup.start_of(epoch)).await? else { return Ok(false) };
         let Some(signed) = self.roots(device, epoch).await else { return Ok(false) };
         if let Some(both) = self.second_list(record, &signed) {
-            return self.prove_lists(record, epoch, both).await.map(|()| true);
+            return self.prove_lists(record, epoch, both).await;
         }
         let challenge = Challenge { court: self.court, beacon, device, epoch };
         let claim = match Claim::accept(signed, &challenge, record.key, config.size, config.rounds) {
@@ -95,10 +97,10 @@ impl Inner {
                 return Ok(true);
             }
         };
-        if let Some(wrong) = self.check(device, epoch, claim, &config).await {
-            self.prove_wrong(record, epoch, wrong).await?;
+        match self.check(device, epoch, claim, &config).await {
+            Some(wrong) => self.prove_wrong(record, epoch, wrong).await,
+            None => Ok(true),
         }
-        Ok(true)
     }
 
     async fn roots(&self, device: DeviceId, epoch: Epoch) -> Option<Sworn<ProductRoots>> {
@@ -160,16 +162,11 @@ impl Inner {
         record: &DeviceRecord,
         epoch: Epoch,
         wrong: WrongElement,
-    ) -> Result<(), WatcherError> {
+    ) -> Result<bool, WatcherError> {
         tracing::info!(device = %record.device, %epoch, row = wrong.row, "an element is wrong; proving it");
-        let Some(reporting) = self.reporting(element_evidence(record.device, epoch), record.device).await?
-        else {
-            return Ok(());
-        };
-        let (provider, key): (Address, Address) = (record.provider.account(), record.key);
-        let wrong = Box::new(wrong);
-        self.act(CourtAction::ProveElement { wrong, provider, key, reporting: Some(reporting) }).await?;
-        Ok(())
+        let (provider, key, wrong) = (record.provider.account(), record.key, Box::new(wrong));
+        let proof = |reporting| CourtAction::ProveElement { wrong, provider, key, reporting };
+        self.report(record.device, element_evidence(record.device, epoch), proof).await
     }
 
     async fn prove_lists(
@@ -177,12 +174,9 @@ impl Inner {
         record: &DeviceRecord,
         epoch: Epoch,
         both: Equivocation<ProductRoots>,
-    ) -> Result<(), WatcherError> {
-        let evidence = roots_evidence(record.device, epoch);
-        let Some(reporting) = self.reporting(evidence, record.device).await? else { return Ok(()) };
-        let (provider, key) = (record.provider.account(), record.key);
-        let both = Box::new(both);
-        self.act(CourtAction::ProveRoots { both, provider, key, reporting: Some(reporting) }).await?;
-        Ok(())
+    ) -> Result<bool, WatcherError> {
+        let (provider, key, both) = (record.provider.account(), record.key, Box::new(both));
+        let proof = |reporting| CourtAction::ProveRoots { both, provider, key, reporting };
+        self.report(record.device, roots_evidence(record.device, epoch), proof).await
     }
 }

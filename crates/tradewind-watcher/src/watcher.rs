@@ -137,6 +137,8 @@ pub(crate) struct Inner {
     pub(crate) seats: Seats,
     pub(crate) lines: Lines,
     pub(crate) witnesses: Witnesses,
+    /// Held while a count of what was seen is changed.
+    pub(crate) sights: tokio::sync::Mutex<()>,
     /// Devices that are watched.
     devices: Mutex<BTreeSet<DeviceId>>,
     /// Cases that are heard, and who is accused.
@@ -165,6 +167,7 @@ impl Watcher {
             seats,
             lines: Lines::default(),
             witnesses: Witnesses::default(),
+            sights: tokio::sync::Mutex::default(),
             devices: Mutex::default(),
             hearings: Mutex::default(),
             resting: Mutex::default(),
@@ -177,8 +180,9 @@ impl Watcher {
                 inner.remember(device, address);
             }
         }
-        let followed = inner.clone();
+        let (followed, offers) = (inner.clone(), inner.clone());
         inner.tasks.spawn(async move { followed.follow().await });
+        inner.tasks.spawn(async move { offers.follow_offers().await });
         Ok(Self { inner })
     }
 
@@ -307,7 +311,6 @@ impl Inner {
     }
 
     async fn follow_devices(self: Arc<Self>, from: u64) -> Result<(), WatcherError> {
-        self.learn_addresses().await?;
         for device in self.tribunal()?.devices_since(from).await? {
             let is_new = {
                 let mut devices = self.devices.lock().unwrap_or_else(PoisonError::into_inner);
