@@ -2,6 +2,7 @@
 pragma solidity 0.8.37;
 
 import {Test} from "../Test.sol";
+import {Tenancy} from "./Tenancy.sol";
 import {Trial} from "./Trial.sol";
 
 /// @notice Over one long seeded run every handler of the court gets its call through.
@@ -19,6 +20,65 @@ contract ReachTrialTest is Test {
     function _next() private returns (uint256) {
         _state = uint256(keccak256(abi.encode(_state)));
         return _state;
+    }
+
+    function test_EveryHandlerOfTheLeasesGetsItsCallThrough() external {
+        for (uint256 kind; kind < 6; ++kind) {
+            _lease(kind);
+        }
+        _trial.cheat(0, true);
+        _trial.cheat(0, false);
+        _trial.contradict(0);
+        _trial.burn();
+        _trial.unbond(0, false);
+        for (uint256 i; i < 13; ++i) {
+            _trial.pass(uint32(30 hours << 2));
+        }
+        _trial.unbond(0, true);
+        _reached("rent", Tenancy.rent.selector);
+        _reached("settle", Tenancy.settle.selector);
+        _reached("part", Tenancy.part.selector);
+        _reached("challenge", Tenancy.challenge.selector);
+        _reached("answer", Tenancy.answer.selector);
+        _reached("fail", Tenancy.fail.selector);
+        _reached("exit", Tenancy.exit.selector);
+        _reached("dispute", Tenancy.dispute.selector);
+        _reached("resolve", Tenancy.resolve.selector);
+        _reached("stake", Tenancy.stake.selector);
+        _reached("unbond", Tenancy.unbond.selector);
+        _reached("accuse", Trial.accuse.selector);
+        _reached("cheat", Trial.cheat.selector);
+        _reached("contradict", Trial.contradict.selector);
+        _reached("burn", Trial.burn.selector);
+    }
+
+    /// @dev A lease of the first device from its opening to its end, by one of the ways there are.
+    function _lease(uint256 kind) private {
+        _trial.rent(kind << 8, 4 hours);
+        uint256 last = (_trial.tenancies() - 1) << 2;
+        _trial.settle(last, 60_001);
+        if (kind == 0) _trial.part(last, 70_000, true);
+        if (kind == 1 || kind == 2) _trial.challenge(last);
+        if (kind == 1) _trial.answer(last);
+        if (kind == 2) _trial.fail(last);
+        if (kind == 3) _trial.exit(last, 0);
+        if (kind == 4) _trial.stake(0, 1_000);
+        if (kind == 5) {
+            _trial.dispute(last, 1_000);
+            _trial.open(0);
+            _trial.accuse(1, last);
+            _trial.draw(1, type(uint256).max);
+            _trial.vote(1, 11);
+        }
+        _trial.pass(uint32(30 hours << 2));
+        if (kind == 3) _trial.exit(last, 1);
+        if (kind == 1 || kind == 4) _trial.exit(last, 2);
+        if (kind == 5) {
+            _trial.lapse(1);
+            _trial.resolve(last);
+        }
+        _trial.pass(uint32(30 hours << 2));
+        _trial.exit(last, 3);
     }
 
     function test_EveryHandlerOfTheCourtGetsItsCallThrough() external {

@@ -2,22 +2,20 @@
 pragma solidity 0.8.37;
 
 import {Ballot, Case, Finding, Stage} from "../../src/types/Case.sol";
-import {CaseBase} from "../CaseBase.sol";
+import {Element, Report, Vote} from "../../src/types/Evidence.sol";
+import {LeaseTerms} from "../../src/types/Terms.sol";
+import {Tenancy} from "./Tenancy.sol";
 
 /// @title A court that the invariants are checked on
-/// @notice Seats come and go, and cases against two devices take every turn. Every handler makes what
-/// the fuzzer drew and asserts what holds for that step; what the rules refuse is simply refused.
-contract Trial is CaseBase {
+/// @notice Seats come and go, and cases and proofs against two devices take every turn while these are leased. Every
+/// handler makes what the fuzzer drew and asserts what holds for that step; what the rules refuse is simply refused.
+contract Trial is Tenancy {
     bytes32[] private _ids;
-    bytes32[2] public devices;
     uint256 public joined;
     uint256 private _salts;
-    mapping(bytes4 selector => uint256) public done;
 
     function setUp() public override {
         super.setUp();
-        devices[0] = device;
-        devices[1] = _listDevice(provider, address(0xD2), 4);
         for (uint256 i; i < 38; ++i) {
             this.join();
         }
@@ -30,6 +28,15 @@ contract Trial is CaseBase {
 
     function ids() external view returns (bytes32[] memory) {
         return _ids;
+    }
+
+    /// @dev Whoever has a balance, but for the court.
+    function everyone() external view returns (address[] memory all) {
+        all = new address[](joined + 5);
+        (all[0], all[1], all[2], all[3], all[4]) = (buyer, provider, opener, relayer, stranger);
+        for (uint256 i; i < joined; ++i) {
+            all[5 + i] = _seatOwner(i);
+        }
     }
 
     function join() external {
@@ -62,7 +69,7 @@ contract Trial is CaseBase {
         vm.roll(vm.getBlockNumber() + 1);
     }
 
-    function open(uint256 pick) external {
+    function open(uint256 pick) external altersNoLease {
         bytes32 target = devices[pick % 2];
         uint64 epoch = _epoch();
         bytes32 salt = bytes32(++_salts);
@@ -112,7 +119,7 @@ contract Trial is CaseBase {
         _commitSeat(id, position, finding, court.seat(_seatAt(id, position)).key);
     }
 
-    function vote(uint256 pick, uint256 count) external {
+    function vote(uint256 pick, uint256 count) external altersNoLease {
         if (_ids.length == 0) return;
         bytes32 id = _pick(pick);
         Case memory it = court.caseOf(id);
@@ -128,7 +135,7 @@ contract Trial is CaseBase {
         court.vote(id, _ballots(id, 0, count));
     }
 
-    function appeal(uint256 pick) external {
+    function appeal(uint256 pick) external altersNoLease {
         if (_ids.length == 0) return;
         bytes32 id = _pick(pick);
         vm.prank(provider);
@@ -137,7 +144,7 @@ contract Trial is CaseBase {
         } catch {}
     }
 
-    function voteBench(uint256 pick, uint256 count, uint8 finding) external {
+    function voteBench(uint256 pick, uint256 count, uint8 finding) external altersNoLease {
         if (_ids.length == 0) return;
         bytes32 id = _pick(pick);
         if (court.caseOf(id).benchBy == 0) return;
@@ -147,14 +154,14 @@ contract Trial is CaseBase {
         } catch {}
     }
 
-    function lapse(uint256 pick) external {
+    function lapse(uint256 pick) external altersNoLease {
         if (_ids.length == 0) return;
         try court.lapse(_pick(pick)) {
             ++done[this.lapse.selector];
         } catch {}
     }
 
-    function execute(uint256 pick) external {
+    function execute(uint256 pick) external altersNoLease {
         if (_ids.length == 0) return;
         bytes32 id = _pick(pick);
         Case memory it = court.caseOf(id);
@@ -179,11 +186,80 @@ contract Trial is CaseBase {
         } catch {}
     }
 
-    function close(uint256 pick) external {
+    function close(uint256 pick) external altersNoLease {
         if (_ids.length == 0) return;
         try court.closeCase(_pick(pick)) {
             ++done[this.close.selector];
         } catch {}
+    }
+
+    /// @dev A disputed lease and one of the last cases, of its device or not.
+    function accuse(uint256 pick, uint256 which) external altersNoLease {
+        if (_ids.length == 0 || this.tenancies() == 0) return;
+        LeaseTerms memory terms = _tenancy(which);
+        bytes32 id = _pick(pick);
+        try court.join(id, terms) {
+            vm.assertEq(court.caseOf(id).device, terms.device, "a case of the lease's device");
+            ++done[this.accuse.selector];
+        } catch {}
+    }
+
+    /// @dev The next epoch's product has a wrong element.
+    function cheat(uint256 pick, bool reported) external altersNoLease {
+        if (pick % 8 != 0) return;
+        uint64 epoch = _epoch() + 1;
+        _toEpoch(epoch);
+        _reveal(vm.getBlockTimestamp());
+        Element memory element = _element(256, 1, 5, 6, 1);
+        element.epoch = epoch;
+        element.product = _signRoots(DEVICE_KEY, device, epoch, 256, element.product.roots);
+        Report memory report;
+        if (reported) report = _announce(opener, keccak256(abi.encode(device, "element", epoch)));
+        uint256 stakeOfOther = registry.device(devices[1]).stake;
+        uint256 stake = registry.device(device).stake;
+        (uint256 sink,,,) = leases.pools(address(twd));
+        uint256 reporter = _stakeOf(opener);
+        court.proveElement(element, report);
+        (uint256 sunk,,,) = leases.pools(address(twd));
+        uint256 took = stake - registry.device(device).stake;
+        uint256 reward = _stakeOf(opener) - reporter;
+        uint256 bps = done[this.cheat.selector]++ == 0 ? 300 : 5_000;
+        vm.assertEq(took, stake * bps / 10_000, "3 %, then half");
+        vm.assertEq(took, reward + sunk - sink, "17: slashed = reporter + sunk");
+        vm.assertEq(reward, reported ? took / 10 : 0, "17: a tenth to who announced it");
+        vm.assertEq(registry.device(devices[1]).stake, stakeOfOther, "15: one device's stake");
+    }
+
+    /// @dev A seat says two things: all of its stake, and nobody else's.
+    function contradict(uint256 pick) external altersNoLease {
+        if (pick % 8 != 0) return;
+        uint256 i = (pick >> 3) % joined;
+        bytes32 id = keccak256(abi.encode("case", pick));
+        uint256 held = court.seat(uint32(i + 1)).stake;
+        (uint256 sink,,,) = leases.pools(address(twd));
+        uint256 stakes = _stakes();
+        Report memory none;
+        try court.proveVotes(
+            uint32(i + 1),
+            Vote(id, 1, GUILTY, 0),
+            _signVote(i, id, 1, GUILTY, 0),
+            Vote(id, 1, CLEAR, 0),
+            _signVote(i, id, 1, CLEAR, 0),
+            none
+        ) {
+            (uint256 sunk,,,) = leases.pools(address(twd));
+            vm.assertEq(sunk - sink, held, "17: the whole seat");
+            vm.assertEq(_stakes(), stakes, "15: and no device's stake");
+            ++done[this.contradict.selector];
+        } catch {}
+    }
+
+    function burn() external altersNoLease {
+        uint256 supply = twd.totalSupply();
+        (uint256 sink,,,) = leases.pools(address(twd));
+        leases.burnSink(address(twd));
+        vm.assertEq(supply, twd.totalSupply() + sink, "17: supply before = after + burned");
+        ++done[this.burn.selector];
     }
 
     function _pick(uint256 pick) private view returns (bytes32) {
