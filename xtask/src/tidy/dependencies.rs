@@ -4,7 +4,7 @@
 //! 4  tradewind
 //! 3  sim
 //! 2  buyer  provider  watcher  gateway  explorer
-//! 1  mesh  chain  store  challenge
+//! 1  mesh  chain  store  challenge  tee
 //! 0  proto  testbed
 //! ```
 //!
@@ -12,13 +12,14 @@
 
 use super::{File, Finding, Tree};
 
-const LAYERS: [(&str, u8); 13] = [
+const LAYERS: [(&str, u8); 14] = [
     ("tradewind-proto", 0),
     ("tradewind-testbed", 0),
     ("tradewind-mesh", 1),
     ("tradewind-chain", 1),
     ("tradewind-store", 1),
     ("tradewind-challenge", 1),
+    ("tradewind-tee", 1),
     ("tradewind-buyer", 2),
     ("tradewind-provider", 2),
     ("tradewind-watcher", 2),
