@@ -2,6 +2,8 @@
 //!
 //! ```text
 //! buyer                                   provider
+//!   Attest(nonce) ────────────────────────►  only where the job asks for trusted execution
+//!   ◄─────────────────────────────── Attestation(evidence)
 //!   Terms(request) ───────────────────────►  quotes, signs
 //!   ◄───────────────────────────── Terms(terms, signature)
 //!   Begin(terms, both signatures, manifest) ► opens if the chain has not seen it, prepares, starts
@@ -15,8 +17,10 @@
 //! peer may say what about a lease is decided by its mesh key: the one that began it. The one that it named as the meter may
 //! read reports and pay, and nothing else.
 
+use alloy_primitives::B256;
 use serde::{Deserialize, Serialize};
 
+use crate::attestation::Attestation;
 use crate::ids::{LeaseId, MeshKey};
 use crate::ladder::Ladder;
 use crate::manifest::JobManifest;
@@ -83,6 +87,11 @@ pub enum Request {
         /// Which lease.
         lease: LeaseId,
     },
+    /// Evidence of trusted execution, bound to the provider's device and node and to this nonce.
+    Attest {
+        /// Fresh.
+        nonce: B256,
+    },
 }
 
 /// Everything that starts a job.
@@ -128,6 +137,8 @@ pub enum Answer {
     Stopping,
     /// No, and why.
     Refused(Refusal),
+    /// The evidence.
+    Attestation(Box<Attestation>),
 }
 
 /// Terms that the provider has signed.
@@ -170,7 +181,9 @@ impl Answer {
         let answer: Self = decode(frame)?;
         match &answer {
             Self::Report(report) if report.outputs.len() > MAX_OUTPUTS => Err(FrameError::Malformed),
-            Self::Terms(_)
+            Self::Attestation(attestation) if !attestation.is_bounded() => Err(FrameError::Malformed),
+            Self::Attestation(_)
+            | Self::Terms(_)
             | Self::Begun(_)
             | Self::Report(_)
             | Self::Logs(_)

@@ -36,6 +36,7 @@ use serde::{Deserialize, Serialize};
 pub use self::amount::Amount;
 pub use self::problem::{JobError, Place, Problem};
 pub use self::request::{Accelerators, ResourceRequest, Resources};
+use crate::attestation::TeeDemand;
 use crate::ids::ProviderId;
 use crate::manifest::{self, JobManifest, Share};
 use crate::offer::TrustTier;
@@ -99,6 +100,9 @@ pub struct RegionRequest {
 pub struct Placement {
     /// The weakest tier that will do.
     pub trust_tier: TrustTier,
+    /// What the machine has to prove before anything is signed.
+    #[serde(default)]
+    pub tee: TeeDemand,
     /// The least reliability in basis points; providers without enough history do not meet it.
     pub min_reliability: Option<u16>,
     /// Only these, when not empty.
@@ -109,7 +113,13 @@ pub struct Placement {
 
 impl Default for Placement {
     fn default() -> Self {
-        Self { trust_tier: TrustTier::Staked, min_reliability: None, allow: Vec::new(), deny: Vec::new() }
+        Self {
+            trust_tier: TrustTier::Staked,
+            tee: TeeDemand::default(),
+            min_reliability: None,
+            allow: Vec::new(),
+            deny: Vec::new(),
+        }
     }
 }
 

@@ -19,6 +19,7 @@ pub use self::hardware::{
     ComputeCapability, DriverVersion, Gpus, Interconnect, Resources, Runtimes, TrustTier, Vendor,
 };
 pub use self::price::PriceList;
+use crate::attestation::Tees;
 use crate::ids::{DeviceId, MeshKey, ProviderId};
 use crate::signature::{SignatureError, Signed, SigningKey};
 use crate::terms::LeaseKind;
@@ -237,6 +238,10 @@ pub struct Offer {
     /// Where the mesh reaches the provider's node, as the mesh writes it; by its key alone where absent.
     #[n(18)]
     pub address: Option<String>,
+    /// The kinds of trusted execution that it claims. A claim: evidence is asked for before a lease is signed.
+    #[cbor(n(19), default)]
+    #[serde(default)]
+    pub tees: Tees,
 }
 
 impl Offer {

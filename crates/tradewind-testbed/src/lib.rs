@@ -1,5 +1,5 @@
-//! What integration tests of several crates stand on: [`anvil`], another chain than our own, and [`net`], machines that
-//! cannot reach each other. Only tests depend on it.
+//! What integration tests of several crates stand on: [`anvil`], another chain than our own, [`net`], machines that
+//! cannot reach each other, and [`maker`], of trusted hardware that nobody built. Only tests depend on it.
 //!
 //! ```no_run
 //! let net = tradewind_testbed::net::Net::new();
@@ -9,4 +9,5 @@
 #![expect(clippy::expect_used, clippy::panic, reason = "what a test cannot set up has failed it")]
 
 pub mod anvil;
+pub mod maker;
 pub mod net;

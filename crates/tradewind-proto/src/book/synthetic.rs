@@ -3,6 +3,7 @@
 use alloy_primitives::{Address, B256};
 
 use super::{OfferBook, Stake, Standing};
+use crate::attestation::Tees;
 use crate::ids::{DeviceId, MeshKey, ProviderId};
 use crate::offer::{
     Conditions, Gpus, Interconnect, MAX_OFFER_LIFETIME, Offer, PortRange, Prices, Region, Resources,
@@ -122,6 +123,7 @@ impl Dice {
             terms_of_service: B256::repeat_byte(1),
             version: 1,
             address: None,
+            tees: Tees::NONE,
         }
     }
 

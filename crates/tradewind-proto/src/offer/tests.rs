@@ -46,6 +46,7 @@ pub(crate) fn sample() -> Offer {
         terms_of_service: B256::repeat_byte(8),
         version: 1,
         address: None,
+        tees: Tees::NONE,
     }
 }
 
@@ -86,10 +87,18 @@ fn nobody_else_signs_for_a_provider() {
 #[test]
 fn a_field_of_a_later_version_is_skipped() {
     let mut bytes = minicbor::to_vec(sample()).unwrap();
-    assert_eq!(bytes[0], 0xb2, "a map of 18 entries");
-    bytes[0] = 0xb3;
+    assert_eq!(bytes[0], 0xb3, "a map of 19 entries");
+    bytes[0] = 0xb4;
     bytes.extend(minicbor::to_vec((99u32, "from the future")).unwrap()[1..].iter());
     assert_eq!(signed_bytes(bytes).verify(at(1_010)).unwrap(), sample());
+}
+
+#[test]
+fn an_offer_of_an_earlier_version_claims_no_trusted_execution() {
+    let mut bytes = minicbor::to_vec(sample()).unwrap();
+    assert_eq!(bytes.split_off(bytes.len() - 2), [19, 0], "the last field");
+    bytes[0] = 0xb2;
+    assert_eq!(signed_bytes(bytes).verify(at(1_010)).unwrap().tees, Tees::NONE);
 }
 
 #[test]

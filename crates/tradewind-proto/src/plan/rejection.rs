@@ -37,6 +37,8 @@ pub enum Reason {
     Ports,
     /// It stands for less than `placement.trust_tier`.
     TrustTier,
+    /// It does not claim what `placement.tee` asks for.
+    Tee,
     /// The chain knows no sufficient stake behind it.
     Stake,
     /// Its device is jailed.
@@ -145,6 +147,7 @@ impl Miss {
             | Reason::Runtime
             | Reason::Network
             | Reason::TrustTier
+            | Reason::Tee
             | Reason::Stake
             | Reason::Jailed
             | Reason::Region
@@ -174,6 +177,7 @@ impl Reason {
             Self::Network => "no Internet for jobs",
             Self::Ports => "ports are not reachable",
             Self::TrustTier => "below `placement.trust_tier`",
+            Self::Tee => "no such trusted execution as `placement.tee` asks for",
             Self::Stake => "no sufficient stake on chain",
             Self::Jailed => "jailed",
             Self::Reliability => "reliability",

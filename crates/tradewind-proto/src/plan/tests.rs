@@ -2,6 +2,7 @@ use alloy_primitives::B256;
 use proptest::prelude::*;
 
 use super::*;
+use crate::attestation::Tees;
 use crate::book::{SYNTHETIC_TOKEN, Stake, Standing, synthetic};
 use crate::negotiation::{Purse, accept, propose};
 use crate::offer::tests::sample;
@@ -119,7 +120,7 @@ fn every_rejection_has_its_reason_count_and_nearest_miss() {
 fn each_rule_rejects_what_breaks_it() {
     type Change = fn(&mut Offer);
     let nothing: Change = |_| {};
-    let cases: [(&str, Change, Reason); 19] = [
+    let cases: [(&str, Change, Reason); 21] = [
         ("run: ls\nresources: {accelerators: A100}\n", nothing, Reason::Accelerator),
         ("run: ls\nresources: {vram: 90GB}\n", nothing, Reason::Vram),
         ("run: ls\nresources: {vendor: amd}\n", nothing, Reason::Vendor),
@@ -142,6 +143,8 @@ fn each_rule_rejects_what_breaks_it() {
         ("run: ls\ntimeout: 60d\n", nothing, Reason::Duration),
         ("run: ls\nmax_cost: 0.01\n", nothing, Reason::Cost),
         ("run: ls\nplacement: {min_reliability: 99%}\n", nothing, Reason::Reliability),
+        ("run: ls\nplacement: {tee: any}\n", |o| o.tees = Tees::NVIDIA, Reason::Tee),
+        ("run: ls\nplacement: {tee: tdx, gpu_tee: true}\n", |o| o.tees = Tees::TDX, Reason::Tee),
         ("run: ls\n", |o| o.version = 2, Reason::Version),
     ];
     for (text, change, reason) in cases {
@@ -153,6 +156,20 @@ fn each_rule_rejects_what_breaks_it() {
         let found: Vec<Reason> = plan.rejections.iter().map(|rejection| rejection.reason).collect();
         assert_eq!((plan.choices.len(), found.as_slice()), (0, [reason].as_slice()), "{text}");
     }
+}
+
+#[test]
+fn a_machine_that_claims_a_wanted_kind_of_trusted_execution_is_chosen() {
+    let mut book = market(&[100]);
+    let mut guest = offer(2, 300);
+    guest.tees = Tees::SEV_SNP.with(Tees::NVIDIA);
+    book.insert(guest);
+    for text in ["tee: any", "tee: [tdx, sev-snp]", "gpu_tee: true", "tee: sev-snp, gpu_tee: true"] {
+        let plan = plan_in(&book, &format!("run: ls\nplacement: {{{text}}}\n"));
+        assert_eq!(providers(&plan), [2], "{text}");
+        assert_eq!(reasons(&plan), ["1 provider: no such trusted execution as `placement.tee` asks for"]);
+    }
+    assert_eq!(providers(&plan_in(&book, "run: ls\nplacement: {tee: false}\n")), [1, 2]);
 }
 
 #[test]

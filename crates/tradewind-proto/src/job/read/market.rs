@@ -3,6 +3,7 @@
 use super::fields::{Fields, Reader, thousandths};
 use super::resources::Extras;
 use super::words;
+use crate::attestation::{TeeDemand, Tees};
 use crate::ids::ProviderId;
 use crate::job::problem::Problem;
 use crate::job::yaml::{Node, Value};
@@ -77,7 +78,7 @@ impl Reader {
     }
 
     pub(super) fn placement(&mut self, node: &Node) -> Placement {
-        let known = ["trust_tier", "tee", "attestations", "min_reliability", "providers"];
+        let known = ["trust_tier", "tee", "gpu_tee", "attestations", "min_reliability", "providers"];
         let mut placement = Placement::default();
         let Some(fields) = self.fields(node, "placement", &known) else { return placement };
         if let Some(node) = fields.get("trust_tier") {
@@ -94,12 +95,7 @@ impl Reader {
                 self.problem(Problem::new(node.place, message).hint("nobody checks more than stake for now"));
             }
         }
-        if let Some(node) = fields.get("tee")
-            && !matches!(node.value, Value::Bool(false))
-        {
-            let problem = Problem::new(fields.place("tee"), "`placement.tee` is not available yet");
-            self.problem(problem.hint("no provider's enclave is verified for now"));
-        }
+        placement.tee = self.tee(&fields);
         if let Some(node) = fields.get("attestations")
             && !matches!(&node.value, Value::List(list) if list.is_empty())
         {
@@ -114,6 +110,36 @@ impl Reader {
             (placement.allow, placement.deny) = (list("allow"), list("deny"));
         }
         placement
+    }
+
+    /// `tee: any`, a kind or several, and `gpu_tee: true`, which takes any machine where none is named.
+    fn tee(&mut self, fields: &Fields<'_>) -> TeeDemand {
+        let named = fields.get("tee").filter(|node| !matches!(node.value, Value::Bool(false)));
+        let items = named.map(|node| self.items(node, "placement.tee", MAX_LIST)).unwrap_or_default();
+        let mut machine = Tees::NONE;
+        for item in items {
+            let Some(text) = self.text(item, "placement.tee") else { continue };
+            let kind = match text.as_str() {
+                "any" => Some(Tees::MACHINES),
+                kind => kind.parse::<Tees>().ok().filter(|kind| kind.intersects(Tees::MACHINES)),
+            };
+            if let Some(kind) = kind {
+                machine = machine.with(kind);
+            } else {
+                let problem = Problem::new(item.place, "`placement.tee` names a kind that is not known");
+                self.problem(
+                    problem.hint(
+                        "write `any`, `tdx`, `sgx`, `sev-snp` or `nitro`; `gpu_tee: true` for the GPUs",
+                    ),
+                );
+            }
+        }
+        let gpus =
+            fields.get("gpu_tee").and_then(|node| self.flag(node, "placement.gpu_tee")).unwrap_or(false);
+        if gpus && machine.is_empty() {
+            machine = Tees::MACHINES;
+        }
+        TeeDemand { machine, gpus }
     }
 
     fn providers(&mut self, node: &Node) -> Vec<ProviderId> {
