@@ -29,6 +29,7 @@ use tradewind_proto::terms::Domain;
 use tradewind_proto::units::{Clock, Money, Seconds, Timestamp};
 use tradewind_proto::workload::Secrets;
 use tradewind_store::{Store, StoreError};
+use tradewind_tee::Roots;
 
 use crate::delegate::{self, MeterError, MeterNode};
 use crate::image::{self, ImageError};
@@ -77,6 +78,8 @@ pub struct BuyerConfig {
     pub meters: BTreeMap<String, PeerAddr>,
     /// Who meters jobs that name nobody; this node where absent.
     pub meter: Option<String>,
+    /// Whose evidence of trusted execution counts.
+    pub roots: Roots,
 }
 
 /// Why the buyer could not do what it was asked.

@@ -1,6 +1,7 @@
 //! One worker per job: place it, follow its leases, place it again when a provider fails.
 
 pub(crate) mod conversation;
+mod evidence;
 mod lease;
 mod logs;
 mod outputs;

@@ -41,6 +41,7 @@ pub use self::owner::ReclaimError;
 use self::record::{Hosted, KIND, Record, first_report};
 use self::units::Promises;
 use crate::runtime::Runtime;
+use crate::tee::Attester;
 use crate::web::{self, SourcePolicy};
 
 /// How the agent works.
@@ -102,6 +103,8 @@ pub struct Parts {
     pub key: SigningKey,
     /// The time.
     pub clock: Clock,
+    /// What shows that the machine runs in trusted execution, where it does.
+    pub attester: Option<Arc<dyn Attester>>,
 }
 
 /// A running agent; clones share it.
@@ -118,6 +121,8 @@ struct Inner {
     leases: RwLock<HashMap<LeaseId, Arc<Hosted>>>,
     /// Held while a lease is taken over.
     beginning: tokio::sync::Mutex<()>,
+    /// Held while the hardware is asked for evidence, which strangers may ask for.
+    attesting: tokio::sync::Mutex<()>,
     promised: RwLock<Promises>,
     accepting: RwLock<bool>,
     /// Rings when the offer changed before its next heartbeat.
@@ -146,6 +151,7 @@ impl Agent {
             parameters,
             leases: RwLock::default(),
             beginning: tokio::sync::Mutex::default(),
+            attesting: tokio::sync::Mutex::default(),
             promised: RwLock::default(),
             accepting: RwLock::new(accepting),
             republish: Notify::new(),

@@ -6,4 +6,5 @@ pub mod docker;
 pub mod inventory;
 pub mod process;
 pub mod runtime;
+pub mod tee;
 pub mod web;

@@ -12,6 +12,8 @@ use tradewind_proto::conversation::{Answer, Request};
 use tradewind_proto::ids::JobId;
 use tradewind_proto::job::JobSpec;
 use tradewind_proto::workload::Secrets;
+use tradewind_provider::tee::Attester;
+use tradewind_tee::Roots;
 
 use crate::chain::{Chain, dollars, outbox};
 use crate::network;
@@ -29,11 +31,22 @@ pub struct Setup {
     pub provider_crashes: Vec<u64>,
     /// The buyer challenges silent providers on chain.
     pub challenge: bool,
+    /// What the first providers show of trusted execution.
+    pub attesters: Vec<Arc<dyn Attester>>,
+    /// Whose evidence counts for the buyer.
+    pub roots: Roots,
 }
 
 impl Default for Setup {
     fn default() -> Self {
-        Self { providers: 2, buyer_crashes: Vec::new(), provider_crashes: Vec::new(), challenge: false }
+        Self {
+            providers: 2,
+            buyer_crashes: Vec::new(),
+            provider_crashes: Vec::new(),
+            challenge: false,
+            attesters: Vec::new(),
+            roots: Roots::makers(),
+        }
     }
 }
 
@@ -63,13 +76,15 @@ impl Market {
         let chain = Chain::open(&world, &accounts).await;
         let directory = network::directory(&world);
         let seat = |name: &str| Seat::new(name, &world, &chain, &directory, dir.path());
-        let buyer = Arc::new(BuyerSeat::new(seat("buyer"), setup.challenge));
+        let buyer = Arc::new(BuyerSeat::new(seat("buyer"), setup.challenge, setup.roots));
         chain.drip(buyer.seat.account()).await;
         let prices = (2u64..).map(|price| dollars(price * 36));
+        let attesters = setup.attesters.into_iter().map(Some).chain(std::iter::repeat(None));
         let providers: Vec<_> = names
             .iter()
             .zip(prices)
-            .map(|(name, price)| Arc::new(ProviderSeat::new(seat(name), price)))
+            .zip(attesters)
+            .map(|((name, price), attester)| Arc::new(ProviderSeat::new(seat(name), price, attester)))
             .collect();
         futures::future::join_all(providers.iter().map(|provider| provider.join())).await;
         world.note("market", "opens");

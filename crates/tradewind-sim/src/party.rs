@@ -13,6 +13,7 @@ use tradewind_chain::client::relayed::RelayedLedger;
 use tradewind_chain::client::store::Store as Outbox;
 use tradewind_chain::ledger::{Action, Ledger as _, Reference};
 use tradewind_mesh::directory::Directory;
+use tradewind_proto::attestation::Tees;
 use tradewind_proto::conversation::Request;
 use tradewind_proto::ids::{DeviceId, MeshKey, ProviderId};
 use tradewind_proto::offer::{Conditions, Offer, Prices, Region, Resources, Runtimes, TrustTier};
@@ -22,7 +23,9 @@ use tradewind_proto::units::{Bytes, Money, RatePerSecond, Seconds, Timestamp};
 use tradewind_proto::workload::Network;
 use tradewind_provider::agent::{Agent, AgentConfig, Parts as AgentParts};
 use tradewind_provider::runtime::Runtime;
+use tradewind_provider::tee::Attester;
 use tradewind_provider::web::SourcePolicy;
+use tradewind_tee::Roots;
 
 use crate::chain::{Chain, dollars, outbox};
 use crate::disk::Disk;
@@ -180,10 +183,11 @@ pub struct ProviderSeat {
     /// Its machine.
     pub host: Arc<Host>,
     offer: Offer,
+    attester: Option<Arc<dyn Attester>>,
 }
 
 impl ProviderSeat {
-    pub(crate) fn new(seat: Seat, price: Money) -> Self {
+    pub(crate) fn new(seat: Seat, price: Money, attester: Option<Arc<dyn Attester>>) -> Self {
         let host = Host::new(&seat.world, &seat.name);
         let device = DeviceId::derive(seat.account(), key(&format!("device of {}", seat.name)).address());
         let offer = Offer {
@@ -220,8 +224,9 @@ impl ProviderSeat {
             terms_of_service: B256::ZERO,
             version: 1,
             address: None,
+            tees: Tees::NONE,
         };
-        Self { seat, host, offer }
+        Self { seat, host, offer, attester }
     }
 
     /// What it leases out.
@@ -291,6 +296,7 @@ impl ProviderSeat {
                 store: seat.disk.store(&life),
                 key: seat.key.clone(),
                 clock: seat.world.clock(),
+                attester: self.attester.clone(),
             };
             let mut agent = None;
             tokio::select! {
@@ -317,11 +323,12 @@ pub struct BuyerSeat {
     current: watch::Sender<Option<Buyer>>,
     /// Challenge silent providers on chain.
     challenge: bool,
+    roots: Roots,
 }
 
 impl BuyerSeat {
-    pub(crate) fn new(seat: Seat, challenge: bool) -> Self {
-        Self { seat, current: watch::Sender::new(None), challenge }
+    pub(crate) fn new(seat: Seat, challenge: bool, roots: Roots) -> Self {
+        Self { seat, current: watch::Sender::new(None), challenge, roots }
     }
 
     /// The meter's key, for thieves.
@@ -364,6 +371,7 @@ impl BuyerSeat {
                 tick: Duration::from_secs(2),
                 meters: BTreeMap::new(),
                 meter: None,
+                roots: self.roots.clone(),
             };
             let parts = BuyerParts {
                 ledger,

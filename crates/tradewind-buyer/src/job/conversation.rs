@@ -2,7 +2,9 @@
 
 use std::time::Duration;
 
+use alloy_primitives::B256;
 use tradewind_mesh::{CallError, PeerAddr, Transport};
+use tradewind_proto::attestation::Attestation;
 use tradewind_proto::conversation::{Answer, FrameError, Quote, Request};
 use tradewind_proto::ids::LeaseId;
 use tradewind_proto::negotiation::{Refusal, TermsRequest};
@@ -54,7 +56,8 @@ async fn ask(transport: &dyn Transport, peer: &PeerAddr, request: &Request) -> R
         | Answer::Report(_)
         | Answer::Logs(_)
         | Answer::Paid { .. }
-        | Answer::Stopping) => Ok(answer),
+        | Answer::Stopping
+        | Answer::Attestation(_)) => Ok(answer),
     }
 }
 
@@ -70,6 +73,16 @@ pub(crate) async fn terms(
     request: TermsRequest,
 ) -> Result<Quote, AskError> {
     expect!(ask(transport, peer, &Request::Terms(Box::new(request))).await?, Answer::Terms(quote) => *quote)
+}
+
+/// Evidence of trusted execution that repeats `nonce`.
+pub(crate) async fn attest(
+    transport: &dyn Transport,
+    peer: &PeerAddr,
+    nonce: B256,
+) -> Result<Attestation, AskError> {
+    let answer = ask(transport, peer, &Request::Attest { nonce }).await?;
+    expect!(answer, Answer::Attestation(attestation) => *attestation)
 }
 
 pub(crate) async fn begin(

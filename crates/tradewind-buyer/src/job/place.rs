@@ -15,8 +15,8 @@ use tradewind_proto::supervision::{Limits, Supervision};
 use tradewind_proto::units::{Money, RatePerSecond, Seconds};
 use tradewind_proto::workload::LogCursor;
 
-use super::conversation;
 use super::record::{Attempt, Delegate, JobRecord};
+use super::{conversation, evidence};
 use crate::buyer::{BuyerConfig, Inner, Tracked};
 use crate::delegate::{self, MeterError, MeterNode};
 
@@ -68,6 +68,11 @@ async fn negotiate(
     };
     if address.key != offer.mesh_key {
         return Err("its address has another key than its offer".into());
+    }
+    let verified = evidence::demand(inner, spec.placement.tee, choice, &address).await;
+    if let Some(verified) = verified.map_err(|error| error.to_string())? {
+        let (kind, until) = (verified.machine.kind, verified.expires.unix());
+        tracing::info!(job = %job.id, provider = %offer.provider, %kind, until, "its trusted execution is verified");
     }
     let (image, inputs) = (record.image.clone(), record.inputs.clone());
     let salt = (inner.parts.entropy)();

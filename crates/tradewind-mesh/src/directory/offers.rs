@@ -83,6 +83,7 @@ impl Record {
 mod tests {
     use std::sync::Arc;
 
+    use tradewind_proto::attestation::Tees;
     use tradewind_proto::ids::{DeviceId, MeshKey, ProviderId};
     use tradewind_proto::offer::{Conditions, Prices, Region, Resources, Runtimes, TrustTier};
     use tradewind_proto::signature::SigningKey;
@@ -121,6 +122,7 @@ mod tests {
             terms_of_service: DeviceId::NONE.get(),
             version: 1,
             address: None,
+            tees: Tees::NONE,
         }
     }
 

@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tradewind_mesh::directory::{Record, RecordId};
+use tradewind_proto::attestation::Tees;
 use tradewind_proto::offer::{Offer, SignedOffer};
 use tradewind_proto::units::Seconds;
 
@@ -42,6 +43,7 @@ async fn publish_once(
         free_units: if accepting { free } else { 0 },
         mesh_key: inner.parts.transport.key(),
         address: Some(inner.parts.transport.address().to_string()),
+        tees: inner.parts.attester.as_ref().map_or(Tees::NONE, |attester| attester.kinds()),
         ..inner.config.offer.clone()
     };
     let signed = SignedOffer::sign(&offer, &inner.parts.key)?;

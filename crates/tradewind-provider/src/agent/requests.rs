@@ -4,10 +4,12 @@ use std::net::SocketAddr;
 use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
+use alloy_primitives::B256;
 use async_trait::async_trait;
 use bytes::Bytes;
 use tradewind_mesh::tunnel::{TunnelGate, TunnelTarget};
 use tradewind_mesh::{FrameStream, LeaseService, PeerAddr, Refusal as MeshRefusal, RefusalCode as MeshCode};
+use tradewind_proto::attestation::Binding;
 use tradewind_proto::conversation::{Answer, Begin, MAX_LOG_BYTES, MAX_WAIT, Quote, Request};
 use tradewind_proto::hosting::{Event, Hosting};
 use tradewind_proto::ids::{LeaseId, MeshKey};
@@ -90,6 +92,7 @@ impl Agent {
                 self.inner.change(&hosted, |record| record.hosting.apply(Event::StopRequested)).await?;
                 Ok(Answer::Stopping)
             }
+            Request::Attest { nonce } => self.inner.attest(nonce).await,
         }
     }
 
@@ -142,6 +145,30 @@ impl Agent {
 }
 
 impl Inner {
+    async fn attest(&self, nonce: B256) -> Result<Answer, Refusal> {
+        let Some(attester) = &self.parts.attester else {
+            let reason = "this machine shows no evidence of trusted execution";
+            return Err(Refusal::new(RefusalCode::NotOffered, reason, "try a provider that claims it"));
+        };
+        let hint = "ask again in a few seconds";
+        let Ok(_one) = self.attesting.try_lock() else {
+            return Err(Refusal::new(RefusalCode::Busy, "somebody else is asking for evidence", hint));
+        };
+        let binding = Binding {
+            chain_id: self.domain.chain_id,
+            device: self.config.offer.device,
+            mesh_key: self.parts.transport.key(),
+            nonce,
+        };
+        match attester.attest(&binding).await {
+            Ok(attestation) => Ok(Answer::Attestation(Box::new(attestation))),
+            Err(error) => {
+                tracing::warn!(error = &error as &dyn std::error::Error, "no evidence of trusted execution");
+                Err(Refusal::new(RefusalCode::Unavailable, "the hardware gave no evidence", hint))
+            }
+        }
+    }
+
     async fn quote(&self, request: &TermsRequest) -> Result<Quote, Refusal> {
         if !*self.accepting.read().unwrap_or_else(PoisonError::into_inner) {
             return Err(Refusal::new(

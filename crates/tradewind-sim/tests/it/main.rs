@@ -12,6 +12,7 @@ mod crash;
 mod hostile;
 mod market;
 mod network;
+mod tee;
 
 type Verdict = (Vec<String>, Arc<World>);
 

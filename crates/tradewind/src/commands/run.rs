@@ -92,7 +92,19 @@ pub(super) async fn show_plan(job: &NewJob, node: &NodeClient, printer: Printer)
     let status = node.status().await?;
     printer.data(&plan, |plan| plan_text(plan, &status.asset))?;
     say_who_meters(job, &plan, &status, printer);
+    say_what_is_claimed(job, &plan, printer);
     Ok(plan)
+}
+
+/// Says that an offer's word for trusted execution is one, where the job asks for it.
+fn say_what_is_claimed(job: &NewJob, plan: &Plan, printer: Printer) {
+    let asks = JobSpec::parse(&job.file, &job.text).is_ok_and(|spec| spec.placement.tee.is_some());
+    if let Some(best) = plan.choices.first().filter(|_| asks) {
+        let (provider, kinds) = (short(best.offer.provider), best.offer.tees);
+        printer.step(&format!(
+            "trusted execution is a claim so far: {provider} says {kinds}, and has to prove it before anything is signed"
+        ));
+    }
 }
 
 /// Says who signs the vouchers, where that is not this node while it is there.

@@ -12,6 +12,7 @@ use tradewind_proto::profile::NetworkProfile;
 use tradewind_proto::signature::SigningKey;
 use tradewind_proto::units::{Clock, Money, Seconds};
 use tradewind_store::Store;
+use tradewind_tee::Roots;
 
 use super::config::BuyerSection;
 use super::keys;
@@ -51,6 +52,7 @@ pub(crate) async fn start(needs: Needs<'_>) -> anyhow::Result<Buyer> {
         tick: Duration::from_millis(500),
         meters: needs.section.meters.clone(),
         meter: needs.section.meter.clone(),
+        roots: Roots::makers(),
     };
     let parts = Parts {
         ledger: needs.ledger,

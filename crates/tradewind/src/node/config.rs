@@ -142,6 +142,18 @@ pub(crate) struct ProviderSection {
     pub(crate) prices: Option<PricesSection>,
     /// Whom and what the owner allows.
     pub(crate) rules: RulesSection,
+    /// How the machine shows that it runs in trusted execution.
+    pub(crate) tee: Option<TeeSection>,
+}
+
+/// Evidence of trusted execution.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct TeeSection {
+    /// What it shows: `tdx`, `sgx`, `sev-snp`, `nitro`; `nvidia` for the GPUs of every unit.
+    pub(crate) kinds: Vec<String>,
+    /// The program, with its arguments, that asks the hardware and prints the evidence.
+    pub(crate) command: Vec<String>,
 }
 
 impl Default for ProviderSection {
@@ -165,6 +177,7 @@ impl Default for ProviderSection {
             reserve: None,
             prices: None,
             rules: RulesSection::default(),
+            tee: None,
         }
     }
 }

@@ -87,6 +87,7 @@ pub(crate) async fn start(needs: Needs<'_>) -> anyhow::Result<Agent> {
     let sold = sale::sold(needs.section, &inventory)?;
     let runtimes = runtimes(&needs, !sold.gpus.is_empty())?;
     let offer = sale::offer(&needs, device, &runtimes, sold.unit).await?;
+    let attester = needs.section.tee.as_ref().map(sale::attester).transpose()?;
     let config = AgentConfig {
         state_dir,
         offer,
@@ -106,6 +107,7 @@ pub(crate) async fn start(needs: Needs<'_>) -> anyhow::Result<Agent> {
         store: needs.store,
         key: needs.key,
         clock: needs.clock,
+        attester,
     };
     Ok(Agent::start(config, parts).await?)
 }

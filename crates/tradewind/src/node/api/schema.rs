@@ -92,6 +92,8 @@ pub(crate) struct OfferSchema {
     version: u32,
     /// How the mesh reaches it.
     address: Option<String>,
+    /// Kinds of trusted execution that it claims, added up: 1 TDX, 2 SGX, 4 SEV-SNP, 8 Nitro, 16 NVIDIA.
+    tees: u32,
 }
 
 /// Where a job would run, and why other offers would not do.

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use alloy::primitives::{Address, B256};
 use anyhow::{Context, bail};
+use tradewind_proto::attestation::Tees;
 use tradewind_proto::ids::{BuyerId, DeviceId, ProviderId};
 use tradewind_proto::offer::{
     Conditions, Offer, PortRange, PriceList, Prices, Region, Resources, Runtimes, TrustTier,
@@ -14,9 +15,10 @@ use tradewind_proto::units::{Bytes, Money, RatePerSecond, Seconds, Timestamp};
 use tradewind_proto::workload::Network;
 use tradewind_provider::inventory::{Inventory, Reserve, Sold, Wanted};
 use tradewind_provider::runtime::Runtime;
+use tradewind_provider::tee::{Attester, CommandAttester};
 
 use super::{DOCKER, Needs, PROCESS};
-use crate::node::config::{PricesSection, ProviderSection, ReserveSection, RulesSection};
+use crate::node::config::{PricesSection, ProviderSection, ReserveSection, RulesSection, TeeSection};
 
 /// Cuts the machine into what the configuration sells, or says what it has not.
 pub(super) fn sold(section: &ProviderSection, inventory: &Inventory) -> anyhow::Result<Sold> {
@@ -79,6 +81,21 @@ pub(super) fn rules(section: &RulesSection) -> anyhow::Result<OwnerRules> {
     })
 }
 
+/// What asks the hardware for evidence of trusted execution.
+pub(super) fn attester(section: &TeeSection) -> anyhow::Result<Arc<dyn Attester>> {
+    let mut kinds = Tees::NONE;
+    for name in &section.kinds {
+        kinds = kinds.with(name.parse::<Tees>().context("`provider.tee.kinds` in node.toml")?);
+    }
+    if !kinds.intersects(Tees::MACHINES) {
+        bail!("`provider.tee.kinds` in node.toml names no kind of machine; use tdx, sgx, sev-snp or nitro");
+    }
+    if section.command.is_empty() {
+        bail!("`provider.tee.command` in node.toml is empty; name the program that prints the evidence");
+    }
+    Ok(Arc::new(CommandAttester { kinds, command: section.command.clone() }))
+}
+
 /// The offer of `unit`, as the configuration prices it.
 pub(super) async fn offer(
     needs: &Needs<'_>,
@@ -109,6 +126,8 @@ pub(super) async fn offer(
         terms_of_service: B256::ZERO,
         version,
         address: None,
+        // Filled in at each heartbeat too.
+        tees: Tees::NONE,
     };
     offer.check().context("`provider` in node.toml makes no offer")?;
     Ok(offer)
