@@ -131,7 +131,7 @@ pub enum AssetKind {
     Plain,
 }
 
-/// A token that leases are paid in.
+/// A token that leases are paid in, or that is staked.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Asset {
@@ -184,6 +184,9 @@ pub struct NetworkProfile {
     /// The hardware challenge; none where nobody asks.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub challenge: Option<ChallengeProfile>,
+    /// What devices and seats stake; the quote asset where absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub stake: Option<Asset>,
     /// What leases are paid in; the first is the quote asset.
     pub assets: Vec<Asset>,
     /// Nodes to begin with.
@@ -259,6 +262,12 @@ impl NetworkProfile {
         self.assets.first()
     }
 
+    /// The asset that is staked.
+    #[must_use]
+    pub fn staked(&self) -> Option<&Asset> {
+        self.stake.as_ref().or_else(|| self.quote())
+    }
+
     /// The asset with this contract.
     #[must_use]
     pub fn asset(&self, address: Address) -> Option<&Asset> {
@@ -284,8 +293,10 @@ impl NetworkProfile {
         });
         rule(challenge, "challenge", "asks for 1 to 64 products of 256 to 16384 rows, a power of two")?;
         rule((1..=MAX_ENTRIES).contains(&self.assets.len()), "assets", "must list 1 to 64 tokens")?;
-        rule(self.assets.iter().all(|a| word(&a.symbol, 16)), "assets.symbol", "must be 1 to 16 characters")?;
-        rule(self.assets.iter().all(|asset| asset.decimals <= 36), "assets.decimals", "must be at most 36")?;
+        let shown = |asset: &Asset| word(&asset.symbol, 16) && asset.decimals <= 36;
+        let symbol = "must have a symbol of 1 to 16 characters and at most 36 decimals";
+        rule(self.assets.iter().all(shown), "assets", symbol)?;
+        rule(self.stake.iter().all(shown), "stake", symbol)?;
         let mut addresses: Vec<Address> = self.assets.iter().map(|asset| asset.address).collect();
         addresses.sort_unstable();
         rule(addresses.windows(2).all(|pair| pair[0] != pair[1]), "assets", "list a token twice")?;

@@ -201,7 +201,7 @@ pub(crate) struct Join {
     /// What starts workloads: process, docker. May be given again.
     #[arg(long = "runtime", value_name = "NAME")]
     pub(crate) runtimes: Vec<String>,
-    /// Stake for the device, in whole tokens.
+    /// Stake for the device, in whole tokens of what the network stakes.
     #[arg(long)]
     pub(crate) stake: Option<String>,
     /// Free balance to keep for lease bonds, in whole tokens.

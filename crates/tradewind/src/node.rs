@@ -88,6 +88,7 @@ pub(crate) async fn run(config: NodeConfig, background: bool) -> anyhow::Result<
             background,
             version: env!("CARGO_PKG_VERSION").into(),
         },
+        staked: profile.staked().unwrap_or(&asset).clone(),
         asset,
         device: roles::device(client.account(), &config.data_dir),
         ledger: client,

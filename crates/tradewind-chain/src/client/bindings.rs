@@ -148,8 +148,11 @@ pub mod abi {
             event Disputed(bytes32 indexed id, uint96 claim, uint96 bond, bytes32 evidence);
             event DisputeEnded(bytes32 indexed id, uint8 verdict, uint96 award, uint96 bondToBuyer);
             event BuyerFeeOwed(bytes32 indexed id);
+            event SinkBurned(address indexed token, uint256 amount);
 
             function balanceOf(address token, address account) external view returns (uint256);
+            function staked(address token) external view returns (uint256);
+            function burnSink(address token) external;
             function nonceUsed(address account, uint256 nonce) external view returns (bool);
             function setToken(address token, bool allowed, bool burnable) external;
             function deposit(address token, address account, uint256 amount, Auth auth) external returns (uint256 credited);
@@ -226,6 +229,7 @@ pub mod abi {
             event AuthorizationUsed(address indexed authorizer, bytes32 indexed nonce);
 
             function balanceOf(address account) external view returns (uint256);
+            function totalSupply() external view returns (uint256);
             function allowance(address owner, address spender) external view returns (uint256);
             function approve(address spender, uint256 amount) external returns (bool);
             function transfer(address to, uint256 amount) external returns (bool);

@@ -156,6 +156,28 @@ pub enum Tokens {
     Stablecoin(Address),
 }
 
+/// What devices and seats stake on a development network.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum StakeToken {
+    /// Test dollars, as everything else: what is slashed stays in the reserve.
+    #[default]
+    Dollars,
+    /// The network's own token, which burns what is slashed.
+    NetworkToken,
+}
+
+impl StakeToken {
+    /// One whole token.
+    #[must_use]
+    pub const fn whole(self) -> Money {
+        Money::from_base_units(match self {
+            Self::Dollars => 1_000_000,
+            Self::NetworkToken => 1_000_000_000_000_000_000,
+        })
+    }
+}
+
 /// What to deploy.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct DeployPlan {
@@ -167,8 +189,8 @@ pub struct DeployPlan {
     pub rent_per_day: Money,
     /// Hardware classes with the least stake for each unit, in the stake token's base units.
     pub classes: Vec<(u16, Money)>,
-    /// Stake test dollars instead of the network's own token.
-    pub stake_in_stablecoin: bool,
+    /// What is staked where test tokens are made.
+    pub stake: StakeToken,
     /// The court with its beacon; without, disputes run out undecided and nobody slashes.
     pub trust: Option<TrustPlan>,
 }
@@ -201,11 +223,23 @@ impl DeployPlan {
             timings,
             tokens: Tokens::Test,
             rent_per_day: Money::from_base_units(10_000),
-            classes: vec![(0, Money::from_base_units(1_000_000))],
-            stake_in_stablecoin: true,
-            trust: Some(timings.trust(Money::from_base_units(10_000_000))),
+            classes: vec![(0, StakeToken::Dollars.whole())],
+            stake: StakeToken::Dollars,
+            trust: Some(timings.trust(seats(StakeToken::Dollars))),
         }
     }
+
+    /// The same with stakes in `stake`: one whole token for each unit of class 0, ten for a seat.
+    #[must_use]
+    pub fn staking(self, stake: StakeToken) -> Self {
+        let trust = self.trust.map(|trust| TrustPlan { seat_stake: seats(stake), ..trust });
+        Self { classes: vec![(0, stake.whole())], stake, trust, ..self }
+    }
+}
+
+/// A seat's stake on a development network.
+fn seats(stake: StakeToken) -> Money {
+    stake.whole().fraction(10, 1).unwrap_or(Money::MAX)
 }
 
 /// Where a deployment's contracts are.
@@ -265,14 +299,14 @@ pub async fn deploy(
     let owner = sender.account();
     let (remedies, block) = steps.create("remedies", artifacts::remedies(), &[]).await?;
     let (stablecoin, network_token) = steps.tokens(plan, owner).await?;
-    let stake_token = network_token.filter(|_| !plan.stake_in_stablecoin).unwrap_or(stablecoin);
+    let staked = network_token.filter(|_| plan.stake == StakeToken::NetworkToken).unwrap_or(stablecoin);
     let config = abi::RegistryConfig {
         rentPerDay: bindings::amount96(plan.rent_per_day),
         unbonding: seconds32(plan.timings.unbonding()),
         maxRent: seconds32(Seconds::new(366 * 24 * 3600)),
         membership: Address::ZERO,
     };
-    let made = Made { owner, stake_token, stablecoin, remedies };
+    let made = Made { owner, stake_token: staked, stablecoin, remedies };
     let Market { leases, registry, court, beacon } = steps.market(plan, &made, &config).await?;
     let arbiter = beacon.map(|_| court);
 
@@ -288,6 +322,13 @@ pub async fn deploy(
             abi::Registry::setClassCall { class: *class, minimumPerUnit: bindings::amount96(*minimum) };
         steps.call(&format!("class-{class}"), registry, &call).await?;
     }
+    // A ledger that was made before stays as it was made, whatever the plan says now.
+    let stake_token = abi::Registry::new(registry, provider)
+        .stakeToken()
+        .block(BlockId::latest())
+        .call()
+        .await
+        .map_err(|error| DeployError::Chain(error.to_string()))?;
     Ok(Deployment {
         contracts: Contracts { chain_id, leases, registry, court: arbiter },
         stake_token,

@@ -288,7 +288,7 @@ fn leases_event(event: &LeasesEvents) -> Result<Option<LedgerEvent>, LedgerError
             relayer: e.relayer,
             amount: money(e.amount)?,
         })),
-        LeasesEvents::NonceUsed(_) => Ok(None),
+        LeasesEvents::NonceUsed(_) | LeasesEvents::SinkBurned(_) => Ok(None),
         LeasesEvents::LeaseOpened(e) => of(e.id, LeaseEvent::Opened(opening(e)?)),
         LeasesEvents::LeaseExtended(e) => of(e.parent, LeaseEvent::Extended { next: LeaseId::new(e.id) }),
         LeasesEvents::VoucherSettled(e) => of(e.id, LeaseEvent::Settled { paid: money(e.paid)? }),

@@ -1,8 +1,8 @@
-//! Test dollars for newcomers of a development network, a bounded amount for each account.
+//! Money without value for newcomers of a development network, a bounded amount of each token for each account.
 
 use std::sync::Arc;
 
-use alloy::primitives::{Address, Bytes, U256};
+use alloy::primitives::Address;
 use alloy::sol_types::SolCall;
 use serde::{Deserialize, Serialize};
 use tradewind_proto::units::{Money, UnitError};
@@ -12,11 +12,22 @@ use crate::client::sender::{Call, Sender, SenderError};
 use crate::client::store::{Change, FAUCET, Store, StoreError};
 use crate::ledger::ActionStatus;
 
-/// How generous the faucet is.
+/// Where the faucet has a token from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Spring {
+    /// From air: the sender's account is the token's minter.
+    Minted,
+    /// From what the sender's account holds.
+    Held,
+}
+
+/// How generous the faucet is with one token.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct FaucetConfig {
-    /// The token; the sender's account has to be its minter.
+    /// The token.
     pub token: Address,
+    /// Where it comes from.
+    pub spring: Spring,
     /// What one request gives.
     pub drip: Money,
     /// What an account gets in all.
@@ -31,11 +42,28 @@ impl FaucetConfig {
     pub const fn test_dollars(token: Address) -> Self {
         Self {
             token,
+            spring: Spring::Minted,
             drip: Money::from_base_units(1_000_000_000),
             per_account: Money::from_base_units(10_000_000_000),
             total: Money::from_base_units(100_000_000_000_000),
         }
     }
+
+    /// As many of the network's own token, with 18 decimals, from its holder: a tenth of all there is at most.
+    #[must_use]
+    pub fn network_token(token: Address) -> Self {
+        Self {
+            token,
+            spring: Spring::Held,
+            drip: network_tokens(1_000),
+            per_account: network_tokens(10_000),
+            total: network_tokens(100_000_000),
+        }
+    }
+}
+
+fn network_tokens(whole: u32) -> Money {
+    Money::new(u128::from(whole) * 1_000_000_000_000_000_000).unwrap_or(Money::MAX)
 }
 
 /// Why nothing came.
@@ -54,9 +82,9 @@ pub enum FaucetError {
     /// Everything is given away.
     #[error("the faucet is dry")]
     Dry,
-    /// The mint failed.
-    #[error("minting failed: {0}")]
-    Mint(String),
+    /// The chain refused to move it.
+    #[error("nothing came out: {0}")]
+    Refused(String),
     /// The outbox refused.
     #[error(transparent)]
     Sender(#[from] SenderError),
@@ -74,7 +102,7 @@ struct Given {
     amount: Money,
 }
 
-/// The faucet. Clones share its memory.
+/// The faucet of one token. Clones share its memory.
 #[derive(Debug, Clone)]
 pub struct Faucet {
     sender: Sender,
@@ -84,33 +112,42 @@ pub struct Faucet {
 }
 
 impl Faucet {
-    /// A faucet that mints through `sender` and remembers in `store` who had what.
+    /// A faucet that gives through `sender` and remembers in `store` who had what.
     #[must_use]
     pub fn new(sender: Sender, store: Store, config: FaucetConfig) -> Self {
         Self { sender, store, config, turn: Arc::default() }
     }
 
-    /// Mints one drip to `account` and waits until it is there.
+    /// The token that it gives.
+    #[must_use]
+    pub const fn token(&self) -> Address {
+        self.config.token
+    }
+
+    /// Gives one drip to `account` and waits until it is there.
     ///
     /// # Errors
-    /// [`FaucetError`]; what was counted and not minted is minted by the outbox later.
+    /// [`FaucetError`]; what was counted and not given is given by the outbox later.
     pub async fn drip(&self, account: Address) -> Result<Money, FaucetError> {
         let key = self.reserve(account).await?;
-        let mint = Token::mintCall { to: account, amount: amount256(self.config.drip) };
-        let call =
-            Call { to: Some(self.config.token), input: Bytes::from(mint.abi_encode()), value: U256::ZERO };
-        self.sender.send(&key, call).await?;
+        let (to, amount) = (account, amount256(self.config.drip));
+        let input = match self.config.spring {
+            Spring::Minted => Token::mintCall { to, amount }.abi_encode(),
+            Spring::Held => Token::transferCall { to, amount }.abi_encode(),
+        };
+        self.sender.send(&key, Call::new(self.config.token, input.into())).await?;
         match self.sender.settled(&key).await? {
             ActionStatus::Included { .. } | ActionStatus::Final { .. } => Ok(self.config.drip),
-            ActionStatus::Failed { reason } => Err(FaucetError::Mint(reason)),
-            ActionStatus::Pending => Err(FaucetError::Mint("it is still pending".into())),
+            ActionStatus::Failed { reason } => Err(FaucetError::Refused(reason)),
+            ActionStatus::Pending => Err(FaucetError::Refused("it is still pending".into())),
         }
     }
 
-    /// Counts a drip before it is minted, so that a crash between the two gives less, never more.
+    /// Counts a drip before it is given, so that a crash between the two gives less, never more.
     async fn reserve(&self, account: Address) -> Result<String, FaucetError> {
         let _turn = self.turn.lock().await;
-        let (mine, all) = (account.to_string(), "all".to_owned());
+        let token = self.config.token;
+        let (mine, all) = (format!("{token}/{account}"), format!("{token}/all"));
         let mut given = self.store.get::<Given>(FAUCET, &mine)?.unwrap_or_default();
         let mut total = self.store.get::<Given>(FAUCET, &all)?.unwrap_or_default();
         let after = given.amount.checked_add(self.config.drip)?;
@@ -127,6 +164,6 @@ impl Faucet {
         self.store
             .commit(vec![Change::put(FAUCET, mine, &given)?, Change::put(FAUCET, all, &total)?])
             .await?;
-        Ok(format!("faucet:{account}:{}", given.drips))
+        Ok(format!("faucet:{token}:{account}:{}", given.drips))
     }
 }

@@ -82,6 +82,11 @@ impl Market {
         Self { provider, deployment, owner, faucet, relayer, relayer_url }
     }
 
+    /// A faucet of the owner's that gives something else.
+    pub(crate) fn faucet_of(&self, config: FaucetConfig) -> Faucet {
+        Faucet::new(self.owner.clone(), Store::in_memory().unwrap(), config)
+    }
+
     pub(crate) fn reader(&self, finality: u64) -> Reader {
         let decoder = Arc::new(artifacts::decoder());
         Reader::new(self.provider.clone(), self.deployment.contracts, finality, decoder)

@@ -9,6 +9,7 @@ use axum::routing::{get, post};
 use axum::{Json, Router};
 use serde_json::json;
 use tradewind_chain::client::bindings::abi;
+use tradewind_chain::client::faucet::FaucetConfig;
 use tradewind_chain::client::relayed::RelayedConfig;
 use tradewind_chain::client::relayer::{FeeOrder, Quote, RelayReply, RelayRequest, Relayer, RelayerConfig};
 use tradewind_chain::client::sender::{Sender, SenderConfig};
@@ -20,7 +21,7 @@ use tradewind_proto::units::{Money, Seconds};
 
 use crate::client_market::{Market, act, dollars, key, outcome, reference, serve};
 use crate::client_sender::signing_key;
-use crate::fixture::{BOB, CHAIN_ID, open};
+use crate::fixture::{ALICE, BOB, CHAIN_ID, open};
 
 async fn market() -> (Embedded, Market) {
     let ledger = open();
@@ -249,4 +250,26 @@ async fn the_faucet_gives_each_account_its_share_and_no_more() {
     market.faucet.drip(key(2).address()).await.unwrap();
     let token = market.deployment.stablecoin;
     assert_eq!(market.ledger(key(1)).holdings(token, key(1).address()).await.unwrap(), dollars(10_000));
+}
+
+#[tokio::test]
+async fn a_gasless_account_deposits_the_network_token_by_permit_and_the_faucet_gives_no_more_than_it_holds() {
+    let (_ledger, market) = market().await;
+    let token = market.deployment.network_token.unwrap();
+    let holder = signing_key(ALICE).address();
+    let config = FaucetConfig { per_account: tokens(1_500), ..FaucetConfig::network_token(token) };
+    let faucet = market.faucet_of(config);
+    let party = market.funded(key(1), dollars(3)).await;
+    let before = party.holdings(token, holder).await.unwrap();
+    assert_eq!(faucet.drip(party.account()).await.unwrap(), tokens(1_000));
+    let refused = faucet.drip(party.account()).await.unwrap_err().to_string();
+    assert!(refused.contains("had 1000000000000000000000 of 1500000000000000000000"), "{refused}");
+    assert_eq!(party.holdings(token, holder).await.unwrap(), before.checked_sub(tokens(1_000)).unwrap());
+    act(&party, Action::Deposit { reference: reference("stake"), token, amount: tokens(400) }).await;
+    assert_eq!(party.balance(token, party.account()).await.unwrap(), tokens(400));
+    assert_eq!(party.holdings(token, party.account()).await.unwrap(), tokens(600));
+}
+
+fn tokens(whole: u64) -> Money {
+    Money::parse(&whole.to_string(), 18).unwrap()
 }

@@ -23,6 +23,12 @@ fn sample() -> NetworkProfile {
             multicall: Some(Address::repeat_byte(3)),
         },
         challenge: None,
+        stake: Some(Asset {
+            symbol: "TWD".into(),
+            address: Address::repeat_byte(6),
+            decimals: 18,
+            kind: AssetKind::Erc2612,
+        }),
         assets: vec![Asset {
             symbol: "USDX".into(),
             address: Address::repeat_byte(4),

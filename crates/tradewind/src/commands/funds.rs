@@ -37,7 +37,7 @@ pub(super) async fn settle(
     let mut have = held().await;
     if have.as_ref().is_ok_and(|have| *have < wanted) && profile.faucet.is_some() {
         let bar = printer.spinner("asking the faucet");
-        let given = ledger::drip_until(profile, account, wanted, &held).await;
+        let given = ledger::drip_until(profile, account, asset.address, wanted, &held).await;
         bar.finish_and_clear();
         given?;
         have = held().await;

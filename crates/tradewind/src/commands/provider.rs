@@ -7,6 +7,7 @@ use anyhow::Context;
 use jiff::Timestamp;
 use toml_edit::{Array, DocumentMut, Item, Table, value};
 use tradewind_proto::ids::LeaseId;
+use tradewind_proto::profile::Asset;
 use tradewind_proto::units::Money;
 
 use super::node;
@@ -127,8 +128,7 @@ fn edit(file: &Path, change: impl FnOnce(&mut DocumentMut)) -> anyhow::Result<()
 }
 
 fn show(view: &ProviderView) -> String {
-    let asset = &view.asset;
-    let money = |amount: u128| {
+    let money = |amount: u128, asset: &Asset| {
         let amount = Money::new(amount).unwrap_or(Money::MAX);
         format!("{} {}", amount.display(asset.decimals), asset.symbol)
     };
@@ -140,7 +140,7 @@ fn show(view: &ProviderView) -> String {
     let mut rows = vec![
         ["serving".to_owned(), serving.to_owned()],
         ["leases".into(), view.leases.to_string()],
-        ["free for bonds".into(), money(view.free)],
+        ["free for bonds".into(), money(view.free, &view.asset)],
     ];
     match &view.device {
         None => rows.push(["device".into(), "none yet".into()]),
@@ -148,7 +148,7 @@ fn show(view: &ProviderView) -> String {
             rows.push(["device".into(), device.id.clone()]);
             rows.push(["state".into(), device.state.clone()]);
             rows.push(["units".into(), device.units.to_string()]);
-            rows.push(["stake".into(), money(device.stake)]);
+            rows.push(["stake".into(), money(device.stake, &view.staked)]);
             rows.push(["rent paid until".into(), time(device.rent_paid_until)]);
             rows.extend(device.unbonds_at.map(|at| ["stake free at".to_owned(), time(at)]));
         }

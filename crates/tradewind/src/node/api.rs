@@ -44,6 +44,8 @@ pub(crate) struct Served {
     pub(crate) status: Status,
     pub(crate) ledger: Arc<dyn Ledger>,
     pub(crate) asset: Asset,
+    /// What is staked.
+    pub(crate) staked: Asset,
     pub(crate) clock: Clock,
     pub(crate) buyer: Option<Buyer>,
     pub(crate) meter: Option<Meter>,

@@ -35,7 +35,7 @@ pub(crate) async fn start(needs: Needs<'_>) -> anyhow::Result<Buyer> {
     let asset = needs.profile.quote().context("the network's profile names no asset")?;
     if let Some(wanted) = &needs.section.faucet {
         let wanted = Money::parse(wanted, asset.decimals).context("`buyer.faucet` in node.toml")?;
-        super::ledger::fill(needs.profile, needs.ledger.as_ref(), wanted.base_units()).await?;
+        super::ledger::fill(needs.profile, needs.ledger.as_ref(), asset.address, wanted).await?;
     }
     let version = needs.ledger.current_version().await.context("the chain's parameters cannot be read")?;
     let config = BuyerConfig {

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use alloy::primitives::Address;
 use anyhow::Context;
 use serde::{Deserialize, Serialize};
-use tradewind_chain::client::deploy::Timings;
+use tradewind_chain::client::deploy::{StakeToken, Timings};
 use tradewind_mesh::PeerAddr;
 
 /// What one node does.
@@ -77,6 +77,9 @@ pub(crate) struct LedgerSection {
     /// How long the contracts' windows are, fixed when the ledger is made: `development`, `tests` (seconds) or `public`.
     #[serde(default = "timings")]
     pub(crate) timings: Timings,
+    /// What is staked, fixed when the ledger is made: `dollars`, or `network-token`, which burns what is slashed.
+    #[serde(default)]
+    pub(crate) stake: StakeToken,
     /// Seconds until an empty block follows when nothing happens, so that the chain's time goes on; 0 for none.
     #[serde(default = "block_heartbeat")]
     pub(crate) heartbeat: u64,
@@ -86,7 +89,8 @@ impl Default for LedgerSection {
     fn default() -> Self {
         let (rpc, relayer) = (loopback(), loopback());
         let (timings, heartbeat) = (timings(), block_heartbeat());
-        Self { rpc, relayer, chain_id: chain_id(), explorer: None, timings, heartbeat }
+        let stake = StakeToken::default();
+        Self { rpc, relayer, chain_id: chain_id(), explorer: None, timings, stake, heartbeat }
     }
 }
 
@@ -126,9 +130,9 @@ pub(crate) struct ProviderSection {
     pub(crate) runtimes: Vec<String>,
     /// The Docker engine's address; `DOCKER_HOST` or the default socket where absent.
     pub(crate) docker_host: Option<String>,
-    /// Stake for the device, in whole tokens.
+    /// Stake for the device, in whole tokens of what the network stakes.
     pub(crate) stake: String,
-    /// Free balance to keep for lease bonds, in whole tokens.
+    /// Free balance to keep for lease bonds, in whole tokens of the quote asset.
     pub(crate) bonds: String,
     /// Seconds between two offers.
     pub(crate) heartbeat: u64,

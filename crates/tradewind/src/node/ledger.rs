@@ -52,10 +52,13 @@ pub(crate) struct Hosted {
     _server: ServerGuard,
 }
 
-/// Who asks the faucet.
+/// Who asks the faucet, and for what.
 #[derive(Debug, Serialize, Deserialize)]
 pub(crate) struct Drip {
     pub(crate) account: Address,
+    /// The quote asset where absent.
+    #[serde(default)]
+    pub(crate) token: Option<Address>,
 }
 
 /// Opens the ledger, deploys the contracts where they are missing, and serves JSON-RPC, relayer and faucet.
@@ -77,15 +80,15 @@ pub(crate) async fn host(
     let decoder = Arc::new(artifacts::decoder());
     let sending = SenderConfig::local(section.chain_id);
     let sender = Sender::start(provider.clone(), key.clone(), store.clone(), decoder.clone(), sending)?;
-    let plan = DeployPlan::development(section.timings);
+    let plan = DeployPlan::development(section.timings).staking(section.stake);
     let deployment = deploy::deploy(&sender, &provider, section.chain_id, &plan).await?;
     let reader = Reader::new(provider, deployment.contracts, 0, decoder);
     if deployment.beacon.is_some() {
         tokio::spawn(beacon::keep(sender.clone(), reader.clone(), shutdown.clone()));
     }
     let relayer = Relayer::new(reader, sender.clone(), RelayerConfig::small_fee(deployment.stablecoin));
-    let faucet = Faucet::new(sender.clone(), store, FaucetConfig::test_dollars(deployment.stablecoin));
-    let router = relayer.router().merge(Router::new().route("/v1/faucet", post(drip)).with_state(faucet));
+    let faucets = faucets(&deployment, &sender, &store);
+    let router = relayer.router().merge(Router::new().route("/v1/faucet", post(drip)).with_state(faucets));
     let relaying = serve(section.relayer, router, shutdown).await?;
     let profile = profile(section, &deployment, &format!("http://{rpc}"), &relaying);
     Ok(Hosted { profile, embedded, sender, _server: server })
@@ -105,6 +108,14 @@ async fn serve(listen: SocketAddr, router: Router, shutdown: CancellationToken) 
     Ok(url)
 }
 
+/// Test dollars, and what is staked where that is something else.
+fn faucets(deployment: &Deployment, sender: &Sender, store: &Store) -> Arc<[Faucet]> {
+    let staked = Some(deployment.stake_token).filter(|token| *token != deployment.stablecoin);
+    let dollars = FaucetConfig::test_dollars(deployment.stablecoin);
+    let configs = std::iter::once(dollars).chain(staked.map(FaucetConfig::network_token));
+    configs.map(|config| Faucet::new(sender.clone(), store.clone(), config)).collect()
+}
+
 fn profile(section: &LedgerSection, deployment: &Deployment, rpc: &str, relayer: &str) -> NetworkProfile {
     NetworkProfile {
         name: format!("development {}", section.chain_id),
@@ -122,6 +133,10 @@ fn profile(section: &LedgerSection, deployment: &Deployment, rpc: &str, relayer:
             multicall: Some(MULTICALL3),
         },
         challenge: deployment.beacon.map(|_| CHALLENGE),
+        stake: deployment
+            .network_token
+            .filter(|token| *token == deployment.stake_token)
+            .map(|address| Asset { symbol: "TWD".into(), address, decimals: 18, kind: AssetKind::Erc2612 }),
         assets: vec![Asset {
             symbol: "tUSD".into(),
             address: deployment.stablecoin,
@@ -133,9 +148,12 @@ fn profile(section: &LedgerSection, deployment: &Deployment, rpc: &str, relayer:
 }
 
 async fn drip(
-    State(faucet): State<Faucet>,
+    State(faucets): State<Arc<[Faucet]>>,
     Json(drip): Json<Drip>,
 ) -> Result<Json<u128>, (StatusCode, String)> {
+    let mut faucets = faucets.iter();
+    let found = faucets.find(|faucet| drip.token.is_none_or(|token| token == faucet.token()));
+    let faucet = found.ok_or_else(|| (StatusCode::NOT_FOUND, "the faucet has no such token".to_owned()))?;
     let given = faucet.drip(drip.account).await;
     given
         .map(|money| Json(money.base_units()))
@@ -250,18 +268,23 @@ pub(crate) async fn client(
     Ok(Chain { ledger: Arc::new(ledger), reader, sender })
 }
 
-/// Asks a development network's faucet until `account` holds at least `wanted` base units.
-pub(crate) async fn fill(profile: &NetworkProfile, ledger: &dyn Ledger, wanted: u128) -> anyhow::Result<()> {
-    let Some(asset) = profile.quote() else { return Ok(()) };
+/// Asks a development network's faucet until the account's wallet holds at least `wanted` of `token`.
+pub(crate) async fn fill(
+    profile: &NetworkProfile,
+    ledger: &dyn Ledger,
+    token: Address,
+    wanted: Money,
+) -> anyhow::Result<()> {
     let account = ledger.account();
-    let held = async || Ok(ledger.holdings(asset.address, account).await?);
-    drip_until(profile, account, Money::new(wanted)?, &held).await
+    let held = async || Ok(ledger.holdings(token, account).await?);
+    drip_until(profile, account, token, wanted, &held).await
 }
 
-/// Asks the faucet until what `held` says is enough; at once where the network has none.
+/// Asks the faucet for `token` until what `held` says is enough; at once where the network has none.
 pub(crate) async fn drip_until(
     profile: &NetworkProfile,
     account: Address,
+    token: Address,
     wanted: Money,
     held: &impl AsyncFn() -> anyhow::Result<Money>,
 ) -> anyhow::Result<()> {
@@ -271,7 +294,7 @@ pub(crate) async fn drip_until(
         if held().await? >= wanted {
             return Ok(());
         }
-        let answer = client.post(faucet).json(&Drip { account }).send().await;
+        let answer = client.post(faucet).json(&Drip { account, token: Some(token) }).send().await;
         let answer = answer.context("the faucet does not answer")?;
         if !answer.status().is_success() {
             anyhow::bail!("the faucet refused: {}", answer.text().await.unwrap_or_default());

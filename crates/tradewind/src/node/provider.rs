@@ -12,7 +12,7 @@ use anyhow::{Context, bail};
 use tradewind_chain::ledger::{Action, ActionStatus, Ledger, Reference};
 use tradewind_mesh::Transport;
 use tradewind_proto::ids::DeviceId;
-use tradewind_proto::profile::NetworkProfile;
+use tradewind_proto::profile::{Asset, NetworkProfile};
 use tradewind_proto::signature::SigningKey;
 use tradewind_proto::units::{Bytes, Clock, Money, Seconds, Timestamp};
 use tradewind_provider::agent::{Agent, AgentConfig, Parts};
@@ -52,8 +52,9 @@ pub(crate) struct Needs<'a> {
 /// Joins the network where the node has not yet, and starts hosting.
 pub(crate) async fn start(needs: Needs<'_>) -> anyhow::Result<Agent> {
     let asset = needs.profile.quote().context("the network's profile names no asset")?;
-    let amount = |text: &str, field: &str| {
-        Money::parse(text, asset.decimals).with_context(|| format!("`provider.{field}` in node.toml"))
+    let staked = needs.profile.staked().context("the network's profile names no asset")?;
+    let amount = |text: &str, of: &Asset, field: &str| {
+        Money::parse(text, of.decimals).with_context(|| format!("`provider.{field}` in node.toml"))
     };
     let device_key = device_key(&needs)?;
     let device = DeviceId::derive(needs.key.address(), device_key.address());
@@ -63,13 +64,15 @@ pub(crate) async fn start(needs: Needs<'_>) -> anyhow::Result<Agent> {
         device,
         device_key: device_key.address(),
         token: asset.address,
+        stake_token: staked.address,
         units: needs.section.units,
-        stake: amount(&needs.section.stake, "stake")?,
-        bonds: amount(&needs.section.bonds, "bonds")?,
+        stake: amount(&needs.section.stake, staked, "stake")?,
+        bonds: amount(&needs.section.bonds, asset, "bonds")?,
     };
     if needs.profile.development && needs.ledger.device(device).await?.is_none() {
-        let wanted = join.stake.checked_add(join.bonds)?.base_units();
-        super::ledger::fill(needs.profile, needs.ledger.as_ref(), wanted).await?;
+        for (token, wanted) in join.needs(join.stake)? {
+            super::ledger::fill(needs.profile, needs.ledger.as_ref(), token, wanted).await?;
+        }
     }
     join.run(needs.transport.key(), (needs.clock)()).await?;
     let answers = attest::Needs {
@@ -153,7 +156,9 @@ struct Join<'a> {
     account: Address,
     device: DeviceId,
     device_key: Address,
+    /// What bonds and rent are paid in.
     token: Address,
+    stake_token: Address,
     units: u8,
     stake: Money,
     bonds: Money,
@@ -161,22 +166,24 @@ struct Join<'a> {
 
 impl Join<'_> {
     async fn run(&self, mesh_key: tradewind_proto::ids::MeshKey, now: Timestamp) -> anyhow::Result<()> {
-        self.fund(self.stake.checked_add(self.bonds)?).await?;
+        let mut device = self.ledger.device(self.device).await?;
+        let staked = device.as_ref().map_or(Money::ZERO, |record| record.stake);
+        let missing = self.stake.saturating_sub(staked);
+        for (token, wanted) in self.needs(missing)? {
+            self.fund(token, wanted, device.is_none()).await?;
+        }
         let account = self.ledger.account_record(self.account).await?;
         if account.as_ref().is_none_or(|record| record.mesh_key != mesh_key) {
             let reference = self.reference("register", mesh_key.as_bytes());
             self.step("register", Action::Register { reference, mesh_key, metadata: B256::ZERO }).await?;
         }
-        let mut device = self.ledger.device(self.device).await?;
         if device.is_none() {
             let action =
                 Action::AddDevice { key: self.device_key, sponsor: None, class: 0, units: self.units };
             self.step("add the device", action).await?;
             device = self.ledger.device(self.device).await?;
         }
-        let staked = device.as_ref().map_or(Money::ZERO, |record| record.stake);
         let rent_until = device.map_or(Timestamp::default(), |record| record.rent_paid_until);
-        let missing = self.stake.saturating_sub(staked);
         if !missing.is_zero() {
             let reference = self.reference("stake", &staked.base_units().to_be_bytes());
             self.step("stake the device", Action::Stake { reference, device: self.device, amount: missing })
@@ -190,19 +197,33 @@ impl Join<'_> {
         Ok(())
     }
 
-    /// Brings the free balance up to `wanted` from the wallet, as far as the wallet goes.
-    async fn fund(&self, wanted: Money) -> anyhow::Result<()> {
-        let balance = self.ledger.balance(self.token, self.account).await?;
+    /// What the free balances have to hold for bonds and this much more stake. The token that relayers are paid in comes first.
+    fn needs(&self, stake: Money) -> anyhow::Result<Vec<(Address, Money)>> {
+        if self.token == self.stake_token {
+            return Ok(vec![(self.token, self.bonds.checked_add(stake)?)]);
+        }
+        Ok(vec![(self.token, self.bonds), (self.stake_token, stake)])
+    }
+
+    /// Brings the free balance of `token` up to `wanted` from the wallet, as far as the wallet goes; a newcomer's has to hold some.
+    async fn fund(&self, token: Address, wanted: Money, is_new: bool) -> anyhow::Result<()> {
+        let balance = self.ledger.balance(token, self.account).await?;
         let missing = wanted.saturating_sub(balance);
         if missing.is_zero() {
             return Ok(());
         }
-        let amount = missing.min(self.ledger.holdings(self.token, self.account).await?);
+        let amount = missing.min(self.ledger.holdings(token, self.account).await?);
         if amount.is_zero() {
-            bail!("the wallet {} is empty; it needs {missing} base units of {}", self.account, self.token);
+            let problem =
+                format!("the wallet {} is empty; it needs {missing} base units of {token}", self.account);
+            if is_new {
+                bail!(problem);
+            }
+            tracing::warn!(problem, "fewer leases can be bonded");
+            return Ok(());
         }
         let reference = Reference(B256::from(rand::random::<[u8; 32]>()));
-        self.step("deposit", Action::Deposit { reference, token: self.token, amount }).await
+        self.step("deposit", Action::Deposit { reference, token, amount }).await
     }
 
     fn reference(&self, what: &str, detail: &[u8]) -> Reference {

@@ -106,7 +106,7 @@ async fn deposit(
     }
     if profile.development {
         let held = async || Ok(ledger.holdings(token, account).await?);
-        ledger::drip_until(profile, account, missing, &held).await?;
+        ledger::drip_until(profile, account, token, missing, &held).await?;
     }
     let amount = missing.min(ledger.holdings(token, account).await?);
     if amount < missing {

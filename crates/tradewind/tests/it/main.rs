@@ -12,6 +12,7 @@ mod receipt;
 mod relay;
 mod screens;
 mod setup;
+mod stake;
 mod supply;
 mod watch;
 

@@ -156,6 +156,7 @@ async fn look(roles: &Served) -> Result<ProviderView, Failure> {
     Ok(ProviderView {
         account: account.to_string(),
         asset: roles.asset.clone(),
+        staked: roles.staked.clone(),
         serving: roles.provider.is_some(),
         accepting: roles.provider.as_ref().is_some_and(Agent::is_accepting),
         leases: roles.provider.as_ref().map_or(0, Agent::live_leases),

@@ -99,7 +99,7 @@ pub(crate) struct WalletView {
     pub(crate) free: u128,
 }
 
-/// A token that leases are paid in.
+/// A token that leases are paid in, or that is staked.
 #[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
 #[schema(as = Asset)]
 pub(crate) struct AssetView {
@@ -123,7 +123,7 @@ pub(crate) struct Transfer {
     pub(crate) to: Option<String>,
 }
 
-/// The machine as a provider. Amounts in base units of the quote asset.
+/// The machine as a provider. Amounts in base units of the quote asset, stakes in those of what is staked.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub(crate) struct ProviderView {
     /// The account.
@@ -131,6 +131,9 @@ pub(crate) struct ProviderView {
     /// The quote asset.
     #[schema(value_type = AssetView)]
     pub(crate) asset: Asset,
+    /// What is staked.
+    #[schema(value_type = AssetView)]
+    pub(crate) staked: Asset,
     /// The role runs in this node.
     pub(crate) serving: bool,
     /// New leases are taken.

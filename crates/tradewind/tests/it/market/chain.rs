@@ -7,6 +7,7 @@ use alloy::primitives::{Address, U256};
 use alloy::providers::{DynProvider, Provider as _};
 use tokio::runtime::Runtime;
 use tradewind_chain::client::artifacts;
+use tradewind_chain::client::bindings::abi;
 use tradewind_chain::client::failover::{Endpoint, Failover, FailoverConfig};
 use tradewind_chain::client::reader::Reader;
 use tradewind_chain::client::relayed::{RelayedConfig, RelayedLedger};
@@ -37,6 +38,7 @@ pub(crate) struct Chain<'a> {
     provider: DynProvider,
     ledger: RelayedLedger,
     token: Address,
+    leases: Address,
 }
 
 impl<'a> Chain<'a> {
@@ -55,7 +57,7 @@ impl<'a> Chain<'a> {
         let store = Store::open(store).expect("a store");
         let config = RelayedConfig::local(Vec::new(), 0);
         let ledger = RelayedLedger::start(reader, wallet, None, store, config).expect("a ledger");
-        Self { runtime, provider, ledger, token: profile.assets[0].address }
+        Self { runtime, provider, ledger, token: profile.assets[0].address, leases: contracts.leases }
     }
 
     /// A lease as it stands.
@@ -84,6 +86,14 @@ impl<'a> Chain<'a> {
     /// The chain's gas token that an account holds.
     pub(crate) fn gas(&self, account: Address) -> U256 {
         self.runtime.block_on(async { self.provider.get_balance(account).await }).expect("the chain answers")
+    }
+
+    /// What all devices have staked of `token`.
+    pub(crate) fn staked(&self, token: Address) -> Money {
+        let leases = abi::Leases::new(self.leases, &self.provider);
+        let staked = self.runtime.block_on(async { leases.staked(token).call().await });
+        let staked = u128::try_from(staked.expect("the chain answers")).expect("an amount");
+        Money::new(staked).expect("an amount")
     }
 
     /// An account's money, in the wallet and in the contract.
