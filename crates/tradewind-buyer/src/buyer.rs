@@ -72,6 +72,8 @@ pub struct BuyerConfig {
     pub patience: Seconds,
     /// Challenge silent providers on chain.
     pub challenge: bool,
+    /// Open a bonded case about a provider that fell silent so long ago, where no watcher did; never where absent.
+    pub sue: Option<Seconds>,
     /// How often a job is looked at without being rung.
     pub tick: Duration,
     /// Nodes that may be named as meters.

@@ -14,6 +14,7 @@
 pub mod attestation;
 pub mod book;
 pub mod challenge;
+pub mod claim;
 pub mod conversation;
 pub mod delegation;
 pub mod evidence;

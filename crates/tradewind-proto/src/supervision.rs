@@ -384,6 +384,13 @@ impl Supervision {
         None
     }
 
+    /// The provider fell silent before the job's end, and the buyer leaves.
+    #[must_use]
+    pub fn is_lost(&self) -> bool {
+        let failed = matches!(self.report.as_ref().map(|r| &r.stage), Some(Stage::Failed { .. }));
+        self.gave_up && self.begun && !failed && !self.is_over()
+    }
+
     /// Whether the job ended.
     #[must_use]
     pub fn is_over(&self) -> bool {
@@ -464,13 +471,28 @@ mod tests {
         lease.observe(report(1, Stage::Running, None), time(1_050));
         lease.judge(time(1_110));
         assert!(!lease.gave_up);
+        assert!(!lease.is_lost());
         lease.judge(time(1_111));
+        assert!(lease.is_lost());
         assert_eq!(lease.next(&at(1_111, LeasePhase::Open)), [Action::RequestClose]);
         assert_eq!(lease.next(&Seen { now: time(1_111), chain: None }), []);
         let closing = LeaseState { phase: LeasePhase::Closing, due_at: time(1_200), ..LeaseState::NONE };
         assert_eq!(lease.next(&Seen { now: time(1_199), chain: Some(closing) }), []);
         assert_eq!(lease.next(&Seen { now: time(1_200), chain: Some(closing) }), [Action::Finalize]);
         assert_eq!(lease.next(&at(1_201, LeasePhase::Settled)), [Action::Finish(Outcome::ProviderFailed)]);
+    }
+
+    #[test]
+    fn a_provider_that_says_that_it_failed_or_finished_is_not_lost() {
+        let mut failed = supervised();
+        failed.observe(report(1, Stage::Failed { reason: "no disk".into() }, None), time(1_050));
+        failed.judge(time(1_050));
+        assert!(failed.gave_up && !failed.is_lost());
+        let mut finished = supervised();
+        let exit = Exit { code: 0, out_of_memory: false, at: time(1_050) };
+        finished.observe(report(1, Stage::Collecting, Some(exit)), time(1_050));
+        finished.judge(time(1_200));
+        assert!(finished.gave_up && !finished.is_lost());
     }
 
     #[test]

@@ -367,6 +367,7 @@ impl BuyerSeat {
                 prepare: Seconds::new(20),
                 default_duration: Seconds::new(300),
                 patience: Seconds::new(30),
+                sue: None,
                 challenge: self.challenge,
                 tick: Duration::from_secs(2),
                 meters: BTreeMap::new(),

@@ -1,5 +1,7 @@
 //! One attempt: listen to the provider, pay, fetch, and leave by the chain when it must be.
 
+mod claim;
+
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -14,6 +16,7 @@ use tradewind_proto::supervision::{Action, Outcome, Seen, StopReason, Supervisio
 use tradewind_proto::units::{Money, Seconds, Timestamp};
 use tradewind_proto::voucher::{SignedVoucher, Voucher};
 
+use self::claim::Pace;
 use super::conversation::{self, AskError};
 use super::logs::LogFile;
 use super::outputs;
@@ -32,10 +35,11 @@ pub(super) async fn follow(inner: Arc<Inner>, job: Arc<Tracked>, index: usize) {
     let lease = Lease { inner, job, index, logged: watch::Sender::new(false) };
     let id = lease.attempt().await.supervision.id;
     let mut look = LeaseLook::new(lease.inner.parts.ledger.clone(), id);
+    let mut pace = Pace::new();
     let work = async {
         lease.resume().await;
         loop {
-            match lease.turn(&mut look).await {
+            match lease.turn(&mut look, &mut pace).await {
                 Ok(true) => break,
                 Ok(false) => {}
                 Err(error) => {
@@ -93,10 +97,19 @@ impl Lease {
             return;
         }
         let mut look = LeaseLook::new(self.inner.parts.ledger.clone(), attempt.supervision.id);
+        let mut pace = Pace::new();
         loop {
             let mut wait = self.inner.config.tick;
-            match look.within(LOOK).await {
-                Some(record) if record.stage == LeaseStage::Closed => {
+            let record = look.within(LOOK).await;
+            let claimed = match &record {
+                Some(record) => self.pursue(record, &mut pace).await.unwrap_or_else(|error| {
+                    tracing::debug!(job = %self.job.id, %error, "a claim waits");
+                    false
+                }),
+                None => false,
+            };
+            match record {
+                Some(record) if record.stage == LeaseStage::Closed && claimed => {
                     match self.update(|attempt| attempt.closed = true).await {
                         Ok(_) => return,
                         Err(error) => tracing::warn!(%error, "a closed lease could not be stored"),
@@ -111,6 +124,9 @@ impl Lease {
                         }
                     }
                     wait = Duration::from_secs(left.get().clamp(1, 60));
+                    if !claimed {
+                        wait = wait.min(pace.left().max(self.inner.config.tick));
+                    }
                 }
                 Some(_) | None => {}
             }
@@ -141,7 +157,7 @@ impl Lease {
     }
 
     /// One look and what follows from it. `true` when the lease is over.
-    async fn turn(&self, look: &mut LeaseLook) -> Result<bool, String> {
+    async fn turn(&self, look: &mut LeaseLook, pace: &mut Pace) -> Result<bool, String> {
         let now = self.inner.now();
         let stop = self.job.record.lock().await.stop_requested;
         let attempt = self
@@ -165,6 +181,9 @@ impl Lease {
                 return self.finish(&attempt, outcome, chain).await.map(|()| true);
             }
             self.act(action, &attempt, chain, now).await?;
+        }
+        if let Some(record) = &chain {
+            self.pursue(record, pace).await?;
         }
         Ok(false)
     }

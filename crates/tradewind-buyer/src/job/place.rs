@@ -91,7 +91,7 @@ async fn negotiate(
         .signature
         .verify(id.get(), offer.provider.account())
         .map_err(|error| format!("its signature does not count: {error}"))?;
-    fund(inner, &quote.terms, id.get()).await?;
+    fund(inner, quote.terms.token, quote.terms.deposit, id.get()).await?;
     inner.grant(record, address.key);
     let limits = limits(config, record, &purse, quote.terms.deposit);
     let mut supervision = Supervision::new(id, quote.terms, limits);
@@ -120,6 +120,7 @@ async fn negotiate(
         refused: None,
         outcome: None,
         settled: None,
+        claim: None,
         closed: false,
     })
 }
@@ -184,29 +185,29 @@ fn purse(config: &BuyerConfig, record: &JobRecord) -> Result<Purse, String> {
     Ok(Purse { max_rate, max_deposit: max_cost })
 }
 
-/// Puts the deposit into the contract where the free balance does not hold it yet.
-async fn fund(inner: &Inner, terms: &tradewind_proto::terms::LeaseTerms, id: B256) -> Result<(), String> {
+/// Puts what `purpose` names into the contract where the free balance does not hold so much yet.
+pub(super) async fn fund(inner: &Inner, token: Address, needed: Money, purpose: B256) -> Result<(), String> {
     let ledger = &inner.parts.ledger;
     let account = ledger.account();
-    let balance = ledger.balance(terms.token, account).await.map_err(|error| error.to_string())?;
-    if balance >= terms.deposit {
+    let balance = ledger.balance(token, account).await.map_err(|error| error.to_string())?;
+    if balance >= needed {
         return Ok(());
     }
-    let missing = terms.deposit.saturating_sub(balance);
-    let holdings = ledger.holdings(terms.token, account).await.map_err(|error| error.to_string())?;
+    let missing = needed.saturating_sub(balance);
+    let holdings = ledger.holdings(token, account).await.map_err(|error| error.to_string())?;
     if holdings < missing {
         let decimals = inner.config.decimals;
         return Err(format!(
             "the deposit of {} is not covered: {} free in the contract, {} in the wallet; `tradewind wallet fund` says how to add",
-            terms.deposit.display(decimals),
+            needed.display(decimals),
             balance.display(decimals),
             holdings.display(decimals),
         ));
     }
-    let reference = Reference(keccak256([b"deposit".as_slice(), id.as_slice()].concat()));
+    let reference = Reference(keccak256([b"deposit".as_slice(), purpose.as_slice()].concat()));
     // The deposit's own submission may cost a fee out of what it brings.
     let amount = missing.checked_add(inner.config.reserve).unwrap_or(missing).min(holdings);
-    let action = Action::Deposit { reference, token: terms.token, amount };
+    let action = Action::Deposit { reference, token, amount };
     let submitted = ledger.submit(action).await.map_err(|error| error.to_string())?;
     match tokio::time::timeout(DEPOSIT, ledger.settled(&submitted.key)).await {
         Ok(Ok(status)) if status.is_included() => Ok(()),

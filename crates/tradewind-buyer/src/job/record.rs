@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 use tradewind_mesh::PeerAddr;
+use tradewind_proto::claim::Claim;
 use tradewind_proto::ids::{JobId, ProviderId};
 use tradewind_proto::job::JobSpec;
 use tradewind_proto::manifest::JobManifest;
@@ -97,6 +98,9 @@ pub struct Attempt {
     pub outcome: Option<Outcome>,
     /// What the chain says was paid in the end.
     pub settled: Option<Settlement>,
+    /// What is claimed from the bond of a provider that fell silent.
+    #[serde(default)]
+    pub claim: Option<Claim>,
     /// The chain shows it closed: bond and fees are paid out too.
     #[serde(default)]
     pub closed: bool,

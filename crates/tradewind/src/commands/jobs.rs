@@ -5,6 +5,7 @@ use std::time::Duration;
 use anyhow::bail;
 use serde::Serialize;
 use tradewind_buyer::job::record::{Attempt, JobRecord, JobState, Settlement};
+use tradewind_proto::claim::Claim;
 use tradewind_proto::ids::{JobId, LeaseId};
 use tradewind_proto::report::Stage;
 
@@ -164,6 +165,7 @@ struct LeaseView<'a> {
     worst_loss: u128,
     state: String,
     settled: Option<Settlement>,
+    claim: Option<&'a Claim>,
 }
 
 pub(super) async fn lease(id: LeaseId, node: &NodeClient, printer: Printer) -> anyhow::Result<()> {
@@ -182,6 +184,7 @@ pub(super) async fn lease(id: LeaseId, node: &NodeClient, printer: Printer) -> a
         worst_loss: tradewind_proto::meter::exposure(&supervision.terms).base_units(),
         state: attempt.outcome.map_or_else(|| stage(attempt), |outcome| outcome.to_string()),
         settled: attempt.settled,
+        claim: attempt.claim.as_ref(),
     };
     let decimals = node.status().await?.asset.decimals;
     printer.data(&view, |view| {
@@ -203,6 +206,10 @@ pub(super) async fn lease(id: LeaseId, node: &NodeClient, printer: Printer) -> a
         if let Some(settled) = view.settled {
             rows.push(["paid".into(), money(settled.paid)]);
             rows.push(["refunded".into(), money(settled.refunded)]);
+            rows.push(["compensated".into(), money(settled.compensated)]);
+        }
+        if let Some(claim) = view.claim {
+            rows.push(["claim".into(), format!("{} of the bond: {}", money(claim.amount), claim.stage)]);
         }
         table(["lease", &id.to_string()], rows)
     })

@@ -269,6 +269,7 @@ pub(super) fn receipt(record: &JobRecord) -> serde_json::Value {
         "paid": settled.map(|s| base_units(s.paid)),
         "refunded": settled.map(|s| base_units(s.refunded)),
         "forfeited": settled.map(|s| base_units(s.forfeited)),
+        "compensated": settled.map(|s| base_units(s.compensated)),
         "vouchers": record.attempts.iter().map(|attempt| attempt.vouchers).sum::<u32>(),
         "meter": jobs::meter(record),
         "attempts": record.attempts.len(),
@@ -289,6 +290,9 @@ pub(super) fn receipt_text(record: &JobRecord, asset: &Asset) -> String {
         rows.push(["deposited".into(), money(settled.deposited)]);
         rows.push(["paid".into(), money(settled.paid)]);
         rows.push(["refunded".into(), money(settled.refunded)]);
+        if !settled.compensated.is_zero() {
+            rows.push(["compensated".into(), money(settled.compensated)]);
+        }
     }
     rows.push(["metered by".into(), jobs::meter(record)]);
     rows.push(["vouchers".into(), attempt.vouchers.to_string()]);

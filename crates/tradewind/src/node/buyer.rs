@@ -49,6 +49,7 @@ pub(crate) async fn start(needs: Needs<'_>) -> anyhow::Result<Buyer> {
         default_duration: Seconds::new(3_600),
         patience: Seconds::new(needs.section.patience.max(3)),
         challenge: needs.section.challenge,
+        sue: needs.section.sue.then(|| Seconds::new(needs.section.patience.max(3).saturating_mul(2))),
         tick: Duration::from_millis(500),
         meters: needs.section.meters.clone(),
         meter: needs.section.meter.clone(),

@@ -250,6 +250,9 @@ pub(crate) struct BuyerSection {
     /// Challenge silent providers on chain.
     #[serde(default)]
     pub(crate) challenge: bool,
+    /// Open a bonded case about a silent provider where no watcher has within twice the patience.
+    #[serde(default)]
+    pub(crate) sue: bool,
     /// On a development network: ask the faucet for this much when the wallet is empty, in whole tokens.
     pub(crate) faucet: Option<String>,
     /// Who meters jobs that name nobody: a name under `meters`, a mesh key, or an address; this node where absent.
@@ -266,6 +269,7 @@ impl Default for BuyerSection {
             prepare: prepare(),
             patience: patience(),
             challenge: false,
+            sue: false,
             faucet: None,
             meter: None,
             meters: BTreeMap::new(),
