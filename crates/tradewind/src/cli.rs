@@ -3,9 +3,11 @@
 use std::path::PathBuf;
 
 use alloy::primitives::Address;
-use clap::{Args, Parser, Subcommand};
+use clap::{Args, Parser, Subcommand, ValueEnum};
 use clap_complete::Shell;
 use tradewind_proto::ids::{JobId, LeaseId};
+
+use crate::commands::Lie;
 
 /// An open market for AI compute: run a job on the best offer, or sell spare capacity.
 #[derive(Debug, Parser)]
@@ -85,7 +87,18 @@ pub(crate) enum Command {
     #[command(subcommand)]
     Config(Config),
     /// A whole market on this machine: ledger, three providers, buyer and explorer; trains digits on the best offer.
+    /// With a scenario: what happens to everybody's money when something goes wrong.
     Demo(Demo),
+    /// A device that lies to watchers, for the demonstration's scenarios.
+    #[command(hide = true)]
+    HostileDevice {
+        /// Its node's configuration.
+        #[arg(long, value_name = "PATH")]
+        config: PathBuf,
+        /// What it lies about.
+        #[arg(long, value_enum)]
+        lie: Lie,
+    },
     /// Print a shell's completions.
     Completions {
         /// The shell.
@@ -300,7 +313,10 @@ pub(crate) enum Config {
 /// How to run the demonstration.
 #[derive(Debug, Args)]
 pub(crate) struct Demo {
-    /// End when the job is settled, instead of keeping the market up.
+    /// Show this failure instead: who loses what, who pays, and what the chain says of it.
+    #[arg(long, value_enum, value_name = "NAME")]
+    pub(crate) scenario: Option<Scenario>,
+    /// End when everything is settled, instead of keeping the market up.
     #[arg(long)]
     pub(crate) exit: bool,
     /// Keep everything in this directory; a new temporary one when not given.
@@ -309,4 +325,17 @@ pub(crate) struct Demo {
     /// The digits program; found beside this one when not given.
     #[arg(long, value_name = "PATH", env = "TRADEWIND_DIGITS")]
     pub(crate) digits: Option<PathBuf>,
+}
+
+/// What goes wrong.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Scenario {
+    /// A provider dies in mid-lease: forty seats convict it, its stake is slashed and burned, and its buyer is compensated.
+    Blackout,
+    /// A device signs products with a wrong element: one dot product proves it, nobody votes.
+    Cheat,
+    /// A device says two things under one number: both are shown to the court, nobody votes.
+    Equivocate,
+    /// A provider dies where too few watchers sit for a court: its buyer challenges it on chain and is compensated.
+    Lonely,
 }

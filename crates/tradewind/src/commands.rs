@@ -13,6 +13,8 @@ mod setup;
 mod wallet;
 mod watcher;
 
+pub(crate) use demo::Lie;
+
 use std::io;
 use std::path::Path;
 use std::time::{Duration, Instant};
@@ -48,6 +50,7 @@ pub(crate) async fn dispatch(cli: Cli, printer: &Printer) -> anyhow::Result<u8> 
         Command::Status => market::status(&node()?, *printer).await.map(|()| 0),
         Command::Config(Config::Show { origin }) => config::show(&cli, *origin, *printer).map(|()| 0),
         Command::Demo(options) => demo::demo(options, *printer).await,
+        Command::HostileDevice { config, lie } => demo::serve_hostile(config, *lie).await.map(|()| 0),
         Command::Completions { shell } => {
             clap_complete::generate(*shell, &mut Cli::command(), "tradewind", &mut io::stdout());
             Ok(0)

@@ -42,8 +42,21 @@ pub(crate) fn processor() -> Engines {
 
 /// Answers watchers from now on; on a network without a court nobody asks.
 pub(crate) async fn start(needs: Needs<'_>, engines: Engines) -> anyhow::Result<()> {
+    let transport = needs.transport.clone();
+    if let Some(attendant) = attendant(needs, engines, SELF_CHECK).await? {
+        transport.serve_probes(attendant);
+    }
+    Ok(())
+}
+
+/// What answers for the device, after a check of so many rows of its own; none where nobody asks.
+pub(crate) async fn attendant(
+    needs: Needs<'_>,
+    engines: Engines,
+    self_check: usize,
+) -> anyhow::Result<Option<Arc<Attendant>>> {
     let (Some(tribunal), Some(asked)) = (needs.ledger.tribunal(), needs.profile.challenge) else {
-        return Ok(());
+        return Ok(None);
     };
     let size = Size::new(asked.size)?;
     let setup = tribunal.setup().await.context("the court's setup cannot be read")?;
@@ -51,7 +64,7 @@ pub(crate) async fn start(needs: Needs<'_>, engines: Engines) -> anyhow::Result<
         device: needs.device,
         court: tribunal.court(),
         rounds: usize::try_from(asked.rounds)?,
-        self_check: SELF_CHECK,
+        self_check,
     };
     let parts = AttendantParts {
         key: needs.key,
@@ -60,8 +73,7 @@ pub(crate) async fn start(needs: Needs<'_>, engines: Engines) -> anyhow::Result<
         beacon: Arc::new(Rounds { ledger: needs.ledger.clone(), setup }),
         clock: super::millis(),
     };
-    needs.transport.serve_probes(Attendant::start(config, parts).await?);
-    Ok(())
+    Ok(Some(Attendant::start(config, parts).await?))
 }
 
 /// The court's epochs and their seeds.

@@ -5,6 +5,7 @@ mod demo;
 mod digits;
 mod errors;
 mod fault;
+mod kill;
 mod market;
 mod meter;
 mod node;
