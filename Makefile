@@ -13,7 +13,7 @@ endif
 # nextest's profile: `ci` runs everything whatever fails.
 TEST_PROFILE ?= $(if $(filter true,$(CI)),ci,default)
 
-.PHONY: help demo test bench check fmt clippy deny doc tidy contracts tools
+.PHONY: help demo test bench mutants check fmt clippy deny doc tidy contracts tools
 
 help: ## Lists what can be done
 	@sed -n 's/^\([a-z]*\):.*## \(.*\)/\1\t\2/p' $(MAKEFILE_LIST) | expand -t 12
@@ -31,6 +31,11 @@ bench: ## Measures everything beside its peers; says what it lacks and installs 
 	scripts/tools bench
 	cargo build --release --locked -p tradewind -p tradewind-bench
 	scripts/with-dockerd $${CARGO_TARGET_DIR:-target}/release/tradewind-bench --json target/bench.json $(ARGS)
+
+mutants: ## Mutates each rule of slashing, bonds and fees: a test has to fail; takes hours
+	scripts/tools mutants
+	contracts/mutants
+	scripts/mutants
 
 check: ## Everything that reads the code without running it
 	scripts/tools check

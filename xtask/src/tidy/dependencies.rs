@@ -3,8 +3,13 @@
 //! ```text
 //! 4  tradewind
 //! 3  sim
+<<<<<<< HEAD
 //! 2  buyer  provider  watcher  gateway  explorer
 //! 1  mesh  chain  store  challenge  tee
+=======
+//! 2  buyer  provider  watcher  gateway  explorer  model
+//! 1  mesh  chain  store  challenge
+>>>>>>> 96ff23e (Hold the contracts and a model of leases and trust together, call by call)
 //! 0  proto  testbed
 //! ```
 //!
@@ -25,6 +30,7 @@ const LAYERS: [(&str, u8); 14] = [
     ("tradewind-watcher", 2),
     ("tradewind-gateway", 2),
     ("tradewind-explorer", 2),
+    ("tradewind-model", 2),
     ("tradewind-sim", 3),
     ("tradewind", 4),
 ];

@@ -25,4 +25,3 @@ mod embedded_kill;
 mod embedded_reorg;
 mod embedded_rules;
 mod fixture;
-mod model;

@@ -5,7 +5,7 @@ use tradewind_chain::client::bindings::abi;
 use tradewind_chain::client::wallet::{calls_digest, typed};
 
 use super::super::book::Pot;
-use super::super::call::{Call, Step, n40, n96};
+use super::super::call::{Call, Contract, Step, n40, n96};
 use super::super::reference::{Reference, Version};
 use super::super::wire::Wire;
 use super::{Draw, step};
@@ -23,8 +23,8 @@ impl Draw<'_> {
         }
     }
 
-    fn trader(&mut self) -> Address {
-        let all = [&self.cast.buyers[..], &self.cast.providers, &[self.cast.sponsor]].concat();
+    pub(super) fn trader(&mut self) -> Address {
+        let all = [&self.cast.buyers[..], &self.cast.providers, &self.cast.watchers].concat();
         self.pick(&all)
     }
 
@@ -138,42 +138,48 @@ impl Draw<'_> {
     }
 
     pub(super) fn relay(&mut self, model: &Reference) -> Option<Step> {
-        let registry = self.one_in(3);
+        let at = [Contract::Leases, Contract::Leases, Contract::Registry, Contract::Court][self.index(4)];
         self.via = Some(self.cast.relayer);
-        let calls = self.relayed(model, registry);
+        let calls = self.relayed(model, at);
         self.via = None;
         if calls.is_empty() {
             return None;
         }
         let wire = Wire { setting: &model.setting, key: self.key };
-        let contract = if registry { model.setting.registry } else { model.setting.leases };
+        let contract = wire.contract(at);
         let bytes: Vec<_> = calls.iter().map(|call| wire.encode(call).1).collect();
         let made = calls_digest(contract, &bytes);
         let bound = if self.one_in(20) { self.word() } else { made };
         let fee = self.fee(model, bound);
         let signed = self.signed(fee.payer, model.setting.domains.at_leases(&fee));
-        step(self.cast.relayer, Call::Relay { registry, fee, signed, calls, made })
+        step(self.cast.relayer, Call::Relay { at, fee, signed, calls, made })
     }
 
-    fn relayed(&mut self, model: &Reference, registry: bool) -> Vec<Call> {
+    fn relayed(&mut self, model: &Reference, at: Contract) -> Vec<Call> {
         let mut calls = Vec::new();
         for _ in 0..=self.below(2) {
-            let drawn = if registry {
-                match self.below(5) {
+            let drawn = match at {
+                Contract::Registry => match self.below(5) {
                     0 => self.add_device(model),
                     1 => self.stake(model),
                     2 => self.pay_rent(model),
                     3 => self.update_account(model),
                     _ => self.begin_unbond(model),
-                }
-            } else {
-                match self.below(7) {
+                },
+                Contract::Leases => match self.below(7) {
                     0 | 1 => self.open(model),
                     2 | 3 => self.settle(model),
                     4 => self.close(model),
                     5 => self.deposit_with_authorization(model),
                     _ => self.withdraw(model),
-                }
+                },
+                Contract::Court => match self.below(6) {
+                    0 => self.join_seat(model),
+                    1 => self.withdraw_seat(model),
+                    2 | 3 => self.announce(model),
+                    // Announced and opened, or proved, in one block.
+                    _ => self.case(model).filter(|step| !matches!(step.call, Call::Advance { .. })),
+                },
             };
             calls.extend(drawn.map(|step| step.call));
         }
@@ -199,7 +205,7 @@ impl Draw<'_> {
     pub(super) fn donate(&mut self, model: &Reference) -> Option<Step> {
         let (token, sender) = (self.token(), self.trader());
         let held = model.state.book.of(token, Pot::Wallet(sender));
-        let amount = if self.one_in(5) { held + 1 } else { self.amount(held.min(1_000)) };
+        let amount = if self.one_in(2) { held + 1 } else { self.amount(held.min(1_000)) };
         step(sender, Call::Donate { token, amount })
     }
 

@@ -21,10 +21,25 @@ pub(crate) enum Pot {
     Aside(B256),
     /// A device's stake.
     Stake(B256),
+    /// A seat's stake.
+    Seat(u32),
+    /// The bond of a case.
+    CaseBond(B256),
+    /// What a case's opener prepaid for the committee.
+    Transcripts(B256),
+    /// What an appellant prepaid for the bench.
+    Appeal(B256),
     Sink,
     Watchers,
     /// What somebody sent without being asked.
     Gifts,
+}
+
+impl Pot {
+    /// Whether it is part of the court's balance in the vault.
+    pub(crate) const fn is_the_courts(&self) -> bool {
+        matches!(self, Self::Seat(_) | Self::CaseBond(_) | Self::Transcripts(_) | Self::Appeal(_))
+    }
 }
 
 #[derive(Debug, Clone, Default)]

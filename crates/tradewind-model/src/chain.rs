@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use alloy::consensus::{SignableTransaction as _, TxEnvelope};
+use alloy::consensus::{SignableTransaction as _, TxEip1559, TxEnvelope};
 use alloy::eips::Encodable2718 as _;
 use alloy::primitives::{Address, B256, Bytes, LogData, Signature, TxKind, U256};
 use alloy::providers::{DynProvider, Provider as _};
@@ -11,12 +11,14 @@ use alloy::rpc::types::{TransactionInput, TransactionRequest};
 use alloy::sol_types::{SolCall as _, SolValue as _};
 use tradewind_chain::client::artifacts::{self, Artifact};
 use tradewind_chain::client::revert::RevertDecoder;
-use tradewind_chain::embedded::{Embedded, EmbeddedConfig, MULTICALL3, ManualClock};
+use tradewind_chain::embedded::{Embedded, EmbeddedConfig, Genesis, MULTICALL3, ManualClock};
 use tradewind_proto::signature::SigningKey;
 
 use super::refusal::Refusal;
-use crate::fixture;
 
+/// The chain's id.
+pub(crate) const CHAIN_ID: u64 = 31_337;
+const GWEI: u128 = 1_000_000_000;
 /// More than any call here needs.
 const GAS: u64 = 4_000_000;
 
@@ -48,13 +50,27 @@ impl Chain {
     /// A chain on which all `keys` have gas.
     pub(crate) fn open(now: u64, keys: BTreeMap<Address, SigningKey>) -> Self {
         let clock = ManualClock::new(now);
-        let genesis = keys
-            .keys()
-            .fold(fixture::genesis(), |genesis, account| genesis.fund(*account, fixture::ether(1_000_000)));
+        let genesis =
+            keys.keys().fold(Genesis::new(CHAIN_ID), |genesis, account| genesis.fund(*account, plenty()));
         let config = EmbeddedConfig { clock: Arc::new(clock.clone()), ..EmbeddedConfig::in_memory(genesis) };
         let ledger = Embedded::open(config).expect("an embedded ledger");
         let provider = ledger.provider();
         Self { clock, ledger, provider, keys, nonces: BTreeMap::new(), errors: artifacts::decoder() }
+    }
+
+    /// How many blocks there are beside the first.
+    pub(crate) async fn height(&self) -> u64 {
+        self.provider.get_block_number().await.expect("an answer")
+    }
+
+    pub(crate) async fn hash(&self, number: u64) -> B256 {
+        let block = self.provider.get_block_by_number(number.into()).await.expect("an answer");
+        block.expect("a block").header.hash
+    }
+
+    /// The address of the contract that `by` creates with its transaction after `more` others.
+    pub(crate) fn created(&self, by: Address, more: u64) -> Address {
+        by.create(self.nonces.get(&by).copied().unwrap_or(0) + more)
     }
 
     pub(crate) fn now(&self) -> u64 {
@@ -112,7 +128,16 @@ impl Chain {
         gas: u64,
     ) -> alloy::rpc::types::TransactionReceipt {
         let nonce = self.nonces.entry(by).or_default();
-        let transaction = fixture::transaction(*nonce, to, U256::ZERO, gas, input);
+        let transaction = TxEip1559 {
+            chain_id: CHAIN_ID,
+            nonce: *nonce,
+            gas_limit: gas,
+            max_fee_per_gas: 100 * GWEI,
+            max_priority_fee_per_gas: GWEI,
+            to,
+            input,
+            ..TxEip1559::default()
+        };
         *nonce += 1;
         let signature = self.keys[&by].sign(transaction.signature_hash());
         let signature = Signature::from_raw(signature.as_bytes()).expect("a signature");
@@ -152,6 +177,11 @@ impl Chain {
         };
         self.provider.call(request).await.expect("a read is answered")
     }
+}
+
+/// Gas for everything.
+fn plenty() -> U256 {
+    U256::from(10).pow(U256::from(24))
 }
 
 /// Where two answers differ, word by word.

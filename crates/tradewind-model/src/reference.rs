@@ -10,9 +10,12 @@ use std::collections::{BTreeMap, BTreeSet};
 use alloy::primitives::{Address, B256, LogData, U256};
 use alloy::sol_types::SolStruct;
 use tradewind_chain::client::bindings::abi;
+use tradewind_proto::evidence;
 
 use super::book::{Book, Pot};
 use super::call::{Call, Step};
+use super::court::Docket;
+use super::court::cases::{Case, Stage};
 use super::leases::Lease;
 use super::refusal::{Refusal, refuse, require};
 use super::registry::{Account, Device};
@@ -24,13 +27,36 @@ pub(crate) struct Setting {
     pub(crate) leases: Address,
     pub(crate) registry: Address,
     pub(crate) owner: Address,
-    pub(crate) arbiter: Address,
     pub(crate) stake_token: Address,
     pub(crate) fee_token: Address,
     /// The stablecoin, which alone knows ERC-3009.
     pub(crate) stablecoin: Address,
+    /// The registry's arbiter, and the court of every version.
     pub(crate) court: Address,
+    pub(crate) bench: Setup,
     pub(crate) domains: Domains,
+}
+
+/// What never changes about the court and its beacon, whose round 0 is due when epoch 0 begins.
+#[derive(Debug, Clone)]
+pub(crate) struct Setup {
+    pub(crate) domain: evidence::Court,
+    pub(crate) beacon: Address,
+    pub(crate) genesis: u64,
+    pub(crate) epoch_span: u64,
+    pub(crate) seat_stake: u128,
+    pub(crate) seat_unbonding: u64,
+    pub(crate) version_delay: u64,
+    /// Between two rounds of the beacon.
+    pub(crate) period: u64,
+    /// How late a round may be marked.
+    pub(crate) expiry: u64,
+}
+
+impl Setup {
+    pub(crate) const fn court(&self) -> evidence::Court {
+        self.domain
+    }
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -49,6 +75,8 @@ pub(crate) struct Version {
 #[derive(Debug, Clone)]
 pub(crate) struct State {
     pub(crate) now: u64,
+    /// The number of the block that holds the next call.
+    pub(crate) block: u64,
     pub(crate) book: Book,
     pub(crate) tokens: BTreeMap<Address, Standing>,
     pub(crate) versions: Vec<Version>,
@@ -63,8 +91,14 @@ pub(crate) struct State {
 
     /// Those that are not closed yet.
     pub(crate) leases: BTreeMap<B256, Lease>,
-    /// When a pair's lease last defaulted.
-    pub(crate) defaults: BTreeMap<(Address, Address), u64>,
+    /// When a pair's lease last failed: by a default, or as the court ruled.
+    pub(crate) failures: BTreeMap<(Address, Address), u64>,
+
+    /// What an account lets another take of its balance: token, account, spender.
+    pub(crate) lent: BTreeMap<(Address, Address, Address), U256>,
+    /// What a token's watcher pool still pays on a day.
+    pub(crate) stipends: BTreeMap<Address, (u64, u128)>,
+    pub(crate) court: Docket,
 
     /// Nonces that the call at hand spent.
     spent: Vec<(Address, Address, U256)>,
@@ -77,14 +111,17 @@ pub(crate) struct Reference {
     pub(crate) setting: Setting,
     pub(crate) state: State,
     pub(crate) closed: BTreeMap<B256, Lease>,
+    /// Cases that nothing can happen to.
+    pub(crate) done: BTreeMap<B256, Case>,
     pub(crate) spent: BTreeSet<(Address, Address, U256)>,
 }
 
 impl Reference {
-    pub(crate) fn new(setting: Setting, now: u64, book: Book, config: abi::RegistryConfig) -> Self {
+    pub(crate) fn new(setting: Setting, now: u64, block: u64, config: abi::RegistryConfig) -> Self {
         let state = State {
             now,
-            book,
+            block,
+            book: Book::default(),
             tokens: BTreeMap::new(),
             versions: Vec::new(),
             allowances: BTreeMap::new(),
@@ -95,11 +132,14 @@ impl Reference {
             classes: BTreeMap::new(),
             config,
             leases: BTreeMap::new(),
-            defaults: BTreeMap::new(),
+            failures: BTreeMap::new(),
+            lent: BTreeMap::new(),
+            stipends: BTreeMap::new(),
+            court: Docket::default(),
             spent: Vec::new(),
             told: Vec::new(),
         };
-        Self { setting, state, closed: BTreeMap::new(), spent: BTreeSet::new() }
+        Self { setting, state, closed: BTreeMap::new(), done: BTreeMap::new(), spent: BTreeSet::new() }
     }
 
     /// Makes the call, all of it or nothing, and says what it told.
@@ -114,6 +154,12 @@ impl Reference {
                 self.state.leases = open;
                 let closed: BTreeMap<B256, Lease> = closed;
                 self.closed.extend(closed);
+                let (done, open) = std::mem::take(&mut self.state.court.cases)
+                    .into_iter()
+                    .partition(|(_, case)| case.stage == Stage::Closed && !case.slash_due);
+                self.state.court.cases = open;
+                let done: BTreeMap<B256, Case> = done;
+                self.done.extend(done);
                 Ok(std::mem::take(&mut self.state.told))
             }
             Err(refusal) => {
@@ -123,6 +169,7 @@ impl Reference {
         }
     }
 
+    #[expect(clippy::wildcard_enum_match_arm, reason = "the rest are the court's")]
     pub(crate) fn perform(&mut self, sender: Address, call: &Call) -> Result<(), Refusal> {
         match call {
             Call::Deposit { .. }
@@ -133,6 +180,11 @@ impl Reference {
             | Call::CancelNonce { .. }
             | Call::BurnSink { .. }
             | Call::Donate { .. }
+            | Call::Transfer { .. }
+            | Call::Forfeit { .. }
+            | Call::Allow { .. }
+            | Call::TakeFrom { .. }
+            | Call::RewardWatchers { .. }
             | Call::SetToken { .. }
             | Call::AddVersion { .. }
             | Call::SetVersionActive { .. } => self.at_vault(sender, call),
@@ -165,14 +217,15 @@ impl Reference {
             | Call::Acknowledge { .. }
             | Call::Dispute { .. }
             | Call::Resolve { .. } => self.at_remedies(sender, call),
-            // The fee is the leases' contract's, whichever of the two made the calls.
-            Call::Relay { registry: _, fee, signed, calls, made } => {
+            // The fee is the leases' contract's, whichever contract made the calls.
+            Call::Relay { at: _, fee, signed, calls, made } => {
                 require(fee.calls == *made, "FeeBoundToCalls", &[&fee.calls, made])?;
                 for call in calls {
                     self.perform(sender, call).map_err(in_a_batch)?;
                 }
                 self.pay_fee(fee, signed)
             }
+            _ => self.at_court(sender, call),
         }
     }
 
@@ -205,10 +258,10 @@ impl Reference {
             return Ok(());
         }
         let domains = &self.setting.domains;
-        let digest = if contract == self.setting.registry {
-            domains.at_registry(statement)
-        } else {
-            domains.at_leases(statement)
+        let digest = match contract {
+            _ if contract == self.setting.registry => domains.at_registry(statement),
+            _ if contract == self.setting.court => domains.at_court(statement),
+            _ => domains.at_leases(statement),
         };
         self.consent(sender, account, digest, auth)?;
         self.spend(contract, account, auth.nonce)

@@ -1,105 +1,52 @@
-//! A reference model of registry, vault and leases, driven with the deployed contracts by the same random calls.
-//!
-//! ```text
-//!              ┌─► Reference: the protocol's rules on a double-entry book ─► accepted or refused, told ─┐
-//! seed ─► Draw ┤                                                                                        ├─► equal
-//!              └─► Chain: the contracts on an embedded ledger ─► receipt or revert, every view ─────────┘
-//! ```
-//!
-//! The model is written from the protocol. After every call both have accepted, or both refused with the same error;
-//! every balance, pool, device, account and lease that the call could change is equal to the unit; and the numbered
-//! invariants hold. Every few calls all others are compared too, so that nothing changes unseen.
-//!
-//! `TRADEWIND_MODEL_SEED` repeats one run, `TRADEWIND_MODEL_CALLS` makes a longer or a shorter one.
+//! One run: the same calls in both worlds, compared one by one.
 
 use std::collections::BTreeMap;
-use std::fmt::Write as _;
 use std::io::Write as _;
 
 use alloy::primitives::{Address, B256, Bytes, LogData, U256};
-use alloy::sol_types::{SolCall as _, SolEvent as _, SolValue as _};
+use alloy::sol_types::{SolCall as _, SolValue as _};
 use tradewind_chain::client::artifacts;
 use tradewind_chain::client::bindings::abi;
 use tradewind_chain::client::deploy::Timings;
 use tradewind_chain::client::wallet::Contracts;
+use tradewind_proto::evidence;
 use tradewind_proto::signature::SigningKey;
 
-use crate::fixture;
-use book::{Book, Pot};
-use call::{Call, Step, n96};
-use chain::Chain;
-use draw::{Cast, Draw};
-use leases::Phase;
-use reference::{Reference, Setting};
-use refusal::Refusal;
-use statement::{Auth, Domains, Signed};
-use wire::{Scope, Wire};
+use crate::book::Pot;
+use crate::call::{Call, Step, n40, n96};
+use crate::chain::{CHAIN_ID, Chain};
+use crate::court::CourtVersion;
+use crate::court::abi::{self as judges, CourtParameters, TOLD};
+use crate::court::cases::Stage;
+use crate::draw::{Cast, Draw};
+use crate::leases::Phase;
+use crate::reference::{Reference, Setting, Setup};
+use crate::refusal::Refusal;
+use crate::statement::{Auth, Domains, Signed};
+use crate::wire::{Scope, Wire};
+use crate::{Counts, Reached, invariants, reached, wire};
 
-mod book;
-mod call;
-mod chain;
-mod draw;
-mod invariants;
-mod leases;
-mod reference;
-mod refusal;
-mod registry;
-mod remedies;
-mod statement;
-mod terms;
-mod vault;
-mod wire;
-
-const CALLS: u64 = 10_000;
-/// Runs beside each other, each from a seed of its own.
-const WORLDS: u64 = 4;
-const START: u64 = 1_800_000_000;
+/// An hour before midnight, so that a run sees two days of the watcher pool.
+const START: u64 = 20_834 * 86_400 - 3_600;
 /// What each party has of each token.
 const COINS: u128 = 1_000_000_000_000;
 const SUPPLY: u128 = 1_000_000_000_000_000_000_000_000_000;
-/// Every kind of call is accepted and refused at least so often in a full run.
-const LEAST: u64 = 5;
 /// Calls between two looks at everything that is; what a call changed, and its lease, is looked at after each.
 const EVERYTHING: u64 = 20;
 /// Steps between two looks at every lease that there ever was.
 const SWEEP: u64 = 500;
-
-/// The events that say where money went, which the model tells too.
-const TOLD: [B256; 4] = [
-    abi::Leases::VoucherSettled::SIGNATURE_HASH,
-    abi::Leases::NoticeCured::SIGNATURE_HASH,
-    abi::Leases::LeaseDefaulted::SIGNATURE_HASH,
-    abi::Leases::LeaseClosed::SIGNATURE_HASH,
-];
-
-type Counts = BTreeMap<&'static str, Count>;
-
-#[derive(Default)]
-struct Count {
-    accepted: u64,
-    refused: BTreeMap<String, u64>,
-}
-
-impl Count {
-    fn refusals(&self) -> u64 {
-        self.refused.values().sum()
-    }
-
-    fn add(&mut self, other: Self) {
-        self.accepted += other.accepted;
-        for (reason, times) in other.refused {
-            *self.refused.entry(reason).or_default() += times;
-        }
-    }
-}
 
 struct Trial {
     chain: Chain,
     model: Reference,
     parties: Vec<Address>,
     counts: Counts,
+    reached: Reached,
     calls: u64,
 }
+
+/// The account calls itself.
+const DIRECT: Auth = Auth { nonce: U256::ZERO, deadline: 0, signed: Signed::ABSENT };
 
 /// Says how to repeat the run, should it fail.
 struct Rerun {
@@ -117,39 +64,23 @@ impl Drop for Rerun {
     }
 }
 
-fn number(variable: &str) -> Option<u64> {
-    let value = std::env::var(variable).ok()?;
-    Some(value.parse().unwrap_or_else(|_| panic!("{variable} is no number: {value}")))
-}
+/// The accounts' keys come first, then those of seats and of devices.
+const PARTIES: u8 = 14;
+const KEYS_OF_SEATS: u8 = PARTIES + 1;
+const KEYS_OF_DEVICES: u8 = KEYS_OF_SEATS + 60;
+const KEYS: u8 = KEYS_OF_DEVICES + 19;
 
-#[test]
-fn random_calls_are_accepted_and_refused_alike_and_all_state_agrees_to_the_unit() {
-    let calls = number("TRADEWIND_MODEL_CALLS").unwrap_or(CALLS);
-    let seeds = number("TRADEWIND_MODEL_SEED").map_or_else(|| (1..=WORLDS).collect(), |seed| vec![seed]);
-    let each = calls.div_ceil(seeds.len() as u64);
-    let worlds: Vec<_> =
-        seeds.into_iter().map(|seed| std::thread::spawn(move || world(seed, each))).collect();
-    let mut counts = Counts::new();
-    for world in worlds {
-        for (name, count) in world.join().unwrap_or_else(|failure| std::panic::resume_unwind(failure)) {
-            counts.entry(name).or_default().add(count);
-        }
-    }
-    report(&counts);
-    if calls >= CALLS {
-        every_kind_was_accepted_and_refused(&counts);
-    }
+fn key(at: u8) -> SigningKey {
+    SigningKey::from_bytes([at; 32]).expect("a key")
 }
 
 /// One run from one seed.
-fn world(seed: u64, calls: u64) -> Counts {
+pub(crate) fn run(seed: u64, calls: u64) -> (Counts, Reached) {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     runtime.block_on(async {
         let _rerun = Rerun { seed, calls };
-        let keys: BTreeMap<Address, SigningKey> = (1..=14u8)
-            .map(|at| SigningKey::from_bytes([at; 32]).unwrap())
-            .map(|key| (key.address(), key))
-            .collect();
+        let keys: BTreeMap<Address, SigningKey> =
+            (1..=KEYS).map(key).map(|key| (key.address(), key)).collect();
         let (mut trial, cast) = Trial::begin(&keys).await;
         let key = |account: Address| keys[&account].clone();
         let mut draw = Draw::new(seed, &cast, &key);
@@ -163,57 +94,34 @@ fn world(seed: u64, calls: u64) -> Counts {
             }
         }
         trial.everyone_leaves(&cast).await;
-        trial.counts
+        (trial.counts, trial.reached)
     })
 }
 
 impl Trial {
     async fn begin(keys: &BTreeMap<Address, SigningKey>) -> (Self, Cast) {
-        let parties: Vec<Address> = keys.keys().copied().collect();
+        let parties: Vec<Address> = (1..=PARTIES).map(|at| key(at).address()).collect();
         let mut chain = Chain::open(START, keys.clone());
-        let (owner, arbiter) = (parties[0], parties[1]);
-        let remedies = chain.create(owner, artifacts::remedies(), &[]).await;
-        let court = chain.create(owner, artifacts::unknown_court(), &[]).await;
-        let usd = chain.create(owner, artifacts::test_stablecoin(), &owner.abi_encode()).await;
-        let supply = (owner, U256::from(SUPPLY)).abi_encode_params();
-        let twd = chain.create(owner, artifacts::network_token(), &supply).await;
-        let config = abi::RegistryConfig {
-            rentPerDay: n96(86_400_000),
-            unbonding: 60,
-            maxRent: 5_000,
-            membership: Address::ZERO,
-        };
-        let arguments = (owner, twd, usd, arbiter, config.clone(), remedies).abi_encode_params();
-        let leases = chain.create(owner, artifacts::leases(), &arguments).await;
-        let registry = chain.read(leases, abi::Leases::registryCall {}.abi_encode()).await;
-        let registry = Address::abi_decode(&registry).unwrap();
-        let contracts = Contracts { chain_id: fixture::CHAIN_ID, leases, registry, court: None };
-        let names = [(usd, "Tradewind Test Dollar"), (twd, "Tradewind Token")];
-        let setting = Setting {
-            leases,
-            registry,
-            owner,
-            arbiter,
-            stake_token: twd,
-            fee_token: usd,
-            stablecoin: usd,
-            court,
-            domains: Domains::new(&contracts, &names),
-        };
+        let setting = deploy(&mut chain, parties[0]).await;
         let cast = Cast {
-            owner,
-            arbiter,
+            owner: parties[0],
             buyers: parties[2..6].to_vec(),
             // One account is both.
             providers: parties[5..9].to_vec(),
             sponsor: parties[9],
             relayer: parties[10],
             meters: parties[11..14].to_vec(),
-            tokens: vec![usd, twd],
+            watchers: [&parties[1..2], &parties[8..12]].concat(),
+            seat_keys: (KEYS_OF_SEATS..KEYS_OF_DEVICES).map(|at| key(at).address()).collect(),
+            device_keys: (KEYS_OF_DEVICES..=KEYS).map(|at| key(at).address()).collect(),
+            tokens: vec![setting.fee_token, setting.stake_token],
         };
-        let model = Reference::new(setting, chain.now(), Book::default(), config);
-        let mut trial = Self { chain, model, parties, counts: Counts::new(), calls: 0 };
-        trial.hand_out_coins(usd, twd).await;
+        let block = chain.height().await + 1;
+        let mut model = Reference::new(setting, chain.now(), block, registry_config());
+        model.state.court.versions.push(CourtVersion { parameters: court_parameters(), usable_at: START });
+        let mut trial =
+            Self { chain, model, parties, counts: Counts::new(), reached: Reached::new(), calls: 0 };
+        trial.hand_out_coins(cast.tokens[0], cast.tokens[1]).await;
         trial.found(&cast).await;
         (trial, cast)
     }
@@ -251,10 +159,29 @@ impl Trial {
         for (token, burnable) in [(cast.tokens[0], false), (cast.tokens[1], true)] {
             self.owner(Call::SetToken { token, allowed: true, burnable }).await;
         }
-        let tests = tradewind_parameters(self.model.setting.court);
+        let tests = lease_parameters(self.model.setting.court);
         self.owner(Call::AddVersion { parameters: tests }).await;
         for class in 0..2 {
             self.owner(Call::SetClass { class, minimum: 1_000_000 }).await;
+        }
+        for provider in &cast.providers {
+            let call = Call::Register {
+                account: *provider,
+                mesh_key: B256::repeat_byte(1),
+                metadata: B256::ZERO,
+                auth: DIRECT,
+            };
+            assert!(self.make(&Step { sender: *provider, call }).await, "a provider registers");
+        }
+        for (account, token) in self
+            .parties
+            .clone()
+            .into_iter()
+            .flat_map(|party| cast.tokens.iter().map(move |token| (party, *token)))
+        {
+            let call = Call::Deposit { token, account, amount: COINS / 8, auth: DIRECT };
+            // One of them lets the vault take nothing.
+            self.make(&Step { sender: account, call }).await;
         }
     }
 
@@ -272,6 +199,7 @@ impl Trial {
     /// Makes the call in both worlds and compares them; answers whether it was accepted.
     async fn make(&mut self, step: &Step) -> bool {
         assert_eq!(self.chain.now(), self.model.state.now, "one clock");
+        self.model.state.block = self.chain.height().await + 1;
         self.calls += 1;
         let (to, input) =
             Wire { setting: &self.model.setting, key: |account| self.chain.key(account) }.encode(&step.call);
@@ -293,7 +221,11 @@ impl Trial {
             ),
         }
         self.count(step, expected.as_ref().err());
+        self.learn_hashes().await;
         invariants::hold(&before, &self.model, step, expected.is_ok());
+        if expected.is_ok() {
+            reached::note(&before, &self.model, &step.call, &mut self.reached);
+        }
         let also: Vec<B256> = step.call.terms().map(|terms| self.model.read(terms).id).into_iter().collect();
         let everything = call.is_multiple_of(EVERYTHING);
         let scope = if everything { Scope::All } else { Scope::Since(&before) };
@@ -301,6 +233,17 @@ impl Trial {
         let differences = self.chain.differences(&facts).await;
         assert!(differences.is_empty(), "after call {call}, {step:#?}:\n{}", differences.join("\n"));
         expected.is_ok()
+    }
+
+    /// Nobody foretells the hash of a block that decides a round of the beacon.
+    async fn learn_hashes(&mut self) {
+        let beacon = &self.model.state.court.beacon;
+        let unknown: Vec<u64> =
+            beacon.marks.values().filter(|mark| !beacon.hashes.contains_key(mark)).copied().collect();
+        for mark in unknown {
+            let hash = self.chain.hash(mark).await;
+            self.model.state.court.beacon.hashes.insert(mark, hash);
+        }
     }
 
     fn count(&mut self, step: &Step, refusal: Option<&Refusal>) {
@@ -320,6 +263,10 @@ impl Trial {
             let differences = self.chain.differences(&facts).await;
             assert!(differences.is_empty(), "in hindsight:\n{}", differences.join("\n"));
         }
+        for some in wire::court::facts_of_the_past(&self.model).chunks(200) {
+            let differences = self.chain.differences(some).await;
+            assert!(differences.is_empty(), "in hindsight:\n{}", differences.join("\n"));
+        }
     }
 
     /// 11, 12 and 13: with everything paused and delisted, each lease reaches Closed by calls that anyone may make, and
@@ -332,15 +279,25 @@ impl Trial {
             self.owner(Call::SetVersionActive { version, active: false }).await;
         }
         self.pass(200_000);
+        self.every_case_ends(cast.relayer).await;
         self.every_lease_closes(cast.relayer).await;
         for (device, known) in self.model.state.devices.clone() {
             if self.model.at_stake(device) != 0 && known.unbonding_at.is_none() {
-                let auth = Auth { nonce: U256::ZERO, deadline: 0, signed: Signed::ABSENT };
-                let call = Call::BeginUnbond { device, account: known.sponsor, auth };
+                let call = Call::BeginUnbond { device, account: known.sponsor, auth: DIRECT };
                 assert!(self.make(&Step { sender: known.sponsor, call }).await);
             }
         }
-        self.pass(200_000);
+        for (seat, known) in self.model.state.court.seats.clone() {
+            if known.free_at.is_none() {
+                let call = Call::LeaveSeat { seat, auth: DIRECT };
+                assert!(self.make(&Step { sender: known.owner, call }).await, "13: seat {seat} leaves");
+            }
+        }
+        self.pass(700_000);
+        for seat in self.model.state.court.seats.clone().into_keys() {
+            let call = Call::WithdrawSeat { seat };
+            assert!(self.make(&Step { sender: cast.relayer, call }).await, "13: seat {seat} is paid out");
+        }
         for (device, known) in self.model.state.devices.clone() {
             if known.unbonding_at.is_some() {
                 let call = Call::WithdrawStake { device };
@@ -350,15 +307,39 @@ impl Trial {
         for token in cast.tokens.clone() {
             for account in self.parties.clone() {
                 let amount = self.model.state.book.of(token, Pot::Balance(account));
-                let auth = Auth { nonce: U256::ZERO, deadline: 0, signed: Signed::ABSENT };
-                let call = Call::Withdraw { token, account, to: account, amount, auth };
+                let call = Call::Withdraw { token, account, to: account, amount, auth: DIRECT };
                 assert!(self.make(&Step { sender: account, call }).await, "13: {account} leaves");
             }
             let book = &self.model.state.book;
-            let common = book.sum(token, |pot| matches!(pot, Pot::Sink | Pot::Watchers | Pot::Gifts));
+            let gift = Pot::Balance(self.model.setting.court);
+            let common =
+                book.sum(token, |pot| matches!(pot, Pot::Sink | Pot::Watchers | Pot::Gifts) || *pot == gift);
             assert_eq!(book.held(token), common, "13: only the pools and gifts stay");
         }
         self.sweep().await;
+    }
+
+    /// Whatever stage a case is in, anybody ends it.
+    async fn every_case_ends(&mut self, sender: Address) {
+        for (case, known) in self.model.state.court.cases.clone() {
+            if known.until().is_some() {
+                assert!(self.make(&Step { sender, call: Call::Lapse { case } }).await, "12: a case lapses");
+            }
+        }
+        self.pass(1_000);
+        for (case, known) in self.model.state.court.cases.clone() {
+            if known.slash_due {
+                assert!(
+                    self.make(&Step { sender, call: Call::Execute { case } }).await,
+                    "a slash is executed"
+                );
+            }
+            if self.model.find_case(case).is_some_and(|known| known.stage != Stage::Closed) {
+                let call = Call::CloseCase { case };
+                assert!(self.make(&Step { sender, call }).await, "12: a case closes");
+            }
+        }
+        assert!(self.model.state.court.cases.is_empty(), "12: every case is closed");
     }
 
     async fn every_lease_closes(&mut self, sender: Address) {
@@ -381,43 +362,109 @@ impl Trial {
     }
 }
 
-fn report(counts: &Counts) {
-    let accepted: u64 = counts.values().map(|count| count.accepted).sum();
-    let refused: u64 = counts.values().map(Count::refusals).sum();
-    let mut report = format!("{} calls: {accepted} accepted, {refused} refused\n", accepted + refused);
-    for (name, count) in counts {
-        let reasons: Vec<String> =
-            count.refused.iter().map(|(reason, times)| format!("{reason} {times}")).collect();
-        let (accepted, refused, reasons) = (count.accepted, count.refusals(), reasons.join(", "));
-        let _ = writeln!(report, "{name:>24} accepted {accepted:>5} refused {refused:>5}: {reasons}");
+/// A deployment with a court: the leases' contract is made with the address that the court will have.
+async fn deploy(chain: &mut Chain, owner: Address) -> Setting {
+    let remedies = chain.create(owner, artifacts::remedies(), &[]).await;
+    let usd = chain.create(owner, artifacts::test_stablecoin(), &owner.abi_encode()).await;
+    let supply = (owner, U256::from(SUPPLY)).abi_encode_params();
+    let twd = chain.create(owner, artifacts::network_token(), &supply).await;
+    let verdicts = chain.create(owner, artifacts::verdicts(), &[]).await;
+    let cases = chain.create(owner, artifacts::cases(), &verdicts.abi_encode()).await;
+    let bench = Setup {
+        domain: evidence::Court { chain_id: CHAIN_ID, contract: chain.created(owner, 2) },
+        beacon: chain.created(owner, 0),
+        genesis: chain.now(),
+        epoch_span: 40,
+        seat_stake: 2_000_003,
+        seat_unbonding: 60,
+        version_delay: 30,
+        period: 3,
+        expiry: 1_000,
+    };
+    let arguments = (bench.genesis, bench.period, bench.expiry, true).abi_encode_params();
+    let beacon = chain.create(owner, artifacts::local_beacon(), &arguments).await;
+    let expected = bench.domain.contract;
+    let arguments = (owner, twd, usd, expected, registry_config(), remedies).abi_encode_params();
+    let leases = chain.create(owner, artifacts::leases(), &arguments).await;
+    let registry = chain.read(leases, abi::Leases::registryCall {}.abi_encode()).await;
+    let registry = Address::abi_decode(&registry).unwrap();
+    let setup = judges::Setup {
+        leases,
+        registry,
+        beacon,
+        stakeToken: twd,
+        feeToken: usd,
+        genesis: n40(bench.genesis),
+        epochSpan: bench.epoch_span.try_into().unwrap(),
+        seatStake: n96(bench.seat_stake),
+        seatUnbonding: bench.seat_unbonding.try_into().unwrap(),
+        versionDelay: bench.version_delay.try_into().unwrap(),
+    };
+    let arguments = (owner, setup.clone(), court_parameters(), cases).abi_encode_params();
+    let court = chain.create(owner, artifacts::court(), &arguments).await;
+    assert_eq!((court, beacon), (expected, bench.beacon), "addresses follow from the deployer's nonce");
+    let shown = chain.read(court, judges::Court::setupCall {}.abi_encode()).await;
+    assert_eq!(judges::Setup::abi_decode(&shown).unwrap(), setup);
+    let contracts = Contracts { chain_id: CHAIN_ID, leases, registry, court: None };
+    let names = [(usd, "Tradewind Test Dollar"), (twd, "Tradewind Token")];
+    let domains = Domains::new(&contracts, &bench.domain, &names);
+    Setting {
+        leases,
+        registry,
+        owner,
+        stake_token: twd,
+        fee_token: usd,
+        stablecoin: usd,
+        court,
+        bench,
+        domains,
     }
-    let _ = std::io::stdout().write_all(report.as_bytes());
 }
 
-fn every_kind_was_accepted_and_refused(counts: &Counts) {
-    for (name, count) in counts {
-        let (least_accepted, least_refused) = match *name {
-            // The court never knows.
-            "resolve" => (0, LEAST),
-            // A batch skips what fails.
-            "settleMany" => (LEAST, 0),
-            _ => (LEAST, LEAST),
-        };
-        assert!(count.accepted >= least_accepted, "{name} was accepted only {} times", count.accepted);
-        assert!(count.refusals() >= least_refused, "{name} was refused only {} times", count.refusals());
+fn registry_config() -> abi::RegistryConfig {
+    abi::RegistryConfig {
+        rentPerDay: n96(86_400_000),
+        unbonding: 60,
+        maxRent: 5_000,
+        membership: Address::ZERO,
     }
-    assert_eq!(counts.len(), KINDS, "every kind of call was made");
 }
 
-/// All that [`Call::name`] can answer.
-const KINDS: usize = 42;
+/// Juries small enough for many cases, in the proportions of the real ones.
+fn court_parameters() -> CourtParameters {
+    CourtParameters {
+        jailSeats: 3,
+        fullSeats: 6,
+        panel: 5,
+        committee: 3,
+        quorum: 2,
+        bench: 3,
+        benchQuorum: 2,
+        strikes: 2,
+        admissible: 3,
+        commitWindow: 36,
+        voteWindow: 30,
+        appealWindow: 20,
+        benchWindow: 20,
+        freezeSpan: 120,
+        deferSpan: 40,
+        downBps: 500,
+        elementFirstBps: 300,
+        elementAgainBps: 5_000,
+        equivocationBps: 10_000,
+        bondBps: 1_000,
+        minBond: n96(1_000),
+        transcriptFee: n96(70),
+        jail: [20, 40, 80, 160],
+    }
+}
 
 /// The timings of tests, with spans long enough to meet in the middle.
-fn tradewind_parameters(court: Address) -> abi::Parameters {
+fn lease_parameters(court: Address) -> abi::Parameters {
     let tests = Timings::Tests.parameters(court);
     abi::Parameters {
         window: 20,
-        bondDelay: 15,
+        bondDelay: 40,
         openAhead: 60,
         startAhead: 600,
         maxDuration: 10_000,
@@ -427,7 +474,7 @@ fn tradewind_parameters(court: Address) -> abi::Parameters {
         feeBps: tests.fee_bps,
         sinkBps: tests.sink_bps,
         answerWindow: 8,
-        hardLimit: 40,
+        hardLimit: 150,
         refundWindow: 10,
         repeatWindow: 120,
         compensationSpan: 30,

@@ -1,4 +1,4 @@
-//! Challenges, checkpoints and disputes, with a court that never knows.
+//! Challenges, checkpoints and disputes, and what the court says about them.
 
 use alloy::primitives::{Address, B256};
 use tradewind_chain::client::bindings::abi;
@@ -6,6 +6,7 @@ use tradewind_chain::client::wallet::typed;
 
 use super::book::Pot;
 use super::call::{Call, n40, n96};
+use super::court::verdicts::Ruling;
 use super::leases::{Lease, Phase};
 use super::reference::Reference;
 use super::refusal::{Refusal, refuse, require};
@@ -25,10 +26,7 @@ impl Reference {
             Call::Dispute { terms, claim, evidence, auth } => {
                 self.dispute(sender, terms, *claim, *evidence, auth)
             }
-            Call::Resolve { terms } => {
-                let (id, _) = self.in_phase(terms, |phase| phase != Phase::Closed)?;
-                refuse("NoRuling", &[&id])
-            }
+            Call::Resolve { terms } => self.resolve(terms),
             other => unreachable!("{} is no remedy", other.name()),
         }
     }
@@ -92,8 +90,8 @@ impl Reference {
         let from = lease.challenged_at + u64::from(lease.rules.answerWindow) + 1;
         require(now >= from, "TooEarly", &[&from, &now])?;
         let (buyer, provider, token) = (lease.terms.buyer(), lease.terms.provider(), lease.terms.token());
-        let last = self.state.defaults.insert((buyer, provider), now);
-        let repeated = last.is_some_and(|last| now < last + u64::from(lease.rules.repeatWindow));
+        let repeated = self.failed_lately(id);
+        self.state.failures.insert((buyer, provider), now);
 
         let room = lease.terms.compensation_cap - lease.compensated;
         let compensation = compensation(&lease, repeated).min(room);
@@ -166,6 +164,51 @@ impl Reference {
             lease.disputed_at = now;
         });
         Ok(())
+    }
+
+    /// The court's ruling on a dispute, and its credit for a broken reservation; without either, nothing.
+    fn resolve(&mut self, terms: &abi::LeaseTerms) -> Result<(), Refusal> {
+        let (id, lease) = self.in_phase(terms, |phase| phase != Phase::Closed)?;
+        let ruling = if lease.disputed { self.ruling(id) } else { Ruling::Unknown };
+        let ended = lease.due_at.saturating_sub(u64::from(lease.rules.bondDelay));
+        let owed = lease.phase == Phase::Settled
+            && lease.buyer_fee
+            && !lease.buyer_fee_owed
+            && self.uptime_credit(lease.terms.raw.device, lease.terms.start, ended);
+        require(ruling != Ruling::Unknown || owed, "NoRuling", &[&id])?;
+        self.end_dispute(id, &lease, ruling);
+        if owed {
+            self.with_lease(id, |lease| lease.buyer_fee_owed = true);
+            self.tell(&abi::Leases::BuyerFeeOwed { id });
+        }
+        Ok(())
+    }
+
+    /// The buyer's claim comes out of this lease's bond; a provider in the right gets the buyer's.
+    fn end_dispute(&mut self, id: B256, lease: &Lease, ruling: Ruling) {
+        let (token, bond) = (lease.terms.token(), self.state.book.of(lease.terms.token(), Pot::Dispute(id)));
+        let (buyer, provider) = (lease.terms.buyer(), lease.terms.provider());
+        let (verdict, award, to_buyer) = match ruling {
+            Ruling::Unknown => return,
+            Ruling::ForProvider => (2, 0, 0),
+            Ruling::ForBuyer(award) => {
+                let room = lease.terms.compensation_cap - lease.compensated;
+                (1, award.min(lease.claim).min(room), bond)
+            }
+        };
+        self.pay(token, Pot::Dispute(id), Pot::Balance(buyer), to_buyer);
+        self.pay(token, Pot::Dispute(id), Pot::Balance(provider), bond - to_buyer);
+        self.pay(token, Pot::Bond(id), Pot::Balance(buyer), award);
+        if verdict == 1 {
+            self.state.failures.insert((buyer, provider), self.state.now);
+        }
+        self.with_lease(id, |lease| {
+            lease.disputed = false;
+            lease.compensated += award;
+            lease.bond_to_buyer += award;
+        });
+        let (award, to_buyer) = (n96(award), n96(to_buyer));
+        self.tell(&abi::Leases::DisputeEnded { id, verdict, award, bondToBuyer: to_buyer });
     }
 }
 

@@ -3,6 +3,7 @@
 use alloy::primitives::{Address, B256, Bytes, U256, keccak256};
 use alloy::sol_types::{Eip712Domain, SolStruct, eip712_domain};
 use tradewind_chain::client::wallet::Contracts;
+use tradewind_proto::evidence::Court;
 use tradewind_proto::signature::SigningKey;
 
 /// The order of secp256k1.
@@ -79,11 +80,12 @@ pub(crate) struct Auth {
 pub(crate) struct Domains {
     pub(crate) leases: B256,
     pub(crate) registry: B256,
+    pub(crate) court: B256,
     tokens: Vec<(Address, B256)>,
 }
 
 impl Domains {
-    pub(crate) fn new(contracts: &Contracts, tokens: &[(Address, &'static str)]) -> Self {
+    pub(crate) fn new(contracts: &Contracts, court: &Court, tokens: &[(Address, &'static str)]) -> Self {
         let registry: Eip712Domain = eip712_domain! {
             name: "Tradewind Registry",
             version: "1",
@@ -101,6 +103,7 @@ impl Domains {
         Self {
             leases: contracts.domain().eip712().separator(),
             registry: registry.separator(),
+            court: court.eip712().separator(),
             tokens: tokens.iter().map(|&(at, name)| (at, token(at, name).separator())).collect(),
         }
     }
@@ -111,6 +114,10 @@ impl Domains {
 
     pub(crate) fn at_registry<T: SolStruct>(&self, statement: &T) -> B256 {
         digest(self.registry, statement)
+    }
+
+    pub(crate) fn at_court<T: SolStruct>(&self, statement: &T) -> B256 {
+        digest(self.court, statement)
     }
 
     pub(crate) fn at_token<T: SolStruct>(&self, token: Address, statement: &T) -> B256 {

@@ -7,16 +7,16 @@ use tradewind_chain::client::bindings::abi;
 use tradewind_proto::signature::SigningKey;
 
 use super::book::Pot;
-use super::call::{Call, n40, n96};
+use super::call::{Call, Contract, n40, n96};
 use super::chain::Fact;
+use super::court::abi::{Beside, Consent};
 use super::leases::Lease;
 use super::reference::{Reference, Setting, State};
 use super::statement::{Auth, Signed};
 
+pub(crate) mod court;
+
 alloy::sol! {
-    #[derive(Debug)]
-    struct Consent { uint256 nonce; uint40 deadline; bytes signature; }
-    function setSponsor(bytes32 device, address sponsor, Consent auth);
     function qualify(bytes32 device);
     function slash(bytes32 device, uint96 amount, address reporter);
     function jail(bytes32 device, uint40 until);
@@ -70,16 +70,13 @@ impl<K: Fn(Address) -> SigningKey> Wire<'_, K> {
                 at(registry, &abi::Registry::setClassCall { class: *class, minimumPerUnit: n96(*minimum) })
             }
             Call::SetConfig { config } => (registry, packed("setConfig", config.abi_encode())),
-            Call::Relay { registry: there, fee, signed, calls, .. } => {
+            Call::Relay { at: there, fee, signed, calls, .. } => {
                 let calls = calls.iter().map(|call| self.encode(call).1).collect();
                 let (fee, signature) = (fee.clone(), self.sign(signed));
-                if *there {
-                    at(registry, &abi::Registry::relayCall { fee, signature, calls })
-                } else {
-                    at(leases, &abi::Leases::relayCall { fee, signature, calls })
-                }
+                // Its signature is the same wherever it is made.
+                at(self.contract(*there), &abi::Leases::relayCall { fee, signature, calls })
             }
-            _ => self.encode_signed(call),
+            _ => self.encode_court(call).unwrap_or_else(|| self.encode_signed(call)),
         }
     }
 
@@ -134,9 +131,8 @@ impl<K: Fn(Address) -> SigningKey> Wire<'_, K> {
                 at(registry, &abi::Registry::addDeviceCall { provider, key, sponsor, class, units, auth })
             }
             Call::SetSponsor { device, sponsor, auth } => {
-                let abi::Auth { nonce, deadline, signature } = self.auth(&auth);
-                let auth = Consent { nonce, deadline, signature };
-                at(registry, &setSponsorCall { device, sponsor, auth })
+                let arguments = (device, sponsor, self.auth(&auth)).abi_encode_params();
+                (registry, packed("setSponsor", arguments))
             }
             Call::Stake { device, amount, auth } => {
                 let (amount, auth) = (n96(amount), self.auth(&auth));
@@ -250,6 +246,19 @@ impl<K: Fn(Address) -> SigningKey> Wire<'_, K> {
         }
     }
 
+    pub(crate) const fn contract(&self, which: Contract) -> Address {
+        match which {
+            Contract::Leases => self.setting.leases,
+            Contract::Registry => self.setting.registry,
+            Contract::Court => self.setting.court,
+        }
+    }
+
+    fn consent(&self, auth: &Auth) -> Consent {
+        let abi::Auth { nonce, deadline, signature } = self.auth(auth);
+        Consent { nonce, deadline, signature }
+    }
+
     fn sign(&self, signed: &Signed) -> Bytes {
         signed.bytes(&self.key)
     }
@@ -265,7 +274,12 @@ fn at(contract: Address, call: &impl SolCall) -> (Address, Bytes) {
 
 /// A call that the client has no binding for.
 fn packed(function: &str, arguments: Vec<u8>) -> Bytes {
-    let abis = [&artifacts::leases().abi, &artifacts::registry().abi];
+    let abis = [
+        &artifacts::leases().abi,
+        &artifacts::registry().abi,
+        &artifacts::court().abi,
+        &artifacts::verdicts().abi,
+    ];
     let found = abis.iter().find_map(|abi| abi.function(function)).expect("a function of the contracts");
     [found[0].selector().as_slice(), &arguments].concat().into()
 }
@@ -295,6 +309,7 @@ pub(crate) fn facts(model: &Reference, parties: &[Address], scope: Scope<'_>, al
         facts_of_token(model, *token, parties, scope, &mut facts);
     }
     facts_of_registry(model, scope, &mut facts);
+    court::facts(model, scope, also, &mut facts);
     for (id, lease) in &model.state.leases {
         let changed = match scope {
             Scope::All => true,
@@ -334,6 +349,8 @@ fn facts_of_registry(model: &Reference, scope: Scope<'_>, facts: &mut Vec<Fact>)
         if scope.holds(&stake(state), stake) || scope.holds(&Some(device.clone()), same_device) {
             let view = device.view(*id, stake(state)).abi_encode();
             fact(facts, format!("device {id}"), registry, &abi::Registry::deviceCall { id: *id }, view);
+            let (call, until) = (Beside::frozenUntilCall { device: *id }, n40(device.frozen_until));
+            fact(facts, format!("frozen {id}"), registry, &call, U256::from(until).abi_encode());
         }
     }
     for (account, record) in &state.accounts {
@@ -360,8 +377,12 @@ fn facts_of_token(
     facts: &mut Vec<Fact>,
 ) {
     let (leases, state) = (model.setting.leases, &model.state);
-    for account in parties {
-        let balance = |state: &State| state.book.of(token, Pot::Balance(*account));
+    let court = model.setting.court;
+    for account in parties.iter().chain([&court]) {
+        let balance = |state: &State| {
+            let lodged = if *account == court { state.book.sum(token, Pot::is_the_courts) } else { 0 };
+            state.book.of(token, Pot::Balance(*account)) + lodged
+        };
         if scope.holds(&balance(state), balance) {
             let call = abi::Leases::balanceOfCall { token, account: *account };
             let balance = U256::from(balance(state)).abi_encode();

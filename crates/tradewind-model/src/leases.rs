@@ -29,6 +29,8 @@ pub(crate) struct Ending {
     pub(crate) refunded: u128,
     pub(crate) forfeited: u128,
     pub(crate) fee: u128,
+    /// What a buyer paid for breaking its reservation.
+    pub(crate) buyer_fee: u128,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -52,6 +54,8 @@ pub(crate) struct Lease {
     pub(crate) disputed_at: u64,
     pub(crate) provider_fee: bool,
     pub(crate) buyer_fee: bool,
+    /// The device served well, so that the buyer owes it.
+    pub(crate) buyer_fee_owed: bool,
     pub(crate) defaulted: bool,
     pub(crate) compensated: u128,
     pub(crate) checkpoint_paid: u128,
@@ -83,6 +87,7 @@ impl Lease {
             disputed_at: 0,
             provider_fee: false,
             buyer_fee: false,
+            buyer_fee_owed: false,
             defaulted: false,
             compensated: 0,
             checkpoint_paid: 0,
@@ -123,7 +128,7 @@ impl Lease {
             disputeUsed: self.dispute_used,
             providerFeeAside: self.provider_fee,
             buyerFeeAside: self.buyer_fee,
-            buyerFeeOwed: false,
+            buyerFeeOwed: self.buyer_fee_owed,
             defaulted: self.defaulted,
             challenges: self.challenges,
             challengedAt: n40(self.challenged_at),
@@ -436,7 +441,7 @@ impl Reference {
         let known = self.lease(id);
         known.phase = Phase::Settled;
         known.due_at = now + u64::from(known.rules.bondDelay);
-        known.ending = Some(Ending { refunded, forfeited, fee });
+        known.ending = Some(Ending { refunded, forfeited, fee, buyer_fee: 0 });
     }
 
     fn release_bond(&mut self, terms: &abi::LeaseTerms) -> Result<(), Refusal> {
@@ -450,11 +455,15 @@ impl Reference {
             let bond = self.state.book.of(token, Pot::Dispute(id));
             self.pay(token, Pot::Dispute(id), Pot::Balance(buyer), bond);
             self.lease(id).disputed = false;
+            self.tell(&abi::Leases::DisputeEnded { id, verdict: 0, award: n96(0), bondToBuyer: n96(bond) });
         }
         let aside = self.state.book.of(token, Pot::Aside(id));
-        self.pay(token, Pot::Aside(id), Pot::Balance(buyer), aside);
+        let owed = if lease.buyer_fee_owed { aside } else { 0 };
+        self.pay(token, Pot::Aside(id), Pot::Balance(lease.terms.provider()), owed);
+        self.pay(token, Pot::Aside(id), Pot::Balance(buyer), aside - owed);
         if let Some(ending) = &mut self.lease(id).ending {
-            ending.refunded += aside;
+            ending.refunded += aside - owed;
+            ending.buyer_fee = owed;
         }
         let fee = if lease.provider_fee { lease.terms.provider_break_fee } else { 0 };
         self.pay(token, Pot::Bond(id), Pot::Balance(buyer), fee);
@@ -475,14 +484,14 @@ impl Reference {
 
     fn tell_closed(&mut self, id: B256) {
         let lease = self.lease(id);
-        let Ending { refunded, forfeited, fee } = lease.ending.expect("a settled lease");
+        let Ending { refunded, forfeited, fee, buyer_fee } = lease.ending.expect("a settled lease");
         let told = abi::Leases::LeaseClosed {
             id,
             paid: n96(lease.paid),
             refunded: n96(refunded),
             forfeited: n96(forfeited),
             fee: n96(fee),
-            buyerFee: n96(0),
+            buyerFee: n96(buyer_fee),
             bondToBuyer: n96(lease.bond_to_buyer),
         };
         self.tell(&told);

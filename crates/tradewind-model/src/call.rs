@@ -3,7 +3,18 @@
 use alloy::primitives::{Address, B256, U256, Uint};
 use tradewind_chain::client::bindings::abi;
 
+use super::court::abi::{CourtParameters, Report, Statement, Vote};
+use super::court::cases::Voice;
+use super::court::proofs::{Named, Opened, Roots};
 use super::statement::{Auth, Signed};
+
+/// Whose calls are relayed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Contract {
+    Leases,
+    Registry,
+    Court,
+}
 
 /// A voucher and its signature.
 #[derive(Debug, Clone)]
@@ -204,9 +215,133 @@ pub(crate) enum Call {
         terms: abi::LeaseTerms,
     },
 
+    Transfer {
+        token: Address,
+        to: Address,
+        amount: u128,
+    },
+    Forfeit {
+        token: Address,
+        amount: u128,
+    },
+    Allow {
+        spender: Address,
+        token: Address,
+        amount: U256,
+    },
+    TakeFrom {
+        token: Address,
+        account: Address,
+        amount: u128,
+    },
+    RewardWatchers {
+        token: Address,
+        account: Address,
+        amount: u128,
+    },
+
+    Advance {
+        round: u64,
+    },
+    Announce {
+        commitment: B256,
+    },
+    AddCourtVersion {
+        parameters: CourtParameters,
+    },
+    JoinSeat {
+        owner: Address,
+        key: Address,
+        key_signed: Signed,
+        auth: Auth,
+    },
+    LeaveSeat {
+        seat: u32,
+        auth: Auth,
+    },
+    WithdrawSeat {
+        seat: u32,
+    },
+    OpenCase {
+        opener: Address,
+        device: B256,
+        epoch: u64,
+        claim: u128,
+        salt: B256,
+        auth: Auth,
+    },
+    DrawPanel {
+        case: B256,
+    },
+    CommitFinding {
+        case: B256,
+        position: u64,
+        commitment: B256,
+        signed: Signed,
+    },
+    DrawCommittee {
+        case: B256,
+    },
+    Vote {
+        case: B256,
+        ballots: Vec<Voice>,
+    },
+    Appeal {
+        case: B256,
+        appellant: Address,
+        auth: Auth,
+    },
+    DrawBench {
+        case: B256,
+    },
+    VoteBench {
+        case: B256,
+        ballots: Vec<Voice>,
+    },
+    Lapse {
+        case: B256,
+    },
+    Execute {
+        case: B256,
+    },
+    CloseCase {
+        case: B256,
+    },
+    JoinCase {
+        case: B256,
+        terms: abi::LeaseTerms,
+    },
+    Count {
+        epoch: u64,
+        leases: Vec<abi::LeaseTerms>,
+    },
+    ProveElement {
+        proof: Opened,
+        report: Report,
+    },
+    ProveRoots {
+        device: Named,
+        epoch: u64,
+        one: Roots,
+        other: Roots,
+        report: Report,
+    },
+    ProveStatements {
+        device: Named,
+        one: (Statement, Signed),
+        other: (Statement, Signed),
+        report: Report,
+    },
+    ProveVotes {
+        seat: u32,
+        one: (Vote, Signed),
+        other: (Vote, Signed),
+        report: Report,
+    },
+
     /// Calls to one contract, the digest of their bytes, and the fee for them.
     Relay {
-        registry: bool,
+        at: Contract,
         fee: abi::FeeAuthorization,
         signed: Signed,
         calls: Vec<Call>,
@@ -220,6 +355,7 @@ pub(crate) enum Call {
 }
 
 impl Call {
+    #[expect(clippy::too_many_lines, reason = "a line for each call")]
     pub(crate) const fn name(&self) -> &'static str {
         match self {
             Self::Deposit { .. } => "deposit",
@@ -261,8 +397,37 @@ impl Call {
             Self::Acknowledge { .. } => "acknowledge",
             Self::Dispute { .. } => "dispute",
             Self::Resolve { .. } => "resolve",
-            Self::Relay { registry: false, .. } => "relay at leases",
-            Self::Relay { registry: true, .. } => "relay at registry",
+            Self::Transfer { .. } => "transfer",
+            Self::Forfeit { .. } => "forfeit",
+            Self::Allow { .. } => "allow",
+            Self::TakeFrom { .. } => "takeFrom",
+            Self::RewardWatchers { .. } => "rewardWatchers",
+            Self::Advance { .. } => "advance",
+            Self::Announce { .. } => "announce",
+            Self::AddCourtVersion { .. } => "addCourtVersion",
+            Self::JoinSeat { .. } => "joinSeat",
+            Self::LeaveSeat { .. } => "leaveSeat",
+            Self::WithdrawSeat { .. } => "withdrawSeat",
+            Self::OpenCase { .. } => "openCase",
+            Self::DrawPanel { .. } => "drawPanel",
+            Self::CommitFinding { .. } => "commitFinding",
+            Self::DrawCommittee { .. } => "drawCommittee",
+            Self::Vote { .. } => "vote",
+            Self::Appeal { .. } => "appeal",
+            Self::DrawBench { .. } => "drawBench",
+            Self::VoteBench { .. } => "voteBench",
+            Self::Lapse { .. } => "lapse",
+            Self::Execute { .. } => "execute",
+            Self::CloseCase { .. } => "closeCase",
+            Self::JoinCase { .. } => "join",
+            Self::Count { .. } => "count",
+            Self::ProveElement { .. } => "proveElement",
+            Self::ProveRoots { .. } => "proveRoots",
+            Self::ProveStatements { .. } => "proveStatements",
+            Self::ProveVotes { .. } => "proveVotes",
+            Self::Relay { at: Contract::Leases, .. } => "relay at leases",
+            Self::Relay { at: Contract::Registry, .. } => "relay at registry",
+            Self::Relay { at: Contract::Court, .. } => "relay at court",
             Self::Donate { .. } => "donate",
         }
     }
@@ -285,7 +450,8 @@ impl Call {
             | Self::Defaulted { terms }
             | Self::Acknowledge { terms, .. }
             | Self::Dispute { terms, .. }
-            | Self::Resolve { terms } => Some(terms),
+            | Self::Resolve { terms }
+            | Self::JoinCase { terms, .. } => Some(terms),
             _ => None,
         }
     }

@@ -33,8 +33,7 @@ impl Reference {
                 self.withdraw(sender, *token, *account, *to, *amount, auth)
             }
             Call::PayFee { fee, signed } => {
-                let may = fee.calls.is_zero() || sender == self.setting.arbiter;
-                require(may, "FeeBoundToCalls", &[&fee.calls, &B256::ZERO])?;
+                require(fee.calls.is_zero(), "FeeBoundToCalls", &[&fee.calls, &B256::ZERO])?;
                 self.pay_fee(fee, signed)
             }
             Call::CancelNonce { nonce } => self.spend(self.setting.leases, sender, *nonce),
@@ -69,8 +68,38 @@ impl Reference {
                 found.active = *active;
                 Ok(())
             }
+            Call::Transfer { token, to, amount } => self.transfer(*token, sender, *to, *amount),
+            Call::Forfeit { token, amount } => self.debit(*token, sender, Pot::Sink, *amount),
+            Call::Allow { spender, token, amount } => {
+                self.state.lent.insert((*token, sender, *spender), *amount);
+                Ok(())
+            }
+            Call::TakeFrom { token, account, amount } => self.take_from(sender, *token, *account, *amount),
+            // The court alone draws on it.
+            Call::RewardWatchers { .. } => refuse("NotAllowed", &[&sender]),
             other => unreachable!("{} is not the vault's", other.name()),
         }
+    }
+
+    fn transfer(&mut self, token: Address, from: Address, to: Address, amount: u128) -> Result<(), Refusal> {
+        require(to != Address::ZERO, "InvalidReceiver", &[&to])?;
+        self.debit(token, from, Pot::Balance(to), amount)
+    }
+
+    /// Moves what an account lets `spender` take into the spender's balance.
+    pub(crate) fn take_from(
+        &mut self,
+        spender: Address,
+        token: Address,
+        account: Address,
+        amount: u128,
+    ) -> Result<(), Refusal> {
+        let wanted = U256::from(amount);
+        let allowed = self.state.lent.get(&(token, account, spender)).copied().unwrap_or_default();
+        let short: [&dyn std::fmt::Display; 5] = [&token, &account, &spender, &allowed, &amount];
+        require(allowed >= wanted, "InsufficientAllowance", &short)?;
+        self.state.lent.insert((token, account, spender), allowed - wanted);
+        self.transfer(token, account, spender, amount)
     }
 
     fn deposit(

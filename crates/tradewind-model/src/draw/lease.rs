@@ -6,6 +6,7 @@ use tradewind_chain::client::bindings::abi;
 use tradewind_chain::client::wallet::typed;
 
 use super::super::call::{Call, Promise, Step, n40, n96};
+use super::super::court::verdicts::Ruling;
 use super::super::leases::{Lease, Phase};
 use super::super::reference::Reference;
 use super::super::statement::Signed;
@@ -14,7 +15,7 @@ use super::{Draw, step};
 
 impl Draw<'_> {
     /// A lease that fits the purpose, mostly; and its terms, now and then with one number changed.
-    fn lease(
+    pub(super) fn lease(
         &mut self,
         model: &Reference,
         fits: impl Fn(&Lease) -> bool,
@@ -175,7 +176,11 @@ impl Draw<'_> {
     }
 
     pub(super) fn request_close(&mut self, model: &Reference) -> Option<Step> {
-        let (lease, terms) = self.lease(model, |lease| lease.phase < Phase::Closing)?;
+        let reserved = self.one_in(2);
+        let (lease, terms) = self.lease(model, |lease| {
+            let costs = lease.terms.buyer_break_fee != 0 && !lease.terms.raw.device.is_zero();
+            lease.phase < Phase::Closing && (costs || !reserved)
+        })?;
         let id = lease.terms.id;
         let (sender, auth) = self
             .at_leases(model, lease.terms.buyer(), |_, deadline| typed::RequestClose { lease: id, deadline });
@@ -194,7 +199,12 @@ impl Draw<'_> {
     }
 
     pub(super) fn release_bond(&mut self, model: &Reference) -> Option<Step> {
-        let (_, terms) = self.lease(model, |lease| lease.phase == Phase::Settled)?;
+        // The court may still say that a broken reservation is to be paid for.
+        let patient = !self.one_in(4);
+        let (_, terms) = self.lease(model, |lease| {
+            let waits = lease.buyer_fee && !lease.buyer_fee_owed && patient;
+            lease.phase == Phase::Settled && !waits
+        })?;
         step(self.sender(), Call::ReleaseBond { terms })
     }
 
@@ -253,6 +263,15 @@ impl Draw<'_> {
 
     pub(super) fn dispute(&mut self, model: &Reference) -> Option<Step> {
         let (lease, terms) = self.lease(model, |lease| !lease.dispute_used)?;
+        self.dispute_about(model, &lease, terms)
+    }
+
+    pub(super) fn dispute_about(
+        &mut self,
+        model: &Reference,
+        lease: &Lease,
+        terms: abi::LeaseTerms,
+    ) -> Option<Step> {
         let room = lease.terms.compensation_cap - lease.compensated;
         let claim = match self.below(8) {
             0 => 0,
@@ -271,7 +290,13 @@ impl Draw<'_> {
     }
 
     pub(super) fn resolve(&mut self, model: &Reference) -> Option<Step> {
-        let (_, terms) = self.lease(model, |lease| lease.disputed)?;
+        let (_, terms) = self.lease(model, |lease| {
+            let ruled = lease.disputed && model.ruling(lease.terms.id) != Ruling::Unknown;
+            let terms = &lease.terms;
+            let ended = lease.due_at.saturating_sub(lease.rules.bondDelay.into());
+            let broken = lease.phase == Phase::Settled && lease.buyer_fee && !lease.buyer_fee_owed;
+            ruled || (broken && model.uptime_credit(terms.raw.device, terms.start, ended))
+        })?;
         step(self.sender(), Call::Resolve { terms })
     }
 }

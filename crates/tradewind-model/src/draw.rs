@@ -2,19 +2,25 @@
 //!
 //! A draw looks at the model to find what could succeed, and then may twist one thing about it.
 
+use std::collections::BTreeMap;
+
 use alloy::primitives::{Address, B256, U256, Uint};
 use alloy::sol_types::SolStruct;
 use rand::{Rng as _, SeedableRng as _};
 use rand_chacha::ChaCha8Rng;
 use tradewind_proto::signature::SigningKey;
 
+use self::cases::{Charge, Plan};
 use super::call::{Call, Step, n40};
 use super::reference::Reference;
 use super::statement::{Auth, Form, Signed};
 
+mod cases;
 mod lease;
 mod money;
+mod proofs;
 mod registry;
+mod seats;
 mod terms;
 
 /// Steps that may be sent again.
@@ -24,19 +30,22 @@ const HISTORY: usize = 300;
 #[derive(Debug, Clone)]
 pub(crate) struct Cast {
     pub(crate) owner: Address,
-    pub(crate) arbiter: Address,
     pub(crate) buyers: Vec<Address>,
     pub(crate) providers: Vec<Address>,
     pub(crate) sponsor: Address,
     pub(crate) relayer: Address,
     pub(crate) meters: Vec<Address>,
+    /// Who takes seats.
+    pub(crate) watchers: Vec<Address>,
+    pub(crate) seat_keys: Vec<Address>,
+    pub(crate) device_keys: Vec<Address>,
     pub(crate) tokens: Vec<Address>,
 }
 
 impl Cast {
     pub(crate) fn everyone(&self) -> Vec<Address> {
-        let named = [self.owner, self.arbiter, self.sponsor, self.relayer];
-        [&named[..], &self.buyers, &self.providers, &self.meters].concat()
+        let named = [self.owner, self.sponsor, self.relayer];
+        [&named[..], &self.buyers, &self.providers, &self.meters, &self.watchers].concat()
     }
 }
 
@@ -48,6 +57,12 @@ pub(crate) struct Draw<'a> {
     via: Option<Address>,
     nonces: u64,
     history: Vec<Step>,
+    /// Accusations that are announced, or about to be.
+    charges: Vec<Charge>,
+    /// How cases are to go, and what seats committed to in them.
+    plans: BTreeMap<B256, Plan>,
+    /// Proofs whose reporters announced them.
+    proofs: Vec<(B256, Call)>,
 }
 
 type Drawn<'a> = fn(&mut Draw<'a>, &Reference) -> Option<Step>;
@@ -55,7 +70,17 @@ type Drawn<'a> = fn(&mut Draw<'a>, &Reference) -> Option<Step>;
 impl<'a> Draw<'a> {
     pub(crate) fn new(seed: u64, cast: &'a Cast, key: &'a dyn Fn(Address) -> SigningKey) -> Self {
         let random = ChaCha8Rng::seed_from_u64(seed);
-        Self { random, cast, key, via: None, nonces: 0, history: Vec::new() }
+        Self {
+            random,
+            cast,
+            key,
+            via: None,
+            nonces: 0,
+            history: Vec::new(),
+            charges: Vec::new(),
+            plans: BTreeMap::new(),
+            proofs: Vec::new(),
+        }
     }
 
     /// The next call. A draw that finds nothing to do gives way to another.
@@ -83,6 +108,13 @@ impl<'a> Draw<'a> {
 
     /// Seconds that pass before the next call; often up to the very second at which something becomes possible.
     pub(crate) fn pause(&mut self, model: &Reference) -> u64 {
+        let now = model.state.now;
+        // Cases are short: while one can go on, time mostly stands.
+        match self.next_wake(model) {
+            Some(at) if at <= now && !self.one_in(14) => return 0,
+            Some(at) if self.one_in(3) => return at.saturating_sub(now).min(50),
+            _ => {}
+        }
         match self.below(40) {
             0..=21 => 0,
             22..=33 => self.below(4),
@@ -119,15 +151,16 @@ impl<'a> Draw<'a> {
         all.into_iter().filter(|at| *at > model.state.now).collect()
     }
 
-    fn kind(&mut self) -> Drawn<'a> {
-        let kinds: [(u64, Drawn<'a>); 40] = [
-            (15, Self::open),
+    /// What anyone does in the market, and how often beside other things.
+    const fn market() -> [(u64, Drawn<'a>); 40] {
+        [
+            (20, Self::open),
             (16, Self::settle),
             (2, Self::settle_many),
             (6, Self::notice),
             (8, Self::close),
             (4, Self::extend),
-            (3, Self::request_close),
+            (5, Self::request_close),
             (5, Self::finalize),
             (3, Self::expire),
             (8, Self::release_bond),
@@ -136,7 +169,7 @@ impl<'a> Draw<'a> {
             (3, Self::defaulted),
             (3, Self::acknowledge),
             (4, Self::dispute),
-            (1, Self::resolve),
+            (8, Self::resolve),
             (3, Self::deposit),
             (2, Self::deposit_with_permit),
             (2, Self::deposit_with_authorization),
@@ -144,7 +177,7 @@ impl<'a> Draw<'a> {
             (2, Self::pay_fee),
             (1, Self::cancel_nonce),
             (1, Self::burn_sink),
-            (1, Self::donate),
+            (2, Self::donate),
             (1, Self::set_token),
             (1, Self::add_version),
             (1, Self::set_version_active),
@@ -161,10 +194,39 @@ impl<'a> Draw<'a> {
             (1, Self::slash),
             (1, Self::jail),
             (1, Self::rule),
-        ];
-        let total = kinds.iter().map(|(weight, _)| weight).sum();
+        ]
+    }
+
+    /// What is done about trust.
+    const fn trust() -> [(u64, Drawn<'a>); 19] {
+        [
+            (190, Self::case),
+            (12, Self::stray),
+            (40, Self::harm),
+            (8, Self::census),
+            (14, Self::join_seat),
+            (1, Self::leave_seat),
+            (3, Self::withdraw_seat),
+            (4, Self::advance),
+            (1, Self::announce),
+            (2, Self::add_court_version),
+            (2, Self::transfer),
+            (1, Self::forfeit),
+            (3, Self::allow),
+            (2, Self::take_from),
+            (1, Self::reward_watchers),
+            (7, Self::prove_element),
+            (1, Self::prove_roots),
+            (2, Self::prove_statements),
+            (1, Self::prove_votes),
+        ]
+    }
+
+    fn kind(&mut self) -> Drawn<'a> {
+        let kinds = || Self::market().into_iter().chain(Self::trust());
+        let total = kinds().map(|(weight, _)| weight).sum();
         let mut at = self.below(total);
-        for (weight, drawn) in kinds {
+        for (weight, drawn) in kinds() {
             if at < weight {
                 return drawn;
             }

@@ -15,7 +15,11 @@ const MANY: usize = 12;
 
 impl Draw<'_> {
     /// A device that fits the purpose, mostly.
-    fn device(&mut self, model: &Reference, fits: impl Fn(B256, &Device) -> bool) -> Option<(B256, Device)> {
+    pub(super) fn device(
+        &mut self,
+        model: &Reference,
+        fits: impl Fn(B256, &Device) -> bool,
+    ) -> Option<(B256, Device)> {
         let all: Vec<(B256, Device)> =
             model.state.devices.iter().map(|(id, device)| (*id, device.clone())).collect();
         let fitting: Vec<_> = all.iter().filter(|(id, device)| fits(*id, device)).cloned().collect();
@@ -65,7 +69,8 @@ impl Draw<'_> {
         let key = match (self.below(8), known) {
             (0, _) => Address::ZERO,
             (1, Some(device)) => device.key,
-            _ => Address::from_word(self.word()),
+            // One of which a proof can be signed.
+            _ => self.pick(&self.cast.device_keys.clone()),
         };
         let full = model.state.devices.len() >= MANY;
         if full && key != Address::ZERO && known.is_none_or(|device| device.key != key) {
@@ -173,22 +178,18 @@ impl Draw<'_> {
         step(self.sender(), Call::Qualify { device })
     }
 
-    fn judge(&mut self) -> Address {
-        if self.one_in(4) { self.anyone() } else { self.cast.arbiter }
-    }
-
+    /// Only the court may.
     pub(super) fn slash(&mut self, model: &Reference) -> Option<Step> {
         let (device, _) = self.device(model, |id, _| model.at_stake(id) != 0)?;
-        let stake = model.at_stake(device);
-        let amount = if self.one_in(4) { stake + self.amount(stake) } else { self.amount(stake / 5) };
-        let reporter = if self.one_in(3) { Address::ZERO } else { self.anyone() };
-        step(self.judge(), Call::Slash { device, amount, reporter })
+        let amount = self.amount(model.at_stake(device));
+        let (sender, reporter) = (self.sender(), self.anyone());
+        step(sender, Call::Slash { device, amount, reporter })
     }
 
     pub(super) fn jail(&mut self, model: &Reference) -> Option<Step> {
         let (device, _) = self.device(model, |_, _| true)?;
         let until = model.state.now + self.below(60);
-        step(self.judge(), Call::Jail { device, until })
+        step(self.sender(), Call::Jail { device, until })
     }
 
     /// The owner tunes the registry.

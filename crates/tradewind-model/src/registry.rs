@@ -12,6 +12,7 @@ use super::refusal::{Refusal, refuse, require};
 use super::statement::{Auth, SetSponsor};
 
 const DAY: u128 = 86_400;
+const LONGEST_FREEZE: u64 = 7 * 86_400;
 const LONGEST_UNBONDING: u32 = 60 * 86_400;
 
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -35,6 +36,12 @@ pub(crate) struct Device {
     pub(crate) unbonding_at: Option<u64>,
     /// Its stake reached its class's minimum when anyone last looked.
     pub(crate) qualified: bool,
+    /// Its last freeze.
+    pub(crate) frozen_since: u64,
+    pub(crate) frozen_until: u64,
+    /// The first epoch whose faults are not punished yet.
+    pub(crate) fault_epoch: u64,
+    pub(crate) faults: u32,
 }
 
 /// What a lease asks a device for.
@@ -70,6 +77,10 @@ impl Reference {
                     rent_until: 0,
                     unbonding_at: None,
                     qualified: false,
+                    frozen_since: 0,
+                    frozen_until: 0,
+                    fault_epoch: 0,
+                    faults: 0,
                 };
                 self.add_device(sender, device, auth)
             }
@@ -85,13 +96,8 @@ impl Reference {
                 self.qualify(*device);
                 Ok(())
             }
-            Call::Slash { device, amount, reporter } => self.slash(sender, *device, *amount, *reporter),
-            Call::Jail { device, until } => {
-                self.arbiter_only(sender)?;
-                let device = self.known(*device)?;
-                device.jailed_until = device.jailed_until.max(*until);
-                Ok(())
-            }
+            // The court's powers are nobody else's.
+            Call::Slash { .. } | Call::Jail { .. } => refuse("NotAllowed", &[&sender]),
             Call::SetClass { class, minimum } => {
                 self.owner_only(sender)?;
                 self.state.classes.insert(*class, *minimum);
@@ -118,15 +124,11 @@ impl Reference {
         self.state.classes.get(&device.class).copied().unwrap_or(0) * u128::from(device.units)
     }
 
-    fn known(&mut self, device: B256) -> Result<&mut Device, Refusal> {
+    pub(crate) fn known(&mut self, device: B256) -> Result<&mut Device, Refusal> {
         match self.state.devices.get_mut(&device) {
             Some(found) => Ok(found),
             None => refuse("UnknownDevice", &[&device]),
         }
-    }
-
-    fn arbiter_only(&self, sender: Address) -> Result<(), Refusal> {
-        require(sender == self.setting.arbiter, "NotAllowed", &[&sender])
     }
 
     fn once<T: alloy::sol_types::SolStruct>(
@@ -276,7 +278,8 @@ impl Reference {
         let now = self.state.now;
         let known = self.known(device)?;
         let Some(at) = known.unbonding_at else { return refuse("NotUnbonding", &[&device]) };
-        require(now >= at, "StillBonded", &[&device, &at])?;
+        let from = at.max(known.frozen_until);
+        require(now >= from, "StillBonded", &[&device, &from])?;
         known.unbonding_at = None;
         let sponsor = known.sponsor;
         let all = self.at_stake(device);
@@ -285,25 +288,26 @@ impl Reference {
         Ok(())
     }
 
-    fn slash(
-        &mut self,
-        sender: Address,
-        device: B256,
-        amount: u128,
-        reporter: Address,
-    ) -> Result<(), Refusal> {
-        self.arbiter_only(sender)?;
-        self.known(device)?;
-        let taken = amount.min(self.at_stake(device));
-        let reward = if reporter == Address::ZERO { 0 } else { taken / 10 };
-        let token = self.setting.stake_token;
-        self.pay(token, Pot::Stake(device), Pot::Balance(reporter), reward);
-        self.pay(token, Pot::Stake(device), Pot::Sink, taken - reward);
-        self.qualify(device);
-        Ok(())
+    /// A sentence never shortens another.
+    pub(crate) fn jail(&mut self, device: B256, until: u64) {
+        let known = self.state.devices.get_mut(&device).expect("a known device");
+        known.jailed_until = known.jailed_until.max(until);
     }
 
-    fn qualify(&mut self, device: B256) {
+    /// A stake is held for a week at a stretch at most, and again only after it was free for as long.
+    pub(crate) fn freeze(&mut self, device: B256, until: u64) {
+        let now = self.state.now;
+        let known = self.state.devices.get_mut(&device).expect("a known device");
+        let (since, last) = (known.frozen_since, known.frozen_until);
+        let free_for_as_long = now >= last + (last - since);
+        if free_for_as_long {
+            known.frozen_since = now;
+        }
+        let most = known.frozen_since + LONGEST_FREEZE;
+        known.frozen_until = until.min(most).max(known.frozen_since);
+    }
+
+    pub(crate) fn qualify(&mut self, device: B256) {
         let known = self.state.devices.get(&device).expect("a known device");
         let minimum = self.minimum(known);
         let qualified = minimum != 0 && self.at_stake(device) >= minimum;

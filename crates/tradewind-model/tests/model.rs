@@ -1,0 +1,79 @@
+#![cfg(test)]
+//! The model and the contracts, compared call by call.
+//!
+//! `TRADEWIND_MODEL_SEED` repeats one run, `TRADEWIND_MODEL_CALLS` makes longer or shorter ones.
+
+use std::fmt::Write as _;
+use std::io::Write as _;
+
+use tradewind_model::{Count, Counts, Reached};
+
+const CALLS: u64 = 12_000;
+/// Runs beside each other, each from a seed of its own.
+const WORLDS: u64 = 4;
+/// Every kind of call is accepted and refused at least so often in a full run.
+const LEAST: u64 = 5;
+/// All kinds of calls that there are.
+const KINDS: usize = 71;
+
+fn number(variable: &str) -> Option<u64> {
+    let value = std::env::var(variable).ok()?;
+    Some(value.parse().unwrap_or_else(|_| panic!("{variable} is no number: {value}")))
+}
+
+#[test]
+fn random_calls_are_accepted_and_refused_alike_and_all_state_agrees_to_the_unit() {
+    let calls = number("TRADEWIND_MODEL_CALLS").unwrap_or(CALLS);
+    let seeds = number("TRADEWIND_MODEL_SEED").map_or_else(|| (1..=WORLDS).collect(), |seed| vec![seed]);
+    let each = calls.div_ceil(seeds.len() as u64);
+    let worlds: Vec<_> =
+        seeds.into_iter().map(|seed| std::thread::spawn(move || tradewind_model::run(seed, each))).collect();
+    let (mut counts, mut reached) = (Counts::new(), Reached::new());
+    for world in worlds {
+        let (more, been) = world.join().unwrap_or_else(|failure| std::panic::resume_unwind(failure));
+        for (name, count) in more {
+            counts.entry(name).or_default().add(count);
+        }
+        for (state, times) in been {
+            *reached.entry(state).or_default() += times;
+        }
+    }
+    report(&counts, &reached);
+    if calls >= CALLS {
+        every_kind_was_accepted_and_refused(&counts);
+        for (state, times) in &reached {
+            assert!(*times > 0, "never: {state}");
+        }
+    }
+}
+
+fn report(counts: &Counts, reached: &Reached) {
+    let accepted: u64 = counts.values().map(|count| count.accepted).sum();
+    let refused: u64 = counts.values().map(Count::refusals).sum();
+    let mut report = format!("{} calls: {accepted} accepted, {refused} refused\n", accepted + refused);
+    for (name, count) in counts {
+        let reasons: Vec<String> =
+            count.refused.iter().map(|(reason, times)| format!("{reason} {times}")).collect();
+        let (accepted, refused, reasons) = (count.accepted, count.refusals(), reasons.join(", "));
+        let _ = writeln!(report, "{name:>24} accepted {accepted:>5} refused {refused:>5}: {reasons}");
+    }
+    for (state, times) in reached {
+        let _ = writeln!(report, "{times:>6} times {state}");
+    }
+    let _ = std::io::stdout().write_all(report.as_bytes());
+}
+
+fn every_kind_was_accepted_and_refused(counts: &Counts) {
+    for (name, count) in counts {
+        let (least_accepted, least_refused) = match *name {
+            // The court alone may.
+            "slash" | "jail" | "rewardWatchers" => (0, LEAST),
+            // A batch skips what fails, and whoever calls may allow.
+            "settleMany" | "allow" => (LEAST, 0),
+            _ => (LEAST, LEAST),
+        };
+        assert!(count.accepted >= least_accepted, "{name} was accepted only {} times", count.accepted);
+        assert!(count.refusals() >= least_refused, "{name} was refused only {} times", count.refusals());
+    }
+    assert_eq!(counts.len(), KINDS, "every kind of call was made");
+}
