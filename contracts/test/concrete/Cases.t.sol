@@ -130,7 +130,8 @@ contract CasesTest is CaseBase {
         vm.assertEq(_stake(device), STAKE, "not slashed before the appeal's window ends");
         _expect(abi.encodeWithSelector(IVerdicts.NothingDue.selector, id));
         court.execute(id);
-        _expect(abi.encodeWithSelector(ICases.CaseTooEarly.selector, now_ + 1 days + 1, now_));
+        vm.warp(now_ + 1 days);
+        _expect(abi.encodeWithSelector(ICases.CaseTooEarly.selector, now_ + 1 days + 1, now_ + 1 days));
         court.lapse(id);
         vm.warp(now_ + 1 days + 1);
         court.lapse(id);
@@ -265,6 +266,33 @@ contract CasesTest is CaseBase {
         _close(id);
         vm.assertEq(_stake(device), STAKE, "20: no slash below 32 seats");
         _assertNothingLeft();
+    }
+
+    function test_ThirtyTwoSeatsSlash() external {
+        _seat(32);
+        bytes32 id = _convict(device);
+        _assertStage(id, Stage.Convicted);
+        vm.warp(vm.getBlockTimestamp() + 1 days + 1);
+        court.lapse(id);
+        court.execute(id);
+        vm.assertEq(_stake(device), STAKE - 200_000, "the first number that does");
+    }
+
+    /// @dev With eleven seats all of them are the committee, and nobody votes.
+    function test_TheThirdStrikeTakesAPlaceAndNoStake() external {
+        _seat(11);
+        for (uint64 i; i < 3; ++i) {
+            vm.assertEq(court.seat(1).withdrawableAt, 0, "it sits");
+            _toEpoch(TRIED + 2 * i);
+            bytes32 id = _tryCase(device, GUILTY);
+            vm.warp(uint256(court.caseOf(id).voteBy) + 1);
+            court.lapse(id);
+            _close(id);
+            vm.assertEq(court.seat(1).strikes, i + 1, "a strike each");
+        }
+        vm.assertEq(court.seat(1).withdrawableAt, vm.getBlockTimestamp() + 14 days, "it leaves");
+        vm.assertEq(court.seat(1).stake, SEAT_STAKE, "with its stake");
+        vm.assertEq(court.seatCount(_epoch() + 2), 0, "and so do all");
     }
 
     function test_JailGrowsFromOneHourToADay() external {
@@ -432,6 +460,24 @@ contract CasesTest is CaseBase {
         vm.assertEq(court.joined(lease).caseId, id, "joined");
     }
 
+    function test_ACaseCoversItsOpenersOwnClaimAndNoMore() external {
+        vm.prank(buyer);
+        leases.allow(address(court), address(usd), type(uint256).max);
+        _joinSeats(0, 40);
+        _toEpoch(TRIED - 1);
+        LeaseTerms memory terms = _harmed();
+        bytes32 lease = _dispute(terms, 4_000_000);
+        _toEpoch(TRIED);
+        opener = buyer;
+        bytes32 id = _openCase(device, 3_999_999);
+        _expect(abi.encodeWithSelector(IVerdicts.NotHarmed.selector, lease));
+        court.join(id, terms);
+        _toEpoch(TRIED + 1);
+        id = _openCase(device, 4_000_000);
+        court.join(id, terms);
+        vm.assertEq(court.joined(lease).caseId, id, "joined");
+    }
+
     // --- breaker ----------------------------------------------------------------------------------------------
 
     /// @dev Four owners with a device each, of which `paid` had a lease that was paid.
@@ -515,11 +561,11 @@ contract CasesTest is CaseBase {
         (bytes32[] memory devices, LeaseTerms[] memory paid) = _owners(4);
         address whale = vm.addr(0xAA03);
         vm.prank(whale);
-        registry.stake(devices[3], 100_000_000, _direct());
+        registry.stake(devices[3], 44_000_000, _direct());
         court.count(TRIED, paid);
         court.count(TRIED, paid);
         vm.assertEq(court.census(TRIED).owners, 4, "each counts once");
         _convictMany(devices, 3);
-        vm.assertFalse(court.tripped(TRIED), "12 of 116 parts of the stake");
+        vm.assertFalse(court.tripped(TRIED), "a fifth of the stake, and no more");
     }
 }

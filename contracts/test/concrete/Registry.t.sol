@@ -247,6 +247,23 @@ contract RegistryTest is Base {
         vm.assertEq(leases.staked(address(twd)), 0, "nothing at stake");
     }
 
+    function test_WhatASlashAndAForfeitSankBurnsTogetherAndOnce() external {
+        vm.prank(provider);
+        leases.forfeit(address(twd), 700);
+        (uint256 before,,,) = leases.pools(address(twd));
+        uint256 supply = twd.totalSupply();
+        vm.prank(arbiter);
+        registry.slash(device, 1_000, address(0));
+        (uint256 sink,,,) = leases.pools(address(twd));
+        vm.assertEq(sink, before + 1_000, "both are in the sink");
+        leases.burnSink(address(twd));
+        vm.assertEq(twd.totalSupply(), supply - sink, "burned");
+        (sink,,,) = leases.pools(address(twd));
+        vm.assertEq(sink, 0, "nothing stays");
+        leases.burnSink(address(twd));
+        vm.assertEq(twd.totalSupply(), supply - before - 1_000, "nor burns again");
+    }
+
     function test_RevertWhen_AnyoneButTheArbiterPunishes() external {
         _expect(abi.encodeWithSelector(ISignatures.NotAllowed.selector, owner));
         vm.prank(owner);
