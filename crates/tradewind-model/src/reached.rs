@@ -69,36 +69,29 @@ fn note_slashes(before: &State, model: &Reference, call: &Call, note: &mut impl 
         note("a slashed seat that had left", left);
         note("a reporter of a seat is paid", report.reporter != alloy::primitives::Address::ZERO);
     }
-    let report = match call {
-        Call::ProveElement { report, .. }
-        | Call::ProveRoots { report, .. }
-        | Call::ProveStatements { report, .. } => report.reporter,
-        _ => return,
-    };
-    note("a reporter of a device is paid", report != alloy::primitives::Address::ZERO);
+    if let Call::ProveElement { report, .. }
+    | Call::ProveRoots { report, .. }
+    | Call::ProveStatements { report, .. } = call
+    {
+        note("a reporter of a device is paid", report.reporter != alloy::primitives::Address::ZERO);
+    }
 }
 
 fn note_money(before: &State, model: &Reference, call: &Call, note: &mut impl FnMut(&'static str, bool)) {
     let fees = model.setting.fee_token;
-    match call {
-        Call::CloseCase { .. } => {
-            let (was, is) = (before.book.of(fees, Pot::Watchers), model.state.book.of(fees, Pot::Watchers));
-            note("the watcher pool pays", is < was);
-        }
-        Call::Resolve { terms } => {
-            let id = model.read(terms).id;
-            let (was, is) = (&before.leases[&id], model.find(id).expect("a lease"));
-            note("an award is paid", is.compensated > was.compensated);
-            note("a dispute is lost", was.disputed && model.ruling(id) == Ruling::ForProvider);
-            note("a buyer's break fee is owed", is.buyer_fee_owed && !was.buyer_fee_owed);
-        }
-        Call::ReleaseBond { terms } => {
-            let closed = model.find(model.read(terms).id).and_then(|lease| lease.ending);
-            note("a buyer's break fee is paid", closed.is_some_and(|ending| ending.buyer_fee != 0));
-        }
-        Call::Count { epoch, .. } => {
-            note("a census trips the breaker", model.tripped(*epoch));
-        }
-        _ => {}
+    if let Call::CloseCase { .. } = call {
+        let (was, is) = (before.book.of(fees, Pot::Watchers), model.state.book.of(fees, Pot::Watchers));
+        note("the watcher pool pays", is < was);
+    } else if let Call::Resolve { terms } = call {
+        let id = model.read(terms).id;
+        let (was, is) = (&before.leases[&id], model.find(id).expect("a lease"));
+        note("an award is paid", is.compensated > was.compensated);
+        note("a dispute is lost", was.disputed && model.ruling(id) == Ruling::ForProvider);
+        note("a buyer's break fee is owed", is.buyer_fee_owed && !was.buyer_fee_owed);
+    } else if let Call::ReleaseBond { terms } = call {
+        let closed = model.find(model.read(terms).id).and_then(|lease| lease.ending);
+        note("a buyer's break fee is paid", closed.is_some_and(|ending| ending.buyer_fee != 0));
+    } else if let Call::Count { epoch, .. } = call {
+        note("a census trips the breaker", model.tripped(*epoch));
     }
 }

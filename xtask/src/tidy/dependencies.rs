@@ -3,13 +3,8 @@
 //! ```text
 //! 4  tradewind
 //! 3  sim
-<<<<<<< HEAD
-//! 2  buyer  provider  watcher  gateway  explorer
-//! 1  mesh  chain  store  challenge  tee
-=======
 //! 2  buyer  provider  watcher  gateway  explorer  model
-//! 1  mesh  chain  store  challenge
->>>>>>> 96ff23e (Hold the contracts and a model of leases and trust together, call by call)
+//! 1  mesh  chain  store  challenge  tee
 //! 0  proto  testbed
 //! ```
 //!
@@ -17,7 +12,7 @@
 
 use super::{File, Finding, Tree};
 
-const LAYERS: [(&str, u8); 14] = [
+const LAYERS: [(&str, u8); 15] = [
     ("tradewind-proto", 0),
     ("tradewind-testbed", 0),
     ("tradewind-mesh", 1),

@@ -88,10 +88,11 @@ impl Draw<'_> {
 
     /// A new accusation, mostly of a device that a lease holds.
     fn accuse(&mut self, model: &Reference) -> Option<Step> {
-        if model.state.court.cases.len() <= 2 && self.one_in(3) {
-            if let Some(step) = self.blackout(model) {
-                return Some(step);
-            }
+        if model.state.court.cases.len() <= 2
+            && self.one_in(3)
+            && let Some(step) = self.blackout(model)
+        {
+            return Some(step);
         }
         let drawn = self.below(12);
         let awaited = self.awaited(model).filter(|_| !self.one_in(3));

@@ -135,7 +135,7 @@ impl Draw<'_> {
         let device = self.accused(model)?;
         let sequence = self.below(3);
         let one = Statement { topic: topic::heartbeat(), device: device.id(), sequence, body: self.word() };
-        let mut other = Statement { body: self.word(), ..one.clone() };
+        let mut other = Statement { body: self.word(), ..one };
         match self.below(12) {
             0 => other.body = one.body,
             1 => other.sequence += 1,
@@ -166,7 +166,7 @@ impl Draw<'_> {
         let ids: Vec<B256> = model.state.court.cases.keys().copied().collect();
         let case = if ids.is_empty() { self.word() } else { self.pick(&ids) };
         let one = Vote { caseId: case, instance: 1, finding: 1, transcript: self.word() };
-        let mut other = Vote { finding: 2, ..one.clone() };
+        let mut other = Vote { finding: 2, ..one };
         match self.below(8) {
             0 => other.finding = one.finding,
             1 => other.instance = 2,
