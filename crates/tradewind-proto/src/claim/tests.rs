@@ -134,12 +134,12 @@ fn a_buyer_that_sues_waits_for_the_watchers_first_and_opens_one_case() {
     assert_eq!(step(&claim(), 1_300, lease, Some(&court)), Step::Wait, "only where it is configured");
     assert_eq!(step(&suing, 1_249, lease, Some(&court)), Step::Wait);
     assert_eq!(step(&suing, 1_250, lease, Some(&court)), Step::Sue(Epoch::new(12)));
-    let sued = Claim { sued: Some(Epoch::new(11)), ..suing.clone() };
-    assert_eq!(step(&sued, 1_250, lease, Some(&court)), Step::Wait, "one is on its way");
     let few = Docket { sits: false, ..docket(&[]) };
     assert_eq!(step(&suing, 1_250, lease, Some(&few)), Step::Wait);
     let theirs = case(1_200, None);
     assert_eq!(step(&suing, 1_250, lease, Some(&docket(&[theirs]))), Step::Join(theirs.id));
+    let sued = Claim { sued: Some(Epoch::new(11)), ..suing };
+    assert_eq!(step(&sued, 1_250, lease, Some(&court)), Step::Wait, "one is on its way");
 }
 
 #[test]

@@ -8,7 +8,7 @@
 use std::time::Duration;
 
 use anyhow::Context;
-use tradewind_chain::ledger::court::Outcome;
+use tradewind_chain::ledger::court::{CaseStage, Outcome};
 use tradewind_chain::ledger::{LeaseEvent, Ledger as _};
 use tradewind_proto::units::Timestamp;
 
@@ -89,6 +89,14 @@ async fn convicted(
     let closed = until("the lease is closed", async || chain.closed(lost.lease).await).await?;
     let (at, awarded) = awarded(chain, lost).await?.context("the court awarded nothing")?;
     printer.step("the buyer is compensated out of the lease's bond");
+    // Where one epoch went over into the next, a second watcher may have accused it of the next one too.
+    let over = async || {
+        let cases = chain.cases(lost.device).await?;
+        let is_over = cases.iter().all(|case| case.stage >= CaseStage::Decided && !case.slash_due);
+        Ok(is_over.then_some(cases))
+    };
+    let cases = until("every case is over", over).await?;
+    let convictions = cases.iter().filter(|case| case.outcome == Outcome::Guilty).count();
     chain.burn_sink().await?;
     let slashes = chain.slashes(lost.device).await?;
     let (seats, jail_seats) = chain.seats().await?;
@@ -117,6 +125,7 @@ async fn convicted(
         trial: Some(Trial {
             watchers: WATCHERS,
             guilty: case.guilty.into(),
+            convictions,
             seconds_to_slash: slashed_at.since(killed).get(),
         }),
         healthy: None,
@@ -125,11 +134,11 @@ async fn convicted(
 
 /// When the court's word was carried out, and what it gave the buyer.
 async fn awarded(chain: &Chain, lost: &Running) -> anyhow::Result<Option<(Timestamp, u128)>> {
-    let story = chain.story(lost.lease).await?;
-    Ok(story.into_iter().find_map(|(at, event)| match event {
-        LeaseEvent::DisputeEnded { award } => Some((at, award.base_units())),
-        _ => None,
-    }))
+    let ended = |event: &LeaseEvent| {
+        let LeaseEvent::DisputeEnded { award } = event else { return None };
+        Some(award.base_units())
+    };
+    chain.find(lost.lease, ended).await
 }
 
 /// The other provider, once it settled after the outage.

@@ -54,8 +54,6 @@ pub(super) struct Slashes {
 pub(super) struct Closed {
     pub(super) paid: Money,
     pub(super) forfeited: Money,
-    /// Of the bond.
-    pub(super) to_buyer: Money,
 }
 
 impl Chain {
@@ -91,25 +89,26 @@ impl Chain {
         }
     }
 
-    /// What happened to a lease, with its time.
-    pub(super) async fn story(&self, of: LeaseId) -> anyhow::Result<Vec<(Timestamp, LeaseEvent)>> {
-        let events = self.history().await?.into_iter();
-        Ok(events
-            .filter_map(|event| match event.event {
-                LedgerEvent::Lease { lease, happened } if lease == of => Some((event.at, happened)),
-                _ => None,
-            })
-            .collect())
+    /// The first of a lease's events in which `found` sees something, with its time.
+    pub(super) async fn find<T>(
+        &self,
+        of: LeaseId,
+        found: impl Fn(&LeaseEvent) -> Option<T>,
+    ) -> anyhow::Result<Option<(Timestamp, T)>> {
+        let history = self.history().await?;
+        Ok(history.iter().find_map(|event| {
+            let LedgerEvent::Lease { lease, happened } = &event.event else { return None };
+            (*lease == of).then(|| found(happened)).flatten().map(|found| (event.at, found))
+        }))
     }
 
     /// The money of a lease, once it is closed.
     pub(super) async fn closed(&self, of: LeaseId) -> anyhow::Result<Option<Closed>> {
-        Ok(self.story(of).await?.into_iter().find_map(|(_, event)| match event {
-            LeaseEvent::Closed { paid, forfeited, bond_to_buyer, .. } => {
-                Some(Closed { paid, forfeited, to_buyer: bond_to_buyer })
-            }
-            _ => None,
-        }))
+        let closed = |event: &LeaseEvent| {
+            let LeaseEvent::Closed { paid, forfeited, .. } = event else { return None };
+            Some(Closed { paid: *paid, forfeited: *forfeited })
+        };
+        Ok(self.find(of, closed).await?.map(|(_, closed)| closed))
     }
 
     /// Until when the device is jailed; zero where it never was.

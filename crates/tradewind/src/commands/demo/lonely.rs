@@ -41,14 +41,12 @@ pub(super) async fn show(printer: Printer, market: &mut Market) -> anyhow::Resul
     scene.outage(OUTAGE).await;
     let chain = &scene.chain;
     printer.step("the buyer challenges the provider on chain");
-    let defaulted = async || {
-        let story = chain.story(running.lease).await?;
-        Ok(story.into_iter().find_map(|(at, event)| match event {
-            LeaseEvent::Defaulted { compensation } => Some((at, compensation)),
-            _ => None,
-        }))
+    let defaulted = |event: &LeaseEvent| {
+        let LeaseEvent::Defaulted { compensation } = event else { return None };
+        Some(*compensation)
     };
-    let (at, compensation) = until("the challenge goes unanswered", defaulted).await?;
+    let (at, compensation) =
+        until("the challenge goes unanswered", async || chain.find(running.lease, defaulted).await).await?;
     printer.step("nobody answered: the bond compensates the buyer");
     let closed = until("the lease is closed", async || chain.closed(running.lease).await).await?;
     let known = async || Ok(attempt(&payer, running.job).await?.and_then(|attempt| attempt.settled));

@@ -60,6 +60,8 @@ pub(super) struct Trial {
     pub(super) watchers: u32,
     /// How many votes found the device guilty.
     pub(super) guilty: u32,
+    /// Cases that it lost: one for each epoch that somebody accused it of.
+    pub(super) convictions: usize,
     /// From the failure to the slash, after the appeal's window.
     pub(super) seconds_to_slash: u64,
 }

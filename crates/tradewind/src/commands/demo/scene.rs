@@ -77,7 +77,7 @@ impl Scene {
         nodes: u32,
         seats: u16,
     ) -> anyhow::Result<()> {
-        let bar = printer.spinner(&format!("seating {nodes} watchers with {seats} seats each"));
+        let bar = printer.spinner(&format!("{nodes} watchers take their seats, {seats} each"));
         let mut watchers = Vec::new();
         for number in 1..=nodes {
             let section = WatcherSection {

@@ -14,10 +14,8 @@ use tradewind_chain::client::relayed::{RelayedConfig, RelayedLedger};
 use tradewind_chain::client::store::Store;
 use tradewind_chain::client::wallet::{Contracts, Wallet};
 use tradewind_chain::ledger::court::CaseRecord;
-use tradewind_chain::ledger::{
-    DeviceRecord, EventCursor, Feed, LeaseEvent, LeaseRecord, Ledger as _, LedgerEvent,
-};
-use tradewind_proto::ids::{CaseId, DeviceId, LeaseId};
+use tradewind_chain::ledger::{EventCursor, Feed, LeaseEvent, LeaseRecord, Ledger as _, LedgerEvent};
+use tradewind_proto::ids::{CaseId, LeaseId};
 use tradewind_proto::profile::NetworkProfile;
 use tradewind_proto::signature::SigningKey;
 use tradewind_proto::units::Money;
@@ -63,11 +61,6 @@ impl<'a> Chain<'a> {
     /// A lease as it stands.
     pub(crate) fn lease(&self, lease: LeaseId) -> LeaseRecord {
         self.runtime.block_on(self.ledger.lease(lease)).expect("the chain answers")
-    }
-
-    /// A device as it stands.
-    pub(crate) fn device(&self, device: DeviceId) -> DeviceRecord {
-        self.runtime.block_on(self.ledger.device(device)).expect("the chain answers").expect("a device")
     }
 
     /// Every case that was ever opened, as it stands.
