@@ -160,7 +160,7 @@ impl<'a> Draw<'a> {
             (6, Self::notice),
             (8, Self::close),
             (4, Self::extend),
-            (5, Self::request_close),
+            (8, Self::request_close),
             (5, Self::finalize),
             (3, Self::expire),
             (8, Self::release_bond),
@@ -178,7 +178,7 @@ impl<'a> Draw<'a> {
             (1, Self::cancel_nonce),
             (1, Self::burn_sink),
             (2, Self::donate),
-            (1, Self::set_token),
+            (2, Self::set_token),
             (1, Self::add_version),
             (1, Self::set_version_active),
             (4, Self::relay),
@@ -193,7 +193,7 @@ impl<'a> Draw<'a> {
             (1, Self::qualify),
             (1, Self::slash),
             (1, Self::jail),
-            (1, Self::rule),
+            (4, Self::rule),
         ]
     }
 
@@ -202,7 +202,7 @@ impl<'a> Draw<'a> {
         [
             (190, Self::case),
             (12, Self::stray),
-            (40, Self::harm),
+            (60, Self::harm),
             (8, Self::census),
             (14, Self::join_seat),
             (1, Self::leave_seat),
@@ -215,7 +215,7 @@ impl<'a> Draw<'a> {
             (3, Self::allow),
             (2, Self::take_from),
             (1, Self::reward_watchers),
-            (7, Self::prove_element),
+            (6, Self::prove_element),
             (1, Self::prove_roots),
             (2, Self::prove_statements),
             (1, Self::prove_votes),

@@ -8,13 +8,15 @@ use std::io::Write as _;
 
 use tradewind_model::{Count, Counts, Reached};
 
-const CALLS: u64 = 12_000;
+const CALLS: u64 = 14_000;
 /// Runs beside each other, each from a seed of its own.
 const WORLDS: u64 = 4;
 /// Every kind of call is accepted and refused at least so often in a full run.
 const LEAST: u64 = 5;
 /// All kinds of calls that there are.
 const KINDS: usize = 71;
+/// All states that a run notes.
+const STATES: usize = 29;
 
 fn number(variable: &str) -> Option<u64> {
     let value = std::env::var(variable).ok()?;
@@ -41,6 +43,7 @@ fn random_calls_are_accepted_and_refused_alike_and_all_state_agrees_to_the_unit(
     report(&counts, &reached);
     if calls >= CALLS {
         every_kind_was_accepted_and_refused(&counts);
+        assert_eq!(reached.len(), STATES, "every state was looked for");
         for (state, times) in &reached {
             assert!(*times > 0, "never: {state}");
         }
