@@ -1,6 +1,17 @@
 //! What goes wrong in the demonstration's scenarios, and what their reports claim: read again, and added up again.
 
-use serde::Deserialize;
+use std::time::Duration;
+
+use alloy::primitives::Address;
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+use tradewind_chain::client::deploy::Timings;
+use tradewind_chain::ledger::Parameters;
+use tradewind_proto::claim::{Ending, Stage};
+use tradewind_proto::units::{Money, Seconds};
+
+use crate::fault::counting;
+use crate::market::{BUYER, Market, PROVIDER};
 
 /// The claims that every scenario makes. Supplies have more digits than a JSON library's own number type holds.
 #[derive(Debug, Deserialize)]
@@ -96,4 +107,60 @@ fn a_device_that_contradicts_itself_loses_all_its_stake_and_no_vote_is_cast() {
     assert_eq!((report.verdict.as_str(), report.committee, report.signatures), ("equivocation", 0, 0));
     assert_eq!(report.slashed, STAKE);
     assert_eq!(report.reporter_reward, STAKE / 10);
+}
+
+/// A ledger whose bonds are held for as long as its court may take.
+fn patient_ledger() -> String {
+    #[derive(Serialize)]
+    struct Section {
+        timings: Timings,
+    }
+    let windows = Parameters {
+        window: Seconds::new(15),
+        hard_limit: Seconds::new(240),
+        min_cap_on_demand: Seconds::new(600),
+        ..Timings::Tests.parameters(Address::ZERO)
+    };
+    let timings = toml::to_string(&Section { timings: Timings::Stated(windows) }).expect("a section");
+    format!("[ledger]\nheartbeat = 1\n{}", timings.replace("[timings", "[ledger.timings"))
+}
+
+#[test]
+fn a_buyer_killed_before_the_court_takes_its_claim_up_and_is_compensated() {
+    let mut market = Market::new();
+    market.start_ledger(&patient_ledger());
+    market.start("provider", PROVIDER);
+    market.start("buyer", &BUYER.replace("patience = 150", "patience = 5"));
+    market.hears_of(1);
+    for name in ["watcher-1", "watcher-2", "watcher-3"] {
+        market.start(name, "[watcher]\nseats = 12\ninterval = 1\nwindow = 1000\nbonds = \"50\"\n");
+    }
+    market.until("36 seats are frozen into a roster", || {
+        market.ask::<Value>("watcher-1", "/v1/watcher").is_some_and(|view| view["roster"] == 36)
+    });
+    let job = market.submit(&counting(280));
+    market.said(&job, "tick 3");
+    let lease = market.attempt(&job).expect("a lease").supervision.id;
+    {
+        let chain = market.chain();
+        market.until("the provider was paid", || chain.lease(lease).paid > Money::ZERO);
+    }
+    market.destroy("provider");
+    {
+        let chain = market.chain();
+        market.until("the buyer disputes the lease", || chain.lease(lease).flags.disputed);
+    }
+    market.kill("buyer");
+    std::thread::sleep(Duration::from_secs(3));
+    market.again("buyer");
+    let claimed = || market.attempt(&job).and_then(|attempt| attempt.claim);
+    market.until("the claim is over", || claimed().is_some_and(|claim| claim.is_over()));
+    let claim = claimed().expect("a claim");
+    assert_eq!(claim.stage, Stage::Over(Ending::Compensated), "{claim:?}");
+    let chain = market.chain();
+    market.until("the lease is closed", || chain.closed(lease).is_some());
+    let closed = chain.closed(lease).expect("closed");
+    assert!(closed.bond_to_buyer >= closed.paid && closed.bond_to_buyer == claim.awarded, "{closed:?}");
+    let settled = market.attempt(&job).and_then(|attempt| attempt.settled).expect("settled");
+    assert_eq!(settled.compensated, claim.awarded, "and the receipt says so");
 }
