@@ -121,8 +121,13 @@ impl Inner {
         if self.seats.roster(tribunal, epoch).await?.seats() < u32::from(rules.jail_seats) {
             return Ok(());
         }
-        if tribunal.case(self.court.case(device, epoch)).await?.stage != CaseStage::None {
-            return Ok(());
+        // Somebody else's case about the same outage may have begun just before the epoch did.
+        let before = Epoch::new(epoch.get().saturating_sub(1));
+        for epoch in [epoch, before] {
+            let stage = tribunal.case(self.court.case(device, epoch)).await?.stage;
+            if stage != CaseStage::None {
+                return Ok(());
+            }
         }
         let account = self.parts.ledger.account();
         let salt = salt(self.secret(), device, epoch);
