@@ -10,8 +10,8 @@ fn lost_doubled_garbled_and_forged_messages_change_nothing() {
     runs(6, async |seed| {
         let market = Market::open(seed, Setup::default()).await;
         market.world.turn(Weather {
-            // A lost call costs half of the buyer's patience.
-            loss: 15,
+            // A lost call costs half of the buyer's patience: two in a row look like a provider that is gone.
+            loss: 5,
             duplicates: 200,
             garbled: 40,
             replays: 300,
