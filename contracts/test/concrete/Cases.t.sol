@@ -361,7 +361,11 @@ contract CasesTest is CaseBase {
         bytes32 id = _convict(device);
         _appealCase(id);
         court.voteBench(id, _benchBallots(id, 14, GUILTY));
-        vm.warp(uint256(court.caseOf(id).benchBy) + 1);
+        uint256 benchBy = court.caseOf(id).benchBy;
+        vm.warp(benchBy);
+        _expect(abi.encodeWithSelector(ICases.CaseTooEarly.selector, benchBy + 1, benchBy));
+        court.lapse(id);
+        vm.warp(benchBy + 1);
         court.lapse(id);
         _assertOutcome(id, Finding.Unknown);
         _close(id);
