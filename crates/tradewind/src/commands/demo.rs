@@ -38,22 +38,25 @@ pub(super) async fn demo(options: &Demo, printer: Printer) -> anyhow::Result<u8>
     };
     std::fs::create_dir_all(&dir).with_context(|| format!("cannot make {}", dir.display()))?;
     let mut market = Market::new(dir);
+    // What a scenario stands on outlives it: the nodes of a market that stays up reach the ledger through it.
     let shown = match (options.scenario, &program) {
-        (Some(Scenario::Blackout), _) => blackout::show(printer, &mut market).await,
-        (Some(Scenario::Cheat), _) => proof::show("cheat", Lie::Element, printer, &mut market).await,
-        (Some(Scenario::Equivocate), _) => {
-            proof::show("equivocate", Lie::Statement, printer, &mut market).await
+        (Some(Scenario::Blackout), _) => blackout::show(printer, &mut market).await.map(Some),
+        (Some(Scenario::Cheat), _) => {
+            proof::show("cheat", Lie::Element, printer, &mut market).await.map(Some)
         }
-        (Some(Scenario::Lonely), _) => lonely::show(printer, &mut market).await,
-        (None, Some(program)) => digits::show(printer, &mut market, program).await,
-        (None, None) => Ok(()),
+        (Some(Scenario::Equivocate), _) => {
+            proof::show("equivocate", Lie::Statement, printer, &mut market).await.map(Some)
+        }
+        (Some(Scenario::Lonely), _) => lonely::show(printer, &mut market).await.map(Some),
+        (None, Some(program)) => digits::show(printer, &mut market, program).await.map(|()| None),
+        (None, None) => Ok(None),
     };
     let kept = match &shown {
-        Ok(()) if !options.exit => {
+        Ok(_) if !options.exit => {
             printer.step("the market stays up; Ctrl-C ends it");
             tokio::signal::ctrl_c().await.map_err(anyhow::Error::from)
         }
-        Ok(()) | Err(_) => Ok(()),
+        Ok(_) | Err(_) => Ok(()),
     };
     if shown.is_err() {
         printer.step(&market.last_words());
@@ -61,5 +64,5 @@ pub(super) async fn demo(options: &Demo, printer: Printer) -> anyhow::Result<u8>
     market.end().await;
     drop(temporary);
     kept?;
-    shown.map(|()| 0)
+    shown.map(|_| 0)
 }

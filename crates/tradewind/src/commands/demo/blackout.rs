@@ -27,7 +27,7 @@ const OUTAGE: Duration = Duration::from_secs(60);
 /// The providers' nodes.
 const PROVIDERS: [&str; 2] = ["provider-1", "provider-2"];
 
-pub(super) async fn show(printer: Printer, market: &mut Market) -> anyhow::Result<()> {
+pub(super) async fn show(printer: Printer, market: &mut Market) -> anyhow::Result<Scene> {
     let mut scene = Scene::open(printer, market).await?;
     let supply_before = scene.chain.supply().await?;
     let bar = printer.spinner("starting two providers and a buyer");
@@ -64,7 +64,8 @@ pub(super) async fn show(printer: Printer, market: &mut Market) -> anyhow::Resul
     bar.finish_and_clear();
     report.healthy = Some(healthy(&scene.chain, &kept, paid_before.base_units()).await?);
     report.check()?;
-    printer.data(&report, Report::text)
+    printer.data(&report, Report::text)?;
+    Ok(scene)
 }
 
 /// Follows the case to its end, and the money with it.

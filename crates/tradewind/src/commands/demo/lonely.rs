@@ -19,7 +19,7 @@ const WATCHERS: u32 = 3;
 /// How long the endpoint is away. The buyer takes no error for an answer, and waits.
 const OUTAGE: Duration = Duration::from_secs(4);
 
-pub(super) async fn show(printer: Printer, market: &mut Market) -> anyhow::Result<()> {
+pub(super) async fn show(printer: Printer, market: &mut Market) -> anyhow::Result<Scene> {
     let mut scene = Scene::open(printer, market).await?;
     let supply_before = scene.chain.supply().await?;
     let bar = printer.spinner("starting a provider and a buyer");
@@ -84,5 +84,6 @@ pub(super) async fn show(printer: Printer, market: &mut Market) -> anyhow::Resul
         staked: chain.staked.clone(),
     };
     report.check()?;
-    printer.data(&report, Report::text)
+    printer.data(&report, Report::text)?;
+    Ok(scene)
 }

@@ -24,7 +24,7 @@ pub(super) async fn show(
     lie: Lie,
     printer: Printer,
     market: &mut Market,
-) -> anyhow::Result<()> {
+) -> anyhow::Result<Scene> {
     let scene = Scene::open(printer, market).await?;
     let chain = &scene.chain;
     let supply_before = chain.supply().await?;
@@ -71,5 +71,6 @@ pub(super) async fn show(
     };
     anyhow::ensure!(verdict == lie.verdict(), "another lie was proved: {verdict}");
     report.check().with_context(|| format!("the scenario `{scenario}`"))?;
-    printer.data(&report, Report::text)
+    printer.data(&report, Report::text)?;
+    Ok(scene)
 }
