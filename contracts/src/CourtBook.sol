@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 pragma solidity 0.8.37;
 
+import {SafeCast} from "@openzeppelin/contracts/utils/math/SafeCast.sol";
 import {Checkpoints} from "@openzeppelin/contracts/utils/structs/Checkpoints.sol";
 
 import {Signatures} from "./Signatures.sol";
@@ -220,7 +221,7 @@ abstract contract CourtBook is Signatures {
             payer: account,
             relayer: address(this),
             token: token,
-            amount: uint96(amount),
+            amount: SafeCast.toUint96(amount),
             calls: keccak256(abi.encode(address(this), action)),
             nonce: auth.nonce,
             deadline: auth.deadline

@@ -2,7 +2,7 @@
 //!
 //! A draw looks at the model to find what could succeed, and then may twist one thing about it.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use alloy::primitives::{Address, B256, U256, Uint};
 use alloy::sol_types::SolStruct;
@@ -12,7 +12,9 @@ use tradewind_proto::signature::SigningKey;
 
 use self::cases::{Charge, Plan};
 use super::call::{Call, Step, n40};
+use super::leases::Lease;
 use super::reference::Reference;
+use super::registry::Device;
 use super::statement::{Auth, Form, Signed};
 
 mod cases;
@@ -93,7 +95,7 @@ impl<'a> Draw<'a> {
             return step;
         }
         let step = loop {
-            let drawn = self.kind();
+            let drawn = self.kind(model);
             if let Some(step) = drawn(self, model) {
                 break step;
             }
@@ -185,7 +187,7 @@ impl<'a> Draw<'a> {
             (1, Self::register),
             (1, Self::update_account),
             (2, Self::add_device),
-            (1, Self::set_sponsor),
+            (2, Self::set_sponsor),
             (4, Self::stake),
             (4, Self::pay_rent),
             (1, Self::begin_unbond),
@@ -205,7 +207,7 @@ impl<'a> Draw<'a> {
             (60, Self::harm),
             (8, Self::census),
             (14, Self::join_seat),
-            (1, Self::leave_seat),
+            (2, Self::leave_seat),
             (3, Self::withdraw_seat),
             (4, Self::advance),
             (1, Self::announce),
@@ -222,8 +224,28 @@ impl<'a> Draw<'a> {
         ]
     }
 
-    fn kind(&mut self) -> Drawn<'a> {
-        let kinds = || Self::market().into_iter().chain(Self::trust());
+    /// What a market needs before anything can befall it.
+    const fn ground() -> [(u64, Drawn<'a>); 5] {
+        [(3, Self::add_device), (3, Self::stake), (2, Self::pay_rent), (2, Self::join_seat), (4, Self::open)]
+    }
+
+    /// Not every provider has a device at work, with something at stake.
+    fn is_bare(&self, model: &Reference) -> bool {
+        let works = |(id, device): (&B256, &Device)| {
+            let at_work = |lease: &Lease| lease.is_live() && lease.terms.raw.device == *id;
+            let lent = device.jailed_until <= model.state.now && model.state.leases.values().any(at_work);
+            (lent && model.at_stake(*id) != 0).then_some(device.provider)
+        };
+        let owners: BTreeSet<Address> = model.state.devices.iter().filter_map(works).collect();
+        owners.len() < self.cast.providers.len()
+    }
+
+    fn kind(&mut self, model: &Reference) -> Drawn<'a> {
+        let ground = self.is_bare(model) && self.one_in(6);
+        let kinds = || {
+            let all = Self::market().into_iter().chain(Self::trust());
+            all.filter(move |_| !ground).chain(Self::ground().into_iter().filter(move |_| ground))
+        };
         let total = kinds().map(|(weight, _)| weight).sum();
         let mut at = self.below(total);
         for (weight, drawn) in kinds() {

@@ -66,6 +66,13 @@ impl Draw<'_> {
         if let Some(at) = self.charges.len().checked_sub(1) {
             return self.charge(model, at);
         }
+        // What a judgement owes comes before the next judgement: leases and their windows end meanwhile.
+        if self.via.is_none()
+            && self.one_in(3)
+            && let Some(step) = self.harm(model)
+        {
+            return Some(step);
+        }
         let now = model.state.now;
         let open: Vec<B256> = model.state.court.cases.keys().copied().collect();
         let ready: Vec<B256> = open
@@ -95,7 +102,7 @@ impl Draw<'_> {
             return Some(step);
         }
         let drawn = self.below(12);
-        let awaited = self.awaited(model).filter(|_| !self.one_in(3));
+        let awaited = self.awaited(model).filter(|_| !self.one_in(10));
         let (device, epoch, lease) = match (awaited, drawn) {
             (Some(found), _) => found,
             (None, 0..=4) => self.of_a_lease(model)?,
