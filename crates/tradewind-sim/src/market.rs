@@ -11,6 +11,7 @@ use tradewind_chain::client::relayed::RelayedLedger;
 use tradewind_proto::conversation::{Answer, Request};
 use tradewind_proto::ids::JobId;
 use tradewind_proto::job::JobSpec;
+use tradewind_proto::units::Seconds;
 use tradewind_proto::workload::Secrets;
 use tradewind_provider::tee::Attester;
 use tradewind_tee::Roots;
@@ -29,6 +30,8 @@ pub struct Setup {
     pub buyer_crashes: Vec<u64>,
     /// The points at which the first provider's lives end.
     pub provider_crashes: Vec<u64>,
+    /// How long a provider may be silent before the buyer gives it up.
+    pub patience: Seconds,
     /// The buyer challenges silent providers on chain.
     pub challenge: bool,
     /// What the first providers show of trusted execution.
@@ -43,6 +46,7 @@ impl Default for Setup {
             providers: 2,
             buyer_crashes: Vec::new(),
             provider_crashes: Vec::new(),
+            patience: Seconds::new(30),
             challenge: false,
             attesters: Vec::new(),
             roots: Roots::makers(),
@@ -76,7 +80,7 @@ impl Market {
         let chain = Chain::open(&world, &accounts).await;
         let directory = network::directory(&world);
         let seat = |name: &str| Seat::new(name, &world, &chain, &directory, dir.path());
-        let buyer = Arc::new(BuyerSeat::new(seat("buyer"), setup.challenge, setup.roots));
+        let buyer = Arc::new(BuyerSeat::new(seat("buyer"), &setup));
         chain.drip(buyer.seat.account()).await;
         let prices = (2u64..).map(|price| dollars(price * 36));
         let attesters = setup.attesters.into_iter().map(Some).chain(std::iter::repeat(None));

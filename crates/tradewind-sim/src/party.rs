@@ -31,6 +31,7 @@ use crate::chain::{Chain, dollars, outbox};
 use crate::disk::Disk;
 use crate::host::{Engine, Host};
 use crate::life::Life;
+use crate::market::Setup;
 use crate::network::{Quiet, Wire};
 use crate::world::{World, lock};
 
@@ -321,14 +322,16 @@ pub struct BuyerSeat {
     /// What no crash takes.
     pub seat: Seat,
     current: watch::Sender<Option<Buyer>>,
+    patience: Seconds,
     /// Challenge silent providers on chain.
     challenge: bool,
     roots: Roots,
 }
 
 impl BuyerSeat {
-    pub(crate) fn new(seat: Seat, challenge: bool, roots: Roots) -> Self {
-        Self { seat, current: watch::Sender::new(None), challenge, roots }
+    pub(crate) fn new(seat: Seat, setup: &Setup) -> Self {
+        let &Setup { patience, challenge, ref roots, .. } = setup;
+        Self { seat, current: watch::Sender::new(None), patience, challenge, roots: roots.clone() }
     }
 
     /// The meter's key, for thieves.
@@ -366,7 +369,7 @@ impl BuyerSeat {
                 slack: Seconds::new(15),
                 prepare: Seconds::new(20),
                 default_duration: Seconds::new(300),
-                patience: Seconds::new(30),
+                patience: self.patience,
                 sue: None,
                 challenge: self.challenge,
                 tick: Duration::from_secs(2),

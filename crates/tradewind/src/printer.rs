@@ -6,6 +6,7 @@ use comfy_table::presets::UTF8_BORDERS_ONLY;
 use comfy_table::{ContentArrangement, Table};
 use indicatif::{ProgressBar, ProgressStyle};
 use serde::Serialize;
+use tradewind_proto::profile::Asset;
 use tradewind_proto::units::Money;
 use zeroize::Zeroizing;
 
@@ -135,6 +136,17 @@ pub(crate) fn about(amount: Money, decimals: u8) -> String {
     }
     let nearest = units.saturating_add(step / 2) / step * step;
     Money::new(nearest).unwrap_or(amount).display(decimals)
+}
+
+/// An amount of base units with its symbol.
+pub(crate) fn money(base_units: u128, asset: &Asset) -> String {
+    let amount = Money::new(base_units).unwrap_or(Money::MAX);
+    format!("{} {}", amount.display(asset.decimals), asset.symbol)
+}
+
+/// `1 device`, `2 devices`.
+pub(crate) fn counted(count: usize, thing: &str) -> String {
+    format!("{count} {thing}{}", if count == 1 { "" } else { "s" })
 }
 
 /// Base units in JSON: a number, or text where they are too many for one.

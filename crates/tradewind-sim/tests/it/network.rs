@@ -1,6 +1,7 @@
 use std::time::Duration;
 
 use tradewind_proto::supervision::Outcome;
+use tradewind_proto::units::Seconds;
 use tradewind_sim::{Bounds, Market, Setup, Weather, runs};
 
 use crate::{expect, outcomes, undisturbed, verdict};
@@ -8,10 +9,11 @@ use crate::{expect, outcomes, undisturbed, verdict};
 #[test]
 fn lost_doubled_garbled_and_forged_messages_change_nothing() {
     runs(6, async |seed| {
-        let market = Market::open(seed, Setup::default()).await;
+        // Longer than the calls that hang when two or three in a row are lost.
+        let setup = Setup { patience: Seconds::new(60), ..Setup::default() };
+        let market = Market::open(seed, setup).await;
         market.world.turn(Weather {
-            // A lost call costs half of the buyer's patience: two in a row look like a provider that is gone.
-            loss: 5,
+            loss: 15,
             duplicates: 200,
             garbled: 40,
             replays: 300,

@@ -7,8 +7,6 @@ use anyhow::Context;
 use jiff::Timestamp;
 use toml_edit::{Array, DocumentMut, Item, Table, value};
 use tradewind_proto::ids::LeaseId;
-use tradewind_proto::profile::Asset;
-use tradewind_proto::units::Money;
 
 use super::node;
 use crate::cli::{Cli, Join, Provider};
@@ -16,7 +14,7 @@ use crate::client::NodeClient;
 use crate::node::api::view::ProviderView;
 use crate::node::config::NodeConfig;
 use crate::paths;
-use crate::printer::{Printer, table};
+use crate::printer::{Printer, money, table};
 
 /// The pause between two looks at running leases.
 const LOOK: Duration = Duration::from_millis(500);
@@ -128,10 +126,6 @@ fn edit(file: &Path, change: impl FnOnce(&mut DocumentMut)) -> anyhow::Result<()
 }
 
 fn show(view: &ProviderView) -> String {
-    let money = |amount: u128, asset: &Asset| {
-        let amount = Money::new(amount).unwrap_or(Money::MAX);
-        format!("{} {}", amount.display(asset.decimals), asset.symbol)
-    };
     let serving = match (view.serving, view.accepting) {
         (true, true) => "yes",
         (true, false) => "paused: no new leases",

@@ -4,7 +4,6 @@ use std::path::Path;
 
 use anyhow::{Context, bail};
 use tradewind_chain::client::keystore;
-use tradewind_proto::units::Money;
 use zeroize::Zeroizing;
 
 use super::{funds, node};
@@ -13,7 +12,7 @@ use crate::node::api::view::{Transfer, WalletView};
 use crate::node::config::NodeConfig;
 use crate::node::{self as nodes, keys};
 use crate::paths;
-use crate::printer::{Printer, table};
+use crate::printer::{Printer, money, table};
 
 pub(super) async fn wallet(verb: Option<&WalletVerb>, cli: &Cli, printer: Printer) -> anyhow::Result<u8> {
     match verb {
@@ -109,13 +108,9 @@ pub(super) fn new_password(question: &str, printer: Printer) -> anyhow::Result<Z
 }
 
 fn show(view: &WalletView) -> String {
-    let money = |amount: u128| {
-        let amount = Money::new(amount).unwrap_or(Money::MAX);
-        format!("{} {}", amount.display(view.asset.decimals), view.asset.symbol)
-    };
     let rows = [
-        ["in the wallet".to_owned(), money(view.wallet)],
-        ["free in the contract".to_owned(), money(view.free)],
+        ["in the wallet".to_owned(), money(view.wallet, &view.asset)],
+        ["free in the contract".to_owned(), money(view.free, &view.asset)],
     ];
     table(["account", &view.account], rows)
 }

@@ -3,7 +3,7 @@
 use tradewind_proto::evidence::Level;
 
 use crate::client::NodeClient;
-use crate::printer::{Printer, short, table};
+use crate::printer::{Printer, counted, money, short, table};
 
 /// The node's seats, what watchers may do by their number, and the cases that are heard.
 pub(super) async fn show(node: &NodeClient, printer: Printer) -> anyhow::Result<()> {
@@ -15,16 +15,21 @@ pub(super) async fn show(node: &NodeClient, printer: Printer) -> anyhow::Result<
             Level::Full => "full: cases jail, and slash once an appeal is over",
         };
         let mut text = format!(
-            "epoch    {}\nroster   {} seats\nlevel    {level}\nwatches  {} devices, {} cases open",
+            "epoch    {}\nroster   {}\nlevel    {level}\nwatches  {}, {} open",
             view.epoch,
-            view.roster,
-            view.devices,
-            view.cases.len()
+            counted(view.roster as usize, "seat"),
+            counted(view.devices, "device"),
+            counted(view.cases.len(), "case"),
         );
         let rows = view.seats.iter().map(|seat| {
-            [seat.seat.to_string(), short(&seat.key), seat.stake.to_string(), seat.strikes.to_string()]
+            [
+                seat.seat.to_string(),
+                short(&seat.key),
+                money(seat.stake, &view.staked),
+                seat.strikes.to_string(),
+            ]
         });
-        text = format!("{text}\n{}", table(["seat", "key", "stake, base units", "strikes"], rows));
+        text = format!("{text}\n{}", table(["seat", "key", "stake", "strikes"], rows));
         for case in &view.cases {
             text = format!("{text}\ncase     {case}");
         }

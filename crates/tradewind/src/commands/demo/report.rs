@@ -6,9 +6,8 @@ use tradewind_chain::ledger::LeaseStage;
 use tradewind_chain::ledger::court::Outcome;
 use tradewind_proto::ids::{DeviceId, LeaseId};
 use tradewind_proto::profile::Asset;
-use tradewind_proto::units::Money;
 
-use crate::printer::table;
+use crate::printer::{money, table};
 
 /// Who paid what. Losses and compensation in base units of `asset`, stakes and supplies in those of `staked`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -146,10 +145,6 @@ impl Report {
 
     /// The same for people.
     pub(super) fn text(&self) -> String {
-        let money = |amount: u128, asset: &Asset| {
-            let amount = Money::new(amount).unwrap_or(Money::MAX);
-            format!("{} {}", amount.display(asset.decimals), asset.symbol)
-        };
         let quote = |amount| money(amount, &self.asset);
         let stake = |amount| money(amount, &self.staked);
         let mut rows =

@@ -173,6 +173,9 @@ pub(crate) struct WatcherView {
     /// What watchers may do, by their number: `observe`, `jail` or `full`.
     #[schema(value_type = String)]
     pub(crate) level: Level,
+    /// What seats stake.
+    #[schema(value_type = AssetView)]
+    pub(crate) staked: Asset,
     /// Devices that this node watches.
     pub(crate) devices: usize,
     /// Cases that are not over.

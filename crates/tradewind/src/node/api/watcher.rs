@@ -25,6 +25,7 @@ pub(super) async fn watcher(State(roles): Shared) -> Answer<WatcherView> {
         epoch: status.epoch,
         roster: status.roster,
         level: status.level,
+        staked: roles.staked.clone(),
         devices: status.devices,
         cases: status.cases.iter().map(ToString::to_string).collect(),
         seats: status
