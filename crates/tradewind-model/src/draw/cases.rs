@@ -250,7 +250,21 @@ impl Draw<'_> {
         if !announced && !self.one_in(15) {
             return step(self.sender(), Call::Announce { commitment });
         }
-        self.charges.remove(at);
+        self.open_case(model, at)
+    }
+
+    /// An accusation that is announced and opened in one block, which is too soon.
+    pub(super) fn at_once(&mut self, model: &Reference) -> Vec<Call> {
+        if self.charges.is_empty() {
+            self.accuse(model);
+        }
+        let Some(at) = self.charges.len().checked_sub(1) else { return Vec::new() };
+        let announced = Call::Announce { commitment: self.charges[at].commitment() };
+        std::iter::once(announced).chain(self.open_case(model, at).map(|step| step.call)).collect()
+    }
+
+    fn open_case(&mut self, model: &Reference, at: usize) -> Option<Step> {
+        let charge = self.charges.remove(at);
         let Charge { opener, device, epoch, claim, salt, bent } = charge;
         let id = model.case_id(device, epoch);
         let mut plan = self.plan();

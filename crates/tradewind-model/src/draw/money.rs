@@ -156,6 +156,9 @@ impl Draw<'_> {
     }
 
     fn relayed(&mut self, model: &Reference, at: Contract) -> Vec<Call> {
+        if at == Contract::Court && self.one_in(6) {
+            return self.at_once(model);
+        }
         let mut calls = Vec::new();
         for _ in 0..=self.below(2) {
             let drawn = match at {
@@ -177,7 +180,6 @@ impl Draw<'_> {
                     0 => self.join_seat(model),
                     1 => self.withdraw_seat(model),
                     2 | 3 => self.announce(model),
-                    // Announced and opened, or proved, in one block.
                     _ => self.case(model).filter(|step| !matches!(step.call, Call::Advance { .. })),
                 },
             };
