@@ -248,6 +248,18 @@ contract RemediesTest is Base {
         leases.defaulted(terms);
     }
 
+    function test_AnAnswerCountsInTheLastSecond() external {
+        LeaseTerms memory terms = _terms();
+        _open(terms);
+        _challenge(terms);
+        vm.warp(START + 15 minutes);
+        Auth memory auth = _direct();
+        uint256 before = _free(provider);
+        vm.prank(provider);
+        leases.answer(terms, auth);
+        vm.assertEq(_free(provider) - before, 1_800_000, "the challenge's bond");
+    }
+
     /// @dev The buyer's gain over what it had after opening: refund, challenge bond and compensation.
     function _default(LeaseTerms memory terms, uint256 at) private returns (uint256) {
         vm.warp(at);
@@ -392,6 +404,22 @@ contract RemediesTest is Base {
         vm.assertEq(before - _free(buyer), 101, "a tenth, rounded up");
         _expect(abi.encodeWithSelector(IRemedyActions.DisputeAlreadyUsed.selector, id));
         leases.dispute(terms, 1_001, bytes32(uint256(7)), auth);
+    }
+
+    function test_RevertWhen_ADisputeClaimsWhatADefaultPaidAlready() external {
+        LeaseTerms memory terms = _terms();
+        _open(terms);
+        vm.warp(START + 1_000);
+        _settle(terms, 1_000_000);
+        _default(terms, START + 1_000);
+        uint256 rest = terms.compensationCap - leases.lease(leases.leaseId(terms)).compensated;
+        vm.assertEq(rest, 800_000, "of 3,600,000");
+        Auth memory auth = _direct();
+        _expect(abi.encodeWithSelector(IRemedyActions.ClaimOutOfRange.selector, rest + 1, rest));
+        vm.prank(buyer);
+        leases.dispute(terms, uint96(rest + 1), 0, auth);
+        vm.prank(buyer);
+        leases.dispute(terms, uint96(rest), 0, auth);
     }
 
     function test_RevertWhen_TheBondWasDueAlready() external {

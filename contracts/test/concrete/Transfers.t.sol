@@ -86,6 +86,8 @@ contract TransfersTest is Base {
         vm.assertEq(leases.rewardWatchers(address(usd), stranger, 3_000), 3_000, "within the tenth");
         vm.assertEq(leases.rewardWatchers(address(usd), stranger, 3_000), 600, "the rest of the tenth");
         vm.assertEq(leases.rewardWatchers(address(usd), stranger, 3_000), 0, "nothing more");
+        vm.warp(START + 1 hours + 1 minutes);
+        vm.assertEq(leases.rewardWatchers(address(usd), stranger, 3_000), 0, "on the same day");
         vm.warp(START + 1 hours + 1 days);
         vm.assertEq(leases.rewardWatchers(address(usd), stranger, 1e6), 3_240, "a tenth of what is left");
         vm.stopPrank();
