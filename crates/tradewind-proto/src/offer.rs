@@ -10,6 +10,7 @@
 pub(crate) mod codec;
 mod hardware;
 mod price;
+mod proposal;
 
 use alloy_primitives::{Address, B256, keccak256};
 use minicbor::{Decode, Encode};
@@ -19,6 +20,7 @@ pub use self::hardware::{
     ComputeCapability, DriverVersion, Gpus, Interconnect, Resources, Runtimes, TrustTier, Vendor,
 };
 pub use self::price::PriceList;
+pub use self::proposal::{Proposal, power_cost, propose};
 use crate::attestation::Tees;
 use crate::ids::{DeviceId, MeshKey, ProviderId};
 use crate::signature::{SignatureError, Signed, SigningKey};

@@ -1,6 +1,6 @@
 //! What this machine is made of: the basis of offers, and of what `provider` shows its owner.
 //!
-//! Everything here is read, nothing is measured. Accelerators come from a [`GpuSource`], so that a test can have some; a machine
+//! What it is made of is read; [`Speed`] is measured. Accelerators come from a [`GpuSource`], so that a test can have some; a machine
 //! without them, or without NVIDIA's library, is no error.
 
 use std::io;
@@ -8,15 +8,23 @@ use std::path::Path;
 use std::thread::available_parallelism;
 
 use serde::{Deserialize, Serialize};
+use tradewind_proto::offer::{Gpus, Resources};
 use tradewind_proto::units::Bytes;
 
 pub mod capacity;
 pub mod gpu;
 mod nvml;
+mod speed;
 
 pub use capacity::{CapacityError, Reserve, Sold, Wanted};
 pub use gpu::{Gpu, GpuGroup, GpuSource};
 pub use nvml::Nvml;
+pub use speed::Speed;
+
+/// What a thread of a processor draws that says nothing: a server's 200 W over 32 threads, and something.
+const WATTS_A_THREAD: u32 = 8;
+/// What a card draws that says nothing.
+const WATTS_A_CARD: u32 = 300;
 
 /// Why the machine could not be described.
 #[derive(Debug, thiserror::Error)]
@@ -43,6 +51,9 @@ pub struct Cpu {
     pub threads: usize,
     /// Physical cores, where known.
     pub cores: Option<usize>,
+    /// The most watts that the package may draw for long, where the kernel says (RAPL).
+    #[serde(default)]
+    pub watts: Option<u32>,
 }
 
 /// Main memory, within the agent's own control group.
@@ -125,6 +136,20 @@ impl Inventory {
         })
     }
 
+    /// About how many watts `unit` draws at work: its share of the processor's most, and its accelerators' most.
+    #[must_use]
+    pub fn watts(&self, unit: &Resources) -> u32 {
+        let threads = u32::try_from(self.cpu.threads.max(1)).unwrap_or(u32::MAX);
+        let whole = self.cpu.watts.unwrap_or(threads.saturating_mul(WATTS_A_THREAD));
+        let share = u64::from(whole) * u64::from(unit.cpu_millis) / (u64::from(threads) * 1_000);
+        let model = |gpus: &Gpus| {
+            let alike = self.gpus.iter().find(|gpu| Gpus::canonical_model(&gpu.name) == gpus.model);
+            alike.and_then(|gpu| gpu.watts).unwrap_or(WATTS_A_CARD).saturating_mul(gpus.count.into())
+        };
+        let cards = unit.gpus.as_ref().map_or(0, model);
+        u32::try_from(share).unwrap_or(u32::MAX).saturating_add(cards)
+    }
+
     /// The accelerators as an offer describes them: alike ones together, the largest group first.
     #[must_use]
     pub fn gpu_groups(&self) -> Vec<GpuGroup> {
@@ -139,7 +164,14 @@ fn cpu(system: Option<&sysinfo::System>) -> Cpu {
         architecture: std::env::consts::ARCH.into(),
         threads: available_parallelism().map_or(1, usize::from),
         cores: sysinfo::System::physical_core_count().ok(),
+        watts: package_watts(),
     }
+}
+
+fn package_watts() -> Option<u32> {
+    let text =
+        std::fs::read_to_string("/sys/class/powercap/intel-rapl:0/constraint_0_power_limit_uw").ok()?;
+    u32::try_from(text.trim().parse::<u64>().ok()?.div_ceil(1_000_000)).ok()
 }
 
 fn memory(system: Option<&sysinfo::System>) -> Memory {
@@ -216,6 +248,19 @@ mod tests {
         let found = Inventory::take(dir.path(), &Fake(Ok(vec![h100(1), h100(0)]))).unwrap();
         assert_eq!(found.gpus.iter().map(|gpu| gpu.index).collect::<Vec<_>>(), [0, 1]);
         assert_eq!(found.gpu_groups().len(), 1);
+    }
+
+    #[test]
+    fn a_unit_draws_its_share() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut found = Inventory::take(dir.path(), &Fake(Ok(vec![h100(0), h100(1)]))).unwrap();
+        (found.cpu.threads, found.cpu.watts) = (32, Some(320));
+        let gpus = found.gpu_groups().pop().map(|group| group.gpus);
+        let plain = Resources { cpu_millis: 4_000, memory: Bytes::gib(8), disk: Bytes::gib(8), gpus: None };
+        assert_eq!(found.watts(&plain), 40);
+        assert_eq!(found.watts(&Resources { gpus, ..plain }), 40 + 1_400);
+        found.cpu.watts = None;
+        assert_eq!(found.watts(&plain), 32);
     }
 
     #[test]

@@ -3,6 +3,7 @@
 pub mod agent;
 pub mod attest;
 pub mod docker;
+pub mod doctor;
 pub mod inventory;
 pub mod process;
 pub mod runtime;

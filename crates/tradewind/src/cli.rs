@@ -171,7 +171,10 @@ pub(crate) enum NodeVerb {
 /// The provider role.
 #[derive(Debug, Subcommand)]
 pub(crate) enum Provider {
-    /// Sell this machine's capacity: writes the role into the node's configuration and starts it.
+    /// Examine this machine: what keeps it from lending or makes it a worse provider, each with its fix. Changes nothing.
+    Doctor,
+    /// Sell this machine's capacity: examines and measures it, proposes a price, writes the role into the node's configuration
+    /// and starts it.
     Join(Join),
     /// Show the machine's device, stake and leases.
     Status,
@@ -193,9 +196,18 @@ pub(crate) enum Provider {
 /// What is sold.
 #[derive(Debug, Args)]
 pub(crate) struct Join {
-    /// The price of a unit for an hour, in whole tokens of the network's quote asset.
+    /// The price of a unit for an hour, in whole tokens of the network's quote asset; proposed from live offers where not given.
     #[arg(long)]
-    pub(crate) price: String,
+    pub(crate) price: Option<String>,
+    /// What a kWh costs here, in whole tokens: no price is proposed below what a unit's electricity costs.
+    #[arg(long, value_name = "AMOUNT", default_value = "0.25")]
+    pub(crate) power_price: String,
+    /// What a unit draws at work, in watts; read from the hardware, or assumed, where not given.
+    #[arg(long)]
+    pub(crate) watts: Option<u32>,
+    /// Take the proposed price without asking.
+    #[arg(long, short)]
+    pub(crate) yes: bool,
     /// Units to sell, leased one by one.
     #[arg(long, value_parser = clap::value_parser!(u8).range(1..=64))]
     pub(crate) units: Option<u8>,

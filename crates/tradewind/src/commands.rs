@@ -105,7 +105,7 @@ async fn listen(node: &NodeClient) -> anyhow::Result<()> {
     Ok(())
 }
 
-fn not_set_up(socket: &Path) -> anyhow::Error {
+pub(crate) fn not_set_up(socket: &Path) -> anyhow::Error {
     let hint =
         "`tradewind setup network.toml` joins a network; `tradewind demo` shows a market on this machine";
     Told::error(format!("no node answers on {}: this machine is not set up", socket.display()), hint)

@@ -93,6 +93,7 @@ pub(crate) async fn run(config: NodeConfig, background: bool) -> anyhow::Result<
         device: roles::device(client.account(), &config.data_dir),
         ledger: client,
         clock,
+        mesh: mesh.clone(),
         buyer: started.buyer.clone(),
         meter: started.meter.clone(),
         watcher: started.watcher.clone(),

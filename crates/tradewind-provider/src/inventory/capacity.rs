@@ -215,7 +215,13 @@ mod tests {
     fn server() -> Inventory {
         Inventory {
             kernel: "6.12.0".into(),
-            cpu: Cpu { model: "EPYC".into(), architecture: "x86_64".into(), threads: 96, cores: Some(48) },
+            cpu: Cpu {
+                model: "EPYC".into(),
+                architecture: "x86_64".into(),
+                threads: 96,
+                cores: Some(48),
+                watts: None,
+            },
             memory: Memory { total: Bytes::gib(1024), available: Bytes::gib(1000) },
             disk: Disk { total: Bytes::gib(8000), free: Bytes::gib(7000) },
             interfaces: Vec::new(),

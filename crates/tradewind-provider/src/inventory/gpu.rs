@@ -41,6 +41,26 @@ pub struct Gpu {
     pub bus: String,
     /// The bus addresses at the other ends of its active direct links.
     pub links: Vec<String>,
+    /// The most watts that it may draw, where the driver says.
+    #[serde(default)]
+    pub watts: Option<u32>,
+    /// Errors of its memory that could not be corrected, since the driver was loaded; where it counts them.
+    #[serde(default)]
+    pub uncorrected: Option<u64>,
+    /// It is cut into slices (MIG), and cannot be lent whole.
+    #[serde(default)]
+    pub sliced: bool,
+}
+
+impl Gpu {
+    /// Why it must not be lent now.
+    #[must_use]
+    pub fn ailment(&self) -> Option<String> {
+        match self.uncorrected {
+            Some(errors @ 1..) => Some(format!("its memory had {errors} errors that could not be corrected")),
+            Some(0) | None => self.sliced.then(|| "it is cut into slices (MIG)".to_owned()),
+        }
+    }
 }
 
 /// Accelerators that are alike, and so can be sold by the number.
@@ -52,10 +72,10 @@ pub struct GpuGroup {
     pub gpus: Gpus,
 }
 
-/// Puts alike accelerators together, the largest group first.
+/// Puts alike accelerators that are well together, the largest group first.
 pub(super) fn groups(all: &[Gpu]) -> Vec<GpuGroup> {
     let mut groups: Vec<Vec<&Gpu>> = Vec::new();
-    for gpu in all {
+    for gpu in all.iter().filter(|gpu| gpu.ailment().is_none()) {
         let alike = |other: &Gpu| {
             (other.vendor, &other.name, other.vram, other.driver)
                 == (gpu.vendor, &gpu.name, gpu.vram, gpu.driver)
@@ -99,10 +119,10 @@ fn interconnect(group: &[&Gpu]) -> Interconnect {
 }
 
 #[cfg(test)]
-pub(super) mod tests {
+pub(crate) mod tests {
     use super::*;
 
-    pub(in crate::inventory) struct Fake(pub(in crate::inventory) Result<Vec<Gpu>, &'static str>);
+    pub(crate) struct Fake(pub(crate) Result<Vec<Gpu>, &'static str>);
 
     impl GpuSource for Fake {
         fn list(&self) -> Result<Vec<Gpu>, GpuError> {
@@ -110,7 +130,7 @@ pub(super) mod tests {
         }
     }
 
-    pub(in crate::inventory) fn h100(index: u32) -> Gpu {
+    pub(crate) fn h100(index: u32) -> Gpu {
         Gpu {
             index,
             uuid: format!("GPU-{index}"),
@@ -121,7 +141,19 @@ pub(super) mod tests {
             driver: "570.86.15".parse().ok(),
             bus: format!("0000:{index:02X}:00.0"),
             links: Vec::new(),
+            watts: Some(700),
+            uncorrected: Some(0),
+            sliced: false,
         }
+    }
+
+    #[test]
+    fn what_ails_a_card_keeps_it_from_being_sold() {
+        let failing = Gpu { uncorrected: Some(2), ..h100(1) };
+        let sliced = Gpu { sliced: true, ..h100(2) };
+        assert!(failing.ailment().is_some_and(|why| why.contains("2 errors")));
+        let groups = groups(&[h100(0), failing, sliced, Gpu { uncorrected: None, ..h100(3) }]);
+        assert_eq!(groups.iter().map(|group| group.indices.clone()).collect::<Vec<_>>(), [[0, 3]]);
     }
 
     fn linked(index: u32, ends: &[&str]) -> Gpu {

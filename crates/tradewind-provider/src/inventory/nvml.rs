@@ -2,6 +2,7 @@
 
 use std::ffi::OsStr;
 
+use nvml_wrapper::enum_wrappers::device::{EccCounter, MemoryError};
 use nvml_wrapper::error::NvmlError;
 use nvml_wrapper::{Device, Nvml as Library};
 use tradewind_proto::offer::{ComputeCapability, DriverVersion, Vendor};
@@ -55,6 +56,9 @@ fn describe(device: &Device<'_>, index: u32, driver: Option<DriverVersion>) -> R
         driver,
         bus: device.pci_info()?.bus_id,
         links: links(device),
+        watts: device.enforced_power_limit().ok().map(|milliwatts| milliwatts.div_ceil(1_000)),
+        uncorrected: device.total_ecc_errors(MemoryError::Uncorrected, EccCounter::Volatile).ok(),
+        sliced: device.mig_mode().is_ok_and(|mode| mode.current != 0),
     })
 }
 

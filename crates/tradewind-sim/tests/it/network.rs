@@ -56,7 +56,7 @@ fn a_partitioned_provider_is_replaced_and_both_leases_close() {
         let expected = [Some(Outcome::ProviderFailed), Some(Outcome::Finished { code: 0 })];
         expect(&mut problems, ends == expected, format!("outcomes: {ends:?}"));
         // It works on, unpaid, until its slack is used up; the buyer's patience and the chain come on top.
-        let bounds = Bounds { grace: tradewind_proto::units::Seconds::new(60), ..Bounds::default() };
+        let bounds = Bounds { grace: Seconds::new(60), ..Bounds::default() };
         verdict(market, bounds, problems).await
     });
 }

@@ -1,15 +1,18 @@
-//! `provider`: join the market with this machine, look, pause, leave.
+//! `provider`: examine this machine, join the market with it, look, pause, leave.
+
+mod doctor;
+mod join;
 
 use std::path::Path;
 use std::time::Duration;
 
 use anyhow::Context;
 use jiff::Timestamp;
-use toml_edit::{Array, DocumentMut, Item, Table, value};
+use toml_edit::DocumentMut;
 use tradewind_proto::ids::LeaseId;
 
 use super::node;
-use crate::cli::{Cli, Join, Provider};
+use crate::cli::{Cli, Provider};
 use crate::client::NodeClient;
 use crate::node::api::view::ProviderView;
 use crate::node::config::NodeConfig;
@@ -21,7 +24,8 @@ const LOOK: Duration = Duration::from_millis(500);
 
 pub(super) async fn provider(verb: &Provider, cli: &Cli, printer: Printer) -> anyhow::Result<()> {
     match verb {
-        Provider::Join(options) => join(options, printer).await,
+        Provider::Doctor => doctor::doctor(printer).await,
+        Provider::Join(options) => join::join(options, printer).await,
         Provider::Leave => leave(cli, printer).await,
         Provider::Status => {
             let view = super::client(cli)?.provider().await?;
@@ -32,46 +36,6 @@ pub(super) async fn provider(verb: &Provider, cli: &Cli, printer: Printer) -> an
         Provider::Resume => accept(true, &super::client(cli)?, printer).await,
         Provider::Reclaim { lease } => reclaim(*lease, &super::client(cli)?, printer).await,
     }
-}
-
-async fn join(options: &Join, printer: Printer) -> anyhow::Result<()> {
-    let file = paths::config_file()?;
-    if !file.exists() {
-        return Err(super::not_set_up(&paths::data_dir()?.join("node.sock")));
-    }
-    edit(&file, |document| {
-        document["provider"] = Item::Table(section(options, document.get("provider")));
-    })?;
-    let (file, config) = node::load(&file)?;
-    let node = node::restart(&file, &config, printer).await?;
-    // Whoever left, or paused, and joins again sells again.
-    node.accept_leases(true).await?;
-    let view = node.provider().await?;
-    printer.data(&view, show)
-}
-
-/// The role's section: what the options say, over what the file said already.
-fn section(options: &Join, before: Option<&Item>) -> Table {
-    let mut section = before.and_then(Item::as_table).cloned().unwrap_or_default();
-    section["price"] = value(&options.price);
-    let numbers = [("units", options.units.map(i64::from)), ("cpus", options.cpus.map(i64::from))];
-    for (key, number) in numbers.into_iter().filter_map(|(key, number)| Some((key, number?))) {
-        section[key] = value(number);
-    }
-    let texts = [
-        ("memory", &options.memory),
-        ("disk", &options.disk),
-        ("country", &options.country),
-        ("stake", &options.stake),
-        ("bonds", &options.bonds),
-    ];
-    for (key, text) in texts.into_iter().filter_map(|(key, text)| Some((key, text.as_ref()?))) {
-        section[key] = value(text);
-    }
-    if !options.runtimes.is_empty() {
-        section["runtimes"] = value(options.runtimes.iter().map(String::as_str).collect::<Array>());
-    }
-    section
 }
 
 async fn leave(cli: &Cli, printer: Printer) -> anyhow::Result<()> {

@@ -25,6 +25,7 @@ use tokio_util::sync::CancellationToken;
 use tradewind_buyer::buyer::Buyer;
 use tradewind_buyer::meter::Meter;
 use tradewind_chain::ledger::Ledger;
+use tradewind_mesh::Mesh;
 use tradewind_proto::ids::DeviceId;
 use tradewind_proto::profile::Asset;
 use tradewind_proto::units::Clock;
@@ -47,6 +48,7 @@ pub(crate) struct Served {
     /// What is staked.
     pub(crate) staked: Asset,
     pub(crate) clock: Clock,
+    pub(crate) mesh: Mesh,
     pub(crate) buyer: Option<Buyer>,
     pub(crate) meter: Option<Meter>,
     pub(crate) watcher: Option<Watcher>,

@@ -2,6 +2,8 @@
 
 mod sale;
 
+pub(crate) use sale::sold;
+
 use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
@@ -87,8 +89,9 @@ pub(crate) async fn start(needs: Needs<'_>) -> anyhow::Result<Agent> {
     let state_dir = needs.data_dir.join("provider");
     std::fs::create_dir_all(&state_dir).with_context(|| format!("cannot make {}", state_dir.display()))?;
     let inventory = Inventory::take(&state_dir, &Nvml)?;
-    let sold = sale::sold(needs.section, &inventory)?;
-    let runtimes = runtimes(&needs, !sold.gpus.is_empty())?;
+    let sold = sold(needs.section, &inventory)?;
+    let owner = needs.key.address();
+    let runtimes = runtimes(needs.section, owner, &needs.data_dir.join("runtime"), !sold.gpus.is_empty())?;
     let offer = sale::offer(&needs, device, &runtimes, sold.unit).await?;
     let attester = needs.section.tee.as_ref().map(sale::attester).transpose()?;
     let config = AgentConfig {
@@ -119,10 +122,16 @@ fn device_key(needs: &Needs<'_>) -> anyhow::Result<SigningKey> {
     keys::wallet(&needs.data_dir.join("device"), needs.password_file)
 }
 
-fn runtimes(needs: &Needs<'_>, gpus: bool) -> anyhow::Result<BTreeMap<&'static str, Arc<dyn Runtime>>> {
+/// The runtimes that the configuration names, each with its state below `state_dir`; what they start is `owner`'s.
+pub(crate) fn runtimes(
+    section: &ProviderSection,
+    owner: Address,
+    state_dir: &Path,
+    gpus: bool,
+) -> anyhow::Result<BTreeMap<&'static str, Arc<dyn Runtime>>> {
     let mut runtimes: BTreeMap<&'static str, Arc<dyn Runtime>> = BTreeMap::new();
-    for name in &needs.section.runtimes {
-        let state_dir = needs.data_dir.join("runtime").join(name);
+    for name in &section.runtimes {
+        let state_dir = state_dir.join(name);
         match name.as_str() {
             PROCESS => {
                 let shim = std::env::current_exe().context("this program's own path is unknown")?;
@@ -130,11 +139,11 @@ fn runtimes(needs: &Needs<'_>, gpus: bool) -> anyhow::Result<BTreeMap<&'static s
                 runtimes.insert(PROCESS, Arc::new(runtime));
             }
             DOCKER => {
-                let mut config = DockerConfig::new(needs.key.address().to_string(), state_dir);
+                let mut config = DockerConfig::new(owner.to_string(), state_dir);
                 if gpus {
                     config.gpus = GpuMode::Cdi;
                 }
-                if let Some(host) = &needs.section.docker_host {
+                if let Some(host) = &section.docker_host {
                     config.host.clone_from(host);
                 }
                 runtimes.insert(DOCKER, Arc::new(DockerRuntime::connect(config)?));

@@ -202,6 +202,51 @@ fn run_starts_a_node_where_none_runs_and_detach_leaves_the_job_with_it() {
 }
 
 #[test]
+fn a_machine_is_examined_priced_by_the_market_and_live() {
+    let market = Machine::with_ledger("");
+    market.json(&["node", "start"]);
+    let alone = Machine::new();
+    let stranger = alone.run(&["--json", "provider", "doctor"]);
+    assert_eq!(stranger.status.code(), Some(125), "in no network, it cannot lend");
+    let found: Value = serde_json::from_slice(&stranger.stdout).unwrap();
+    let of = |found: &Value, area: &str| {
+        found
+            .as_array()
+            .unwrap()
+            .iter()
+            .find(|one| one["area"] == area)
+            .unwrap_or_else(|| panic!("{area}: {found}"))
+            .clone()
+    };
+    assert_eq!(of(&found, "network")["verdict"], "bad");
+    assert!(of(&found, "network")["fix"].as_str().unwrap().contains("tradewind setup"), "{found}");
+    assert_eq!(of(&found, "process")["verdict"], "good");
+
+    let size = ["--memory", "64MiB", "--disk", "64MiB", "--cpus", "1"];
+    let profile = market.path("network.toml");
+    let [first, second] = [Machine::new(), Machine::new()];
+    for machine in [&first, &second] {
+        machine.json(&["setup", "--yes", profile.to_str().unwrap()]);
+    }
+    first.json(&[&["provider", "join", "--price", "0.2"], &size[..]].concat());
+    let asked = second.failure(&[&["provider", "join"], &size[..]].concat());
+    assert!(asked.contains("the market proposes 0.2 tUSD") && asked.contains("--yes"), "{asked}");
+    let joined = second.json(&[&["provider", "join", "--yes"], &size[..]].concat());
+    assert_eq!((&joined["hourly"], &joined["offered"]), (&200_000.into(), &Value::Bool(true)), "{joined}");
+    assert!(
+        joined["heard_by"].as_u64() > Some(0) && joined["speed"]["products"].as_u64() > Some(0),
+        "{joined}"
+    );
+
+    let found = second.json(&["provider", "doctor"]);
+    assert_eq!(of(&found, "chain")["verdict"], "good", "{found}");
+    assert_ne!(of(&found, "mesh")["verdict"], "bad", "{found}");
+    let crowded = second.failure(&["provider", "join", "--yes", "--memory", "900TiB"]);
+    assert!(crowded.contains("`provider.memory`") && crowded.contains("cannot lend yet"), "{crowded}");
+    assert_eq!(second.json(&["provider", "status"])["serving"], true, "what was refused changed nothing");
+}
+
+#[test]
 fn a_machine_joins_as_a_provider_and_leaves_with_its_stake_unbonding() {
     let market = Machine::with_ledger("");
     market.json(&["node", "start"]);

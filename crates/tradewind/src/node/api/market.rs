@@ -5,7 +5,8 @@ use axum::extract::{Query, State};
 use axum::http::StatusCode;
 use serde::Deserialize;
 use tradewind_chain::ledger::{Action, DeviceRecord, DeviceState, Reference};
-use tradewind_proto::ids::LeaseId;
+use tradewind_mesh::Transport as _;
+use tradewind_proto::ids::{LeaseId, ProviderId};
 use tradewind_proto::offer::Offer;
 use tradewind_proto::report::Report;
 use tradewind_provider::agent::{Agent, ReclaimError};
@@ -159,6 +160,8 @@ async fn look(roles: &Served) -> Result<ProviderView, Failure> {
         staked: roles.staked.clone(),
         serving: roles.provider.is_some(),
         accepting: roles.provider.as_ref().is_some_and(Agent::is_accepting),
+        offered: roles.mesh.records().iter().any(|record| record.id.provider == ProviderId::new(account)),
+        heard_by: roles.mesh.directory_links(),
         leases: roles.provider.as_ref().map_or(0, Agent::live_leases),
         device,
         free: free.base_units(),

@@ -138,6 +138,12 @@ pub(crate) struct ProviderView {
     pub(crate) serving: bool,
     /// New leases are taken.
     pub(crate) accepting: bool,
+    /// Its offer is out.
+    #[serde(default)]
+    pub(crate) offered: bool,
+    /// Neighbours in the mesh that pass the offer on.
+    #[serde(default)]
+    pub(crate) heard_by: usize,
     /// Leases that are hosted now.
     pub(crate) leases: usize,
     /// The device, where the account has added one.

@@ -21,7 +21,7 @@ use super::{DOCKER, Needs, PROCESS};
 use crate::node::config::{PricesSection, ProviderSection, ReserveSection, RulesSection, TeeSection};
 
 /// Cuts the machine into what the configuration sells, or says what it has not.
-pub(super) fn sold(section: &ProviderSection, inventory: &Inventory) -> anyhow::Result<Sold> {
+pub(crate) fn sold(section: &ProviderSection, inventory: &Inventory) -> anyhow::Result<Sold> {
     let wanted = Wanted {
         units: section.units,
         cpus: section.cpus,

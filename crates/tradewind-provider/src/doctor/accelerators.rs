@@ -1,0 +1,119 @@
+//! Accelerators on the bus, against those that a driver lists.
+
+use tradewind_proto::offer::Vendor;
+
+use super::{Diagnosis, Host};
+use crate::inventory::Inventory;
+
+/// PCI's number of a maker.
+const NVIDIA: &str = "0x10de";
+const AMD: &str = "0x1002";
+const INTEL: &str = "0x8086";
+/// PCI classes of accelerators: VGA, 3D, and processing accelerators.
+const CLASSES: [&str; 3] = ["0x0300", "0x0302", "0x1200"];
+/// Intel's integrated graphics are class VGA on this bus; nobody rents them.
+const INTEGRATED: &str = "0000:00:02.0";
+
+pub(super) fn examine(host: &Host, inventory: &Inventory) -> Vec<Diagnosis> {
+    let on_bus =
+        |maker: &str| host.names("/sys/bus/pci/devices").iter().filter(|at| is(host, at, maker)).count();
+    let listed = inventory.gpus.iter().filter(|gpu| gpu.vendor == Vendor::Nvidia).count();
+    let mut findings = Vec::new();
+    if let Some(finding) = nvidia(host, inventory, on_bus(NVIDIA), listed) {
+        findings.push(finding);
+    }
+    for gpu in &inventory.gpus {
+        if let Some(ailment) = gpu.ailment() {
+            let found = format!("card {} ({}) is not lent: {ailment}", gpu.index, gpu.name);
+            let fix = "reset it or restart the machine (nvidia-smi -r), and replace it where errors come back; \
+                       `nvidia-smi -mig 0` undoes slices";
+            findings.push(Diagnosis::weak("accelerators", found, fix));
+        }
+    }
+    if listed > 0 && !has_cdi(host) {
+        findings.push(Diagnosis::weak(
+            "accelerators",
+            "containers cannot get NVIDIA's cards: no Container Device Interface lists them",
+            "install nvidia-container-toolkit and run `nvidia-ctk cdi generate --output=/etc/cdi/nvidia.yaml`",
+        ));
+    }
+    if on_bus(AMD) > 0 && !host.has("/dev/kfd") {
+        findings.push(Diagnosis::weak(
+            "accelerators",
+            "AMD's cards are on the bus, and ROCm's driver is not loaded",
+            "install amdgpu-dkms from AMD's repository and load it: modprobe amdgpu",
+        ));
+    }
+    if on_bus(INTEL) > 0 {
+        let found = "Intel's accelerators are on the bus; the node does not sell them yet";
+        findings.push(Diagnosis::weak(
+            "accelerators",
+            found,
+            "nothing: CPU and memory are sold all the same",
+        ));
+    }
+    if findings.is_empty() {
+        findings.push(Diagnosis::good("accelerators", "none"));
+    }
+    findings
+}
+
+/// A card of this maker.
+fn is(host: &Host, at: &str, maker: &str) -> bool {
+    let file = |name: &str| host.text(&format!("/sys/bus/pci/devices/{at}/{name}")).unwrap_or_default();
+    let class = file("class");
+    file("vendor") == maker && at != INTEGRATED && CLASSES.iter().any(|known| class.starts_with(known))
+}
+
+fn nvidia(host: &Host, inventory: &Inventory, on_bus: usize, listed: usize) -> Option<Diagnosis> {
+    if let Some(problem) = &inventory.gpu_problem {
+        let fix = "restart the machine where driver and library differ after an update; else install the driver again";
+        return Some(Diagnosis::bad(
+            "accelerators",
+            format!("NVIDIA's driver answers with a failure: {problem}"),
+            fix,
+        ));
+    }
+    if listed > 0 && listed >= on_bus {
+        let names: Vec<&str> = inventory.gpus.iter().map(|gpu| gpu.name.as_str()).collect();
+        return Some(Diagnosis::good("accelerators", names.join(", ")));
+    }
+    if listed > 0 {
+        return Some(Diagnosis::weak(
+            "accelerators",
+            format!("{on_bus} of NVIDIA's cards are on the bus, and its driver lists {listed}: one fell off"),
+            "look for `Xid` in the kernel's log (dmesg); restart the machine, then look at its power and its slot",
+        ));
+    }
+    if on_bus == 0 {
+        return None;
+    }
+    Some(if host.has("/sys/module/nouveau") {
+        Diagnosis::bad(
+            "accelerators",
+            "NVIDIA's cards are driven by nouveau, which cannot compute",
+            "install NVIDIA's driver (Debian: apt-get install nvidia-driver; Ubuntu: ubuntu-drivers install) and restart",
+        )
+    } else if host.has("/proc/driver/nvidia/version") {
+        Diagnosis::bad(
+            "accelerators",
+            "NVIDIA's driver is loaded, and its library libnvidia-ml.so.1 lists no card",
+            "install the library of the driver's own version (Debian: libnvidia-ml1), and look for `Xid` in dmesg",
+        )
+    } else {
+        Diagnosis::bad(
+            "accelerators",
+            format!("{on_bus} of NVIDIA's cards are on the bus, and its driver is not loaded"),
+            "install it (Debian: apt-get install nvidia-driver; Ubuntu: ubuntu-drivers install), or load it: modprobe nvidia",
+        )
+    })
+}
+
+/// A description of NVIDIA's devices for engines.
+fn has_cdi(host: &Host) -> bool {
+    let described = |name: &String| {
+        let kind = std::path::Path::new(name).extension().and_then(std::ffi::OsStr::to_str);
+        name.contains("nvidia") && matches!(kind, Some("yaml" | "yml" | "json"))
+    };
+    ["/etc/cdi", "/var/run/cdi", "/run/cdi"].iter().any(|place| host.names(place).iter().any(described))
+}
