@@ -117,6 +117,12 @@ impl<'a> Draw<'a> {
             Some(at) if self.one_in(3) => return at.saturating_sub(now).min(50),
             _ => {}
         }
+        let edge = Self::edges(model).map(|(at, _)| at).filter(|at| *at >= now).min();
+        if let Some(at) = edge.filter(|at| *at <= now + 50)
+            && self.one_in(12)
+        {
+            return at - now;
+        }
         match self.below(40) {
             0..=21 => 0,
             22..=33 => self.below(4),
@@ -190,7 +196,7 @@ impl<'a> Draw<'a> {
             (2, Self::set_sponsor),
             (4, Self::stake),
             (4, Self::pay_rent),
-            (1, Self::begin_unbond),
+            (2, Self::begin_unbond),
             (2, Self::withdraw_stake),
             (1, Self::qualify),
             (1, Self::slash),
@@ -241,6 +247,11 @@ impl<'a> Draw<'a> {
     }
 
     fn kind(&mut self, model: &Reference) -> Drawn<'a> {
+        let now = model.state.now;
+        let edge = Self::edges(model).find(|(at, _)| *at == now);
+        if let Some((_, drawn)) = edge.filter(|_| self.one_in(3)) {
+            return drawn;
+        }
         let ground = self.is_bare(model) && self.one_in(6);
         let kinds = || {
             let all = Self::market().into_iter().chain(Self::trust());

@@ -1,6 +1,6 @@
 //! Calls as bytes, and the model's state as the answers that the contracts must give.
 
-use alloy::primitives::{Address, B256, Bytes, U256};
+use alloy::primitives::{Address, B256, Bytes, U256, keccak256};
 use alloy::sol_types::{SolCall, SolValue as _};
 use tradewind_chain::client::artifacts;
 use tradewind_chain::client::bindings::abi;
@@ -29,6 +29,7 @@ alloy::sol! {
     function deviceCount() returns (uint256);
     function totalSupply() returns (uint256);
     function word(bytes32 id) returns (uint256);
+    function failedAt(bytes32 pair) returns (uint256);
 }
 
 /// Encodes calls, signing what they say was signed.
@@ -425,6 +426,10 @@ fn facts_of_token(
 fn fact_of_lease(model: &Reference, id: B256, lease: &Lease, facts: &mut Vec<Fact>) {
     let (call, view) = (abi::Leases::leaseCall { id }, lease.view().abi_encode());
     fact(facts, format!("lease {id} {:?}", lease.phase), model.setting.leases, &call, view);
+    let pair = (lease.terms.buyer(), lease.terms.provider());
+    let call = failedAtCall { pair: keccak256(pair.abi_encode()) };
+    let failed = U256::from(model.state.failures.get(&pair).copied().unwrap_or(0));
+    fact(facts, format!("failure of {pair:?}"), model.setting.leases, &call, failed.abi_encode());
 }
 
 fn fact(facts: &mut Vec<Fact>, label: String, target: Address, call: &impl SolCall, output: Vec<u8>) {

@@ -10,10 +10,10 @@ use super::super::court::verdicts::Ruling;
 use super::super::leases::{Lease, Phase};
 use super::super::reference::Reference;
 use super::super::statement::Signed;
-use super::super::terms::SPOT;
-use super::{Draw, step};
+use super::super::terms::{RESERVED, SPOT};
+use super::{Draw, Drawn, step};
 
-impl Draw<'_> {
+impl<'a> Draw<'a> {
     /// A lease that fits the purpose, mostly; and its terms, now and then with one number changed.
     pub(super) fn lease(
         &mut self,
@@ -126,8 +126,24 @@ impl Draw<'_> {
         step(sender, Call::Notice { terms, reclaim, promise, auth })
     }
 
+    /// The seconds at which a rule turns for a lease, each with the call that shows it.
+    pub(super) fn edges(model: &Reference) -> impl Iterator<Item = (u64, Drawn<'a>)> + use<'_, 'a> {
+        model.state.leases.values().filter_map(|lease| {
+            if breaks_at_its_end(lease) {
+                return Some((lease.terms.end, Self::request_close as Drawn<'a>));
+            }
+            Some((matures_at(lease)?, Self::close as Drawn<'a>))
+        })
+    }
+
     pub(super) fn close(&mut self, model: &Reference) -> Option<Step> {
-        let (lease, terms) = self.lease(model, Lease::is_live)?;
+        let now = model.state.now;
+        let ripe = |lease: &Lease| matures_at(lease).is_some_and(|at| now >= at && now < lease.terms.end);
+        let ripe = self.lease(model, ripe).filter(|(lease, _)| lease.is_live());
+        let (lease, terms) = match ripe {
+            Some(found) => found,
+            None => self.lease(model, Lease::is_live)?,
+        };
         let promise = match self.below(5) {
             0 => Self::no_voucher(&lease),
             1 => self.promise(model, &lease, false),
@@ -176,8 +192,13 @@ impl Draw<'_> {
     }
 
     pub(super) fn request_close(&mut self, model: &Reference) -> Option<Step> {
-        let reserved = self.one_in(2);
+        let (reserved, now) = (self.one_in(2), model.state.now);
+        let last =
+            model.state.leases.values().any(|lease| breaks_at_its_end(lease) && lease.terms.end == now);
         let (lease, terms) = self.lease(model, |lease| {
+            if last {
+                return breaks_at_its_end(lease) && lease.terms.end == now;
+            }
             let costs = lease.terms.buyer_break_fee != 0 && !lease.terms.raw.device.is_zero();
             lease.phase < Phase::Closing && (costs || !reserved)
         })?;
@@ -299,4 +320,16 @@ impl Draw<'_> {
         })?;
         step(self.sender(), Call::Resolve { terms })
     }
+}
+
+/// A reservation whose buyer owes a fee for leaving before its end.
+fn breaks_at_its_end(lease: &Lease) -> bool {
+    let terms = &lease.terms;
+    lease.phase < Phase::Closing && terms.raw.kind == RESERVED && terms.buyer_break_fee != 0
+}
+
+/// From when on the provider may leave without its fee.
+fn matures_at(lease: &Lease) -> Option<u64> {
+    let noticed = matches!(lease.phase, Phase::NoticedUnpaid | Phase::NoticedReclaim);
+    (noticed && lease.terms.provider_break_fee != 0).then(|| lease.notice_at + lease.terms.notice)
 }
