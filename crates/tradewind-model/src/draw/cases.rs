@@ -11,7 +11,7 @@ use crate::call::{Call, Step, n96};
 use crate::court::abi::{Vote, said};
 use crate::court::cases::{self, BENCH, CLEAR, COMMITTEE, Case, GUILTY, Stage, UNKNOWN, Voice};
 use crate::court::verdicts::Ruling;
-use crate::leases::Lease;
+use crate::leases::{Lease, Phase};
 use crate::reference::Reference;
 use crate::terms::share_up;
 
@@ -143,7 +143,7 @@ impl Draw<'_> {
     fn epochs_of(model: &Reference, lease: &Lease) -> Vec<u64> {
         let current = model.epoch();
         let open = |epoch: &u64| {
-            let worked = model.epoch_start(*epoch).is_ok_and(|start| model.was_at_work(lease, start));
+            let worked = model.epoch_start(*epoch).is_ok_and(|start| ran_about(model, lease, start));
             worked && model.find_case(model.case_id(lease.terms.raw.device, *epoch)).is_none()
         };
         (current.saturating_sub(3)..=current).filter(open).collect()
@@ -495,7 +495,7 @@ impl Draw<'_> {
         let all = || model.state.court.cases.iter().chain(&model.done);
         let at_work = |lease: &Lease, case: &Case| {
             let start = model.epoch_start(case.epoch);
-            lease.terms.raw.device == case.device && start.is_ok_and(|start| model.was_at_work(lease, start))
+            lease.terms.raw.device == case.device && start.is_ok_and(|start| ran_about(model, lease, start))
         };
         let can_gain = |lease: &Lease, case: &Case| {
             let room = lease.terms.compensation_cap > lease.compensated;
@@ -613,4 +613,14 @@ impl Plan {
         };
         next.min(over)
     }
+}
+
+/// The lease ran in the epoch that began at `start`, or in one beside it: the rule itself is asked of the model.
+fn ran_about(model: &Reference, lease: &Lease, start: u64) -> bool {
+    let span = model.setting.bench.epoch_span;
+    let ended = match lease.phase {
+        Phase::Settled | Phase::Closed => lease.due_at.saturating_sub(lease.rules.bondDelay.into()),
+        Phase::Open | Phase::NoticedUnpaid | Phase::NoticedReclaim | Phase::Closing => lease.terms.end,
+    };
+    lease.opened_at < start + span + span / 4 && ended.min(lease.terms.end) + span / 4 > start
 }

@@ -170,6 +170,7 @@ pub(super) fn facts(model: &Reference, scope: Scope<'_>, leases: &[B256], facts:
     facts_of_seats(model, scope, facts);
     facts_of_cases(model, scope, facts);
     facts_of_rules(model, scope, facts);
+    facts_of_credit(model, scope, facts);
     let (court, state) = (model.setting.court, &model.state);
     let known = state.court.joined.keys().chain(leases);
     for lease in known {
@@ -245,6 +246,33 @@ fn facts_of_cases(model: &Reference, scope: Scope<'_>, facts: &mut Vec<Fact>) {
             fact(facts, format!("census of {epoch}"), court, &Beside::censusCall { epoch }, census);
             let (call, tripped) = (Court::trippedCall { epoch }, model.tripped(epoch));
             fact(facts, format!("breaker of {epoch}"), court, &call, tripped.abi_encode());
+        }
+    }
+}
+
+/// Whether devices are owed for a reservation that was broken: in the epochs that were judged last, and across them.
+fn facts_of_credit(model: &Reference, scope: Scope<'_>, facts: &mut Vec<Fact>) {
+    let judged = |state: &State| (state.court.clear.clone(), state.court.guilty.clone());
+    if !scope.holds(&judged(&model.state), judged) {
+        return;
+    }
+    let recent = model.epoch().saturating_sub(4);
+    let all = model.state.court.clear.union(&model.state.court.guilty);
+    for (device, epoch) in all.filter(|(_, epoch)| *epoch >= recent) {
+        let Ok(start) = model.epoch_start(*epoch) else { continue };
+        let span = model.setting.bench.epoch_span;
+        for (from, to) in
+            [(start, start + span - 1), (start.saturating_sub(span), start), (start + span, start)]
+        {
+            let call = Beside::uptimeCreditCall { device: *device, from: n40(from), to: n40(to) };
+            let credit = model.uptime_credit(*device, from, to).abi_encode();
+            fact(
+                facts,
+                format!("credit of {device} from {from} to {to}"),
+                model.setting.court,
+                &call,
+                credit,
+            );
         }
     }
 }
