@@ -437,7 +437,9 @@ impl Draw<'_> {
             }
         }
         if self.one_in(12) {
-            ballots.push(Voice { position: 9, ..self.bench_ballot(model, id, case, 0, lean) });
+            let next = u8::try_from(case.bench.len()).expect("a short bench");
+            let position = if self.one_in(2) { next } else { 9 };
+            ballots.push(Voice { position, ..self.bench_ballot(model, id, case, 0, lean) });
         }
         step(self.sender(), Call::VoteBench { case: id, ballots })
     }

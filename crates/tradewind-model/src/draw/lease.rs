@@ -128,17 +128,35 @@ impl<'a> Draw<'a> {
 
     /// The seconds at which a rule turns for a lease, each with the call that shows it.
     pub(super) fn edges(model: &Reference) -> impl Iterator<Item = (u64, Drawn<'a>)> + use<'_, 'a> {
-        model.state.leases.values().filter_map(|lease| {
-            if breaks_at_its_end(lease) {
-                return Some((lease.terms.end, Self::request_close as Drawn<'a>));
-            }
-            Some((matures_at(lease)?, Self::close as Drawn<'a>))
-        })
+        model
+            .state
+            .leases
+            .values()
+            .filter(|lease| lease.is_live())
+            .flat_map(|lease| {
+                let terms = &lease.terms;
+                let began = terms.start.max(lease.opened_at);
+                let refunded = began + u64::from(lease.rules.refundWindow);
+                let paid_early = lease.paid != 0 && !lease.challenged && lease.phase < Phase::Closing;
+                let leaves = (terms.provider_break_fee != 0).then_some((terms.end, Self::close as Drawn<'a>));
+                [
+                    breaks_at_its_end(lease).then_some((terms.end, Self::request_close as Drawn<'a>)),
+                    matures_at(lease).map(|at| (at, Self::close as Drawn<'a>)),
+                    leaves,
+                    paid_early.then_some((refunded, Self::challenge as Drawn<'a>)),
+                    Some((terms.end + u64::from(lease.rules.window), Self::challenge as Drawn<'a>)),
+                ]
+            })
+            .flatten()
     }
 
     pub(super) fn close(&mut self, model: &Reference) -> Option<Step> {
         let now = model.state.now;
-        let ripe = |lease: &Lease| matures_at(lease).is_some_and(|at| now >= at && now < lease.terms.end);
+        let ripe = |lease: &Lease| {
+            let fee = lease.terms.provider_break_fee != 0 && lease.is_live();
+            fee && (lease.terms.end == now
+                || matures_at(lease).is_some_and(|at| now >= at && now < lease.terms.end))
+        };
         let ripe = self.lease(model, ripe).filter(|(lease, _)| lease.is_live());
         let (lease, terms) = match ripe {
             Some(found) => found,
@@ -230,7 +248,22 @@ impl<'a> Draw<'a> {
     }
 
     pub(super) fn challenge(&mut self, model: &Reference) -> Option<Step> {
-        let (lease, terms) = self.lease(model, |lease| lease.is_live() && !lease.challenged)?;
+        let now = model.state.now;
+        let at_the_edge = |lease: &Lease| {
+            let began = lease.terms.start.max(lease.opened_at);
+            let refunded = began + u64::from(lease.rules.refundWindow);
+            let last = lease.terms.end + u64::from(lease.rules.window);
+            let due = refunded == now || last == now || compensated(lease);
+            lease.is_live() && !lease.challenged && due
+        };
+        let edge = model.state.leases.values().any(at_the_edge);
+        let (lease, terms) =
+            self.lease(
+                model,
+                |lease| {
+                    if edge { at_the_edge(lease) } else { lease.is_live() && !lease.challenged }
+                },
+            )?;
         let id = lease.terms.id;
         let sequence = if self.one_in(25) { lease.challenges + 1 } else { lease.challenges };
         let (sender, auth) = self.at_leases(model, lease.terms.buyer(), |_, deadline| typed::Challenge {
@@ -283,7 +316,10 @@ impl<'a> Draw<'a> {
     }
 
     pub(super) fn dispute(&mut self, model: &Reference) -> Option<Step> {
-        let (lease, terms) = self.lease(model, |lease| !lease.dispute_used)?;
+        let again = self.one_in(2)
+            && model.state.leases.values().any(|lease| compensated(lease) && !lease.dispute_used);
+        let (lease, terms) =
+            self.lease(model, |lease| !lease.dispute_used && (compensated(lease) || !again))?;
         self.dispute_about(model, &lease, terms)
     }
 
@@ -320,6 +356,11 @@ impl<'a> Draw<'a> {
         })?;
         step(self.sender(), Call::Resolve { terms })
     }
+}
+
+/// It paid its buyer something already.
+const fn compensated(lease: &Lease) -> bool {
+    lease.compensated != 0
 }
 
 /// A reservation whose buyer owes a fee for leaving before its end.
