@@ -23,6 +23,7 @@ pub mod ids;
 pub mod job;
 pub mod ladder;
 pub mod lease;
+pub mod lending;
 pub mod manifest;
 pub mod meter;
 pub mod negotiation;

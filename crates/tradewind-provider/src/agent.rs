@@ -10,6 +10,7 @@
 //! The store is the truth: an answer goes out only after the commit, and a restarted agent takes every lease up where the store,
 //! the runtime and the chain say it is. A workload is adopted, never started twice.
 
+mod lending;
 mod market;
 mod outputs;
 mod owner;
@@ -30,6 +31,7 @@ use tokio_util::task::TaskTracker;
 use tradewind_chain::ledger::{Ledger, LedgerError};
 use tradewind_mesh::Transport;
 use tradewind_proto::ids::LeaseId;
+use tradewind_proto::lending::{Lending, Standing};
 use tradewind_proto::offer::Offer;
 use tradewind_proto::owner::OwnerRules;
 use tradewind_proto::signature::SigningKey;
@@ -40,6 +42,7 @@ use tradewind_store::{Store, StoreError};
 pub use self::owner::ReclaimError;
 use self::record::{Hosted, KIND, Record, first_report};
 use self::units::Promises;
+use crate::inventory::GpuSource;
 use crate::runtime::Runtime;
 use crate::tee::Attester;
 use crate::web::{self, SourcePolicy};
@@ -65,6 +68,8 @@ pub struct AgentConfig {
     pub sources: SourcePolicy,
     /// To whom the machine is leased, and what may run on it.
     pub rules: OwnerRules,
+    /// When it is leased.
+    pub lending: Lending,
     /// How long log and outputs of a lease that is over wait for a buyer that has not taken them.
     pub keep: Seconds,
 }
@@ -105,6 +110,8 @@ pub struct Parts {
     pub clock: Clock,
     /// What shows that the machine runs in trusted execution, where it does.
     pub attester: Option<Arc<dyn Attester>>,
+    /// What lists accelerators, where some are sold: those that fall ill leave the offer.
+    pub gpus: Option<Arc<dyn GpuSource>>,
 }
 
 /// A running agent; clones share it.
@@ -125,6 +132,10 @@ struct Inner {
     attesting: tokio::sync::Mutex<()>,
     promised: RwLock<Promises>,
     accepting: RwLock<bool>,
+    /// What the owner's hours and limits say.
+    standing: RwLock<Standing>,
+    /// Units with accelerators that are ill.
+    ill: RwLock<u64>,
     /// Rings when the offer changed before its next heartbeat.
     republish: Notify,
     web: reqwest::Client,
@@ -144,6 +155,7 @@ impl Agent {
         let stored: Vec<(String, Record)> = parts.store.all(KIND).await?;
         let accepting = owner::is_accepting(&parts.store).await?;
         let web = web::client(&config.sources).map_err(AgentError::Sources)?;
+        let standing = lending::first(&config, (parts.clock)());
         let inner = Arc::new(Inner {
             domain: parts.ledger.domain(),
             config,
@@ -154,6 +166,8 @@ impl Agent {
             attesting: tokio::sync::Mutex::default(),
             promised: RwLock::default(),
             accepting: RwLock::new(accepting),
+            standing: RwLock::new(standing),
+            ill: RwLock::default(),
             republish: Notify::new(),
             web,
             cancel: CancellationToken::new(),
@@ -169,6 +183,7 @@ impl Agent {
         agent.inner.parts.transport.serve_leases(Arc::new(agent.clone()));
         agent.inner.parts.transport.serve_tunnels(Arc::new(agent.clone()));
         agent.inner.tasks.spawn(market::publish(agent.inner.clone()));
+        agent.inner.tasks.spawn(lending::follow(agent.clone()));
         Ok(agent)
     }
 
@@ -214,11 +229,12 @@ impl Inner {
         self.config.state_dir.join("work").join(lease.to_string())
     }
 
-    /// The units that no lease holds.
+    /// The units that no lease holds, and that are well.
     fn unheld_units(&self) -> u64 {
         let all = if self.config.offer.units >= 64 { u64::MAX } else { (1 << self.config.offer.units) - 1 };
         let held = self.hosted().into_iter().filter(|hosted| !hosted.is_over());
-        all & !held.fold(0, |mask, hosted| mask | hosted.units)
+        let ill = *self.ill.read().unwrap_or_else(PoisonError::into_inner);
+        all & !ill & !held.fold(0, |mask, hosted| mask | hosted.units)
     }
 
     fn settlement_policy(&self) -> tradewind_proto::hosting::SettlementPolicy {

@@ -7,5 +7,6 @@ pub mod doctor;
 pub mod inventory;
 pub mod process;
 pub mod runtime;
+pub mod senses;
 pub mod tee;
 pub mod web;

@@ -16,6 +16,7 @@ use tradewind_mesh::directory::Directory;
 use tradewind_proto::attestation::Tees;
 use tradewind_proto::conversation::Request;
 use tradewind_proto::ids::{DeviceId, MeshKey, ProviderId};
+use tradewind_proto::lending::{Lending, Limits, Schedule};
 use tradewind_proto::offer::{Conditions, Offer, Prices, Region, Resources, Runtimes, TrustTier};
 use tradewind_proto::owner::OwnerRules;
 use tradewind_proto::signature::SigningKey;
@@ -288,6 +289,7 @@ impl ProviderSeat {
                 max_input: Bytes::gib(1),
                 sources: SourcePolicy::default(),
                 rules: OwnerRules::default(),
+                lending: Lending::new(Schedule::always(), Limits::default()),
                 keep: Seconds::new(30),
             };
             let parts = AgentParts {
@@ -298,6 +300,7 @@ impl ProviderSeat {
                 key: seat.key.clone(),
                 clock: seat.world.clock(),
                 attester: self.attester.clone(),
+                gpus: None,
             };
             let mut agent = None;
             tokio::select! {

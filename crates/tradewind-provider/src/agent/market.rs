@@ -35,16 +35,20 @@ async fn publish_once(
     *sequence = now.unix().max(*sequence + 1);
     let lifetime = inner.config.heartbeat.saturating_mul(3) + Duration::from_secs(5);
     let free = u8::try_from(inner.unheld_units().count_ones()).unwrap_or(u8::MAX);
-    let accepting = *inner.accepting.read().unwrap_or_else(std::sync::PoisonError::into_inner);
+    // A machine that lends nothing now says so: whoever plans knows that it is there.
+    let (offer, free) = match inner.offered(None) {
+        Ok(offer) => (offer, free),
+        Err(_) => (inner.config.offer.clone(), 0),
+    };
     let offer = Offer {
+        free_units: free,
         sequence: *sequence,
         issued_at: now,
         expires_at: now.after(Seconds::new(lifetime.as_secs())),
-        free_units: if accepting { free } else { 0 },
         mesh_key: inner.parts.transport.key(),
         address: Some(inner.parts.transport.address().to_string()),
         tees: inner.parts.attester.as_ref().map_or(Tees::NONE, |attester| attester.kinds()),
-        ..inner.config.offer.clone()
+        ..offer
     };
     let signed = SignedOffer::sign(&offer, &inner.parts.key)?;
     let record = Record {

@@ -170,13 +170,7 @@ impl Inner {
     }
 
     async fn quote(&self, request: &TermsRequest) -> Result<Quote, Refusal> {
-        if !*self.accepting.read().unwrap_or_else(PoisonError::into_inner) {
-            return Err(Refusal::new(
-                RefusalCode::Policy,
-                "the owner takes no new leases now",
-                "try another provider, or later",
-            ));
-        }
+        let offer = self.offered(Some(request.kind))?;
         self.config.rules.judge(request.buyer, request.image.as_ref())?;
         let now = self.now();
         let unheld = self.unheld_units();
@@ -193,7 +187,7 @@ impl Inner {
             min_cap_spot: self.parameters.min_cap_spot,
             min_cap_reserved: self.parameters.min_cap_reserved,
         };
-        let terms = propose(&self.config.offer, request, &parameters, mask, now)?;
+        let terms = propose(&offer, request, &parameters, mask, now)?;
         let free_balance = self.parts.ledger.balance(terms.token, self.parts.key.address()).await;
         if free_balance.is_ok_and(|free| free < terms.bond) {
             let reason = "the provider's free balance does not cover the bond";

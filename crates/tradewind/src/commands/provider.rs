@@ -90,13 +90,15 @@ fn edit(file: &Path, change: impl FnOnce(&mut DocumentMut)) -> anyhow::Result<()
 }
 
 fn show(view: &ProviderView) -> String {
-    let serving = match (view.serving, view.accepting) {
-        (true, true) => "yes",
-        (true, false) => "paused: no new leases",
-        (false, _) => "no",
+    let until = view.until.map(|at| format!(", until {}", time(at))).unwrap_or_default();
+    let serving = match (view.serving, view.accepting, &view.kept) {
+        (true, true, None) => format!("yes{until}"),
+        (true, true, Some(why)) => format!("not now: {why}{until}"),
+        (true, false, _) => "paused: no new leases".to_owned(),
+        (false, ..) => "no".to_owned(),
     };
     let mut rows = vec![
-        ["serving".to_owned(), serving.to_owned()],
+        ["serving".to_owned(), serving],
         ["leases".into(), view.leases.to_string()],
         ["free for bonds".into(), money(view.free, &view.asset)],
     ];

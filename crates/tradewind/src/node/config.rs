@@ -146,8 +146,38 @@ pub(crate) struct ProviderSection {
     pub(crate) prices: Option<PricesSection>,
     /// Whom and what the owner allows.
     pub(crate) rules: RulesSection,
+    /// When the owner lends.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) schedule: Option<ScheduleSection>,
+    /// From where on the owner keeps the machine.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) limits: Option<LimitsSection>,
     /// How the machine shows that it runs in trusted execution.
     pub(crate) tee: Option<TeeSection>,
+}
+
+/// The owner's hours.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(crate) struct ScheduleSection {
+    /// By whose clock, such as `Europe/Berlin`; this machine's where absent.
+    pub(crate) time_zone: Option<String>,
+    /// When it is lent, such as `mon-fri 20:00-07:00` and `sat-sun`; always where empty.
+    pub(crate) lend: Vec<String>,
+    /// When nothing is lent all the same, such as `2027-03-01T02:00 2h`.
+    pub(crate) maintenance: Vec<String>,
+}
+
+/// The owner's limits; nothing is looked at where absent.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(crate) struct LimitsSection {
+    /// The highest load beside leases, in percent of all threads.
+    pub(crate) load: Option<u8>,
+    /// The highest heat, in degrees Celsius.
+    pub(crate) heat: Option<u8>,
+    /// How many seconds nobody has to have used a terminal or the desktop.
+    pub(crate) idle: Option<u64>,
 }
 
 /// Evidence of trusted execution.
@@ -181,6 +211,8 @@ impl Default for ProviderSection {
             reserve: None,
             prices: None,
             rules: RulesSection::default(),
+            schedule: None,
+            limits: None,
             tee: None,
         }
     }

@@ -104,6 +104,7 @@ pub(crate) async fn start(needs: Needs<'_>) -> anyhow::Result<Agent> {
         max_input: Bytes::gib(256),
         sources: SourcePolicy::default(),
         rules: sale::rules(&needs.section.rules)?,
+        lending: sale::lending(needs.section)?,
         keep: Seconds::new(needs.section.keep),
     };
     let parts = Parts {
@@ -114,6 +115,7 @@ pub(crate) async fn start(needs: Needs<'_>) -> anyhow::Result<Agent> {
         key: needs.key,
         clock: needs.clock,
         attester,
+        gpus: Some(Arc::new(Nvml)),
     };
     Ok(Agent::start(config, parts).await?)
 }

@@ -134,6 +134,45 @@ fn a_spot_lease_is_taken_back_with_notice_and_what_the_job_saved_comes_home() {
 }
 
 #[test]
+fn beyond_the_owners_hours_nothing_runs() {
+    let now = jiff::Timestamp::now().to_zoned(jiff::tz::TimeZone::UTC);
+    let time = |seconds: i64| {
+        now.checked_add(jiff::SignedDuration::from_secs(seconds))
+            .expect("a time")
+            .strftime("%H:%M:%S")
+            .to_string()
+    };
+    let hours = format!("{}-{}", time(-3_600), time(70));
+    let schedule = format!("[provider.schedule]\ntime_zone = \"UTC\"\nlend = [\"{hours}\"]\n");
+    let market = of(&format!("{SHORT}{schedule}"));
+    let view: Value = market.ask("provider", "/v1/provider").expect("an answer");
+    assert!(
+        view["kept"].is_null() && view["until"].as_u64().is_some(),
+        "it lends until its hours end: {view}"
+    );
+    let late =
+        market.submit("run: echo too long\nresources: {cpus: 1, memory: 64MiB, disk: 64MiB}\ntimeout: 10m\n");
+    market.until("what cannot be taken back is refused", || says(&market, &late).contains("duration"));
+    println!("{}", says(&market, &late));
+    let spot = market.submit(&endless("market: spot\ntimeout: 10m\n"));
+    market.said(&spot, "started");
+
+    let attempt = market.settled(&spot);
+    assert_eq!(attempt.outcome, Some(Outcome::Reclaimed), "{attempt:?}");
+    assert_eq!(std::fs::read_to_string(spot.output.join("state")).expect("a checkpoint"), "saved\n");
+    let ended = attempt.supervision.report.as_ref().and_then(|report| report.run.until).expect("it ended");
+    market.until("the hours are over", || {
+        let view: Value = market.ask("provider", "/v1/provider").expect("an answer");
+        view["kept"] == "the owner's hours"
+    });
+    let end = u64::try_from(now.timestamp().as_second() + 70).expect("a time");
+    assert!(ended.unix() <= end, "with its notice the lease was over: {ended:?}, {end}");
+    let full = "all units are taken";
+    market.until("nobody is taken on any more", || says(&market, &late).contains(full));
+    assert_eq!(market.chain().opened(), 1);
+}
+
+#[test]
 fn an_owner_who_refuses_a_buyer_or_pauses_is_heard_and_remembered() {
     let mut market = Market::new();
     market.start_ledger(LEDGER);

@@ -7,6 +7,7 @@ use serde::Deserialize;
 use tradewind_chain::ledger::{Action, DeviceRecord, DeviceState, Reference};
 use tradewind_mesh::Transport as _;
 use tradewind_proto::ids::{LeaseId, ProviderId};
+use tradewind_proto::lending::Standing;
 use tradewind_proto::offer::Offer;
 use tradewind_proto::report::Report;
 use tradewind_provider::agent::{Agent, ReclaimError};
@@ -154,12 +155,19 @@ async fn look(roles: &Served) -> Result<ProviderView, Failure> {
     });
     let account = roles.ledger.account();
     let free = roles.ledger.balance(roles.asset.address, account).await.map_err(silent)?;
+    let (kept, until) = match roles.provider.as_ref().map(Agent::standing) {
+        Some(Standing::Kept { why, until }) => (Some(why), until),
+        Some(Standing::Lends { until }) => (None, until),
+        None => (None, None),
+    };
     Ok(ProviderView {
         account: account.to_string(),
         asset: roles.asset.clone(),
         staked: roles.staked.clone(),
         serving: roles.provider.is_some(),
         accepting: roles.provider.as_ref().is_some_and(Agent::is_accepting),
+        kept,
+        until: until.map(|at| at.unix()),
         offered: roles.mesh.records().iter().any(|record| record.id.provider == ProviderId::new(account)),
         heard_by: roles.mesh.directory_links(),
         leases: roles.provider.as_ref().map_or(0, Agent::live_leases),

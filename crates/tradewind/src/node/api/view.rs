@@ -138,6 +138,12 @@ pub(crate) struct ProviderView {
     pub(crate) serving: bool,
     /// New leases are taken.
     pub(crate) accepting: bool,
+    /// Why the owner's hours or limits keep the machine now; absent while it lends.
+    #[serde(default)]
+    pub(crate) kept: Option<String>,
+    /// When that changes, in seconds since 1970, where it is known.
+    #[serde(default)]
+    pub(crate) until: Option<u64>,
     /// Its offer is out.
     #[serde(default)]
     pub(crate) offered: bool,

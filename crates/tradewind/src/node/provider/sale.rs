@@ -5,8 +5,10 @@ use std::sync::Arc;
 
 use alloy::primitives::{Address, B256};
 use anyhow::{Context, bail};
+use jiff::tz::TimeZone;
 use tradewind_proto::attestation::Tees;
 use tradewind_proto::ids::{BuyerId, DeviceId, ProviderId};
+use tradewind_proto::lending::{Lending, Limits, Schedule};
 use tradewind_proto::offer::{
     Conditions, Offer, PortRange, PriceList, Prices, Region, Resources, Runtimes, TrustTier,
 };
@@ -18,7 +20,9 @@ use tradewind_provider::runtime::Runtime;
 use tradewind_provider::tee::{Attester, CommandAttester};
 
 use super::{DOCKER, Needs, PROCESS};
-use crate::node::config::{PricesSection, ProviderSection, ReserveSection, RulesSection, TeeSection};
+use crate::node::config::{
+    LimitsSection, PricesSection, ProviderSection, ReserveSection, RulesSection, ScheduleSection, TeeSection,
+};
 
 /// Cuts the machine into what the configuration sells, or says what it has not.
 pub(crate) fn sold(section: &ProviderSection, inventory: &Inventory) -> anyhow::Result<Sold> {
@@ -79,6 +83,20 @@ pub(super) fn rules(section: &RulesSection) -> anyhow::Result<OwnerRules> {
         allow_images: images(&section.allow_images, "allow_images")?,
         deny_images: images(&section.deny_images, "deny_images")?,
     })
+}
+
+/// Reads the owner's hours and limits.
+pub(super) fn lending(section: &ProviderSection) -> anyhow::Result<Lending> {
+    let ScheduleSection { time_zone, lend, maintenance } = section.schedule.clone().unwrap_or_default();
+    let zone = match time_zone {
+        Some(name) => TimeZone::get(&name).with_context(|| {
+            format!("`provider.schedule.time_zone` in node.toml: write a name such as `Europe/Berlin`, not `{name}`")
+        })?,
+        None => TimeZone::system(),
+    };
+    let schedule = Schedule::new(zone, &lend, &maintenance).context("`provider.schedule` in node.toml")?;
+    let LimitsSection { load, heat, idle } = section.limits.unwrap_or_default();
+    Ok(Lending::new(schedule, Limits { load, heat, idle: idle.map(Seconds::new) }))
 }
 
 /// What asks the hardware for evidence of trusted execution.
@@ -236,6 +254,18 @@ mod tests {
         assert!(error.contains("`provider.cpus`"), "{error}");
         let whole = sold(&section("price = \"1\""), &inventory).unwrap();
         assert!(whole.unit.memory < inventory.memory.total);
+    }
+
+    #[test]
+    fn hours_and_limits_that_make_no_sense_name_their_field() {
+        let wrong = |text: &str| format!("{:#}", lending(&section(text)).unwrap_err());
+        assert!(wrong("[schedule]\ntime_zone = \"Mars/Olympus\"\n").contains("provider.schedule.time_zone"));
+        assert!(wrong("[schedule]\nlend = [\"noon\"]\n").contains("`noon` are no lending hours"));
+        let kept = section(
+            "[schedule]\ntime_zone = \"Europe/Berlin\"\nlend = [\"sat-sun\"]\n[limits]\nload = 50\nidle = 600\n",
+        );
+        assert!(lending(&kept).unwrap().needs_senses());
+        assert!(lending(&section("")).unwrap().is_free());
     }
 
     #[test]

@@ -1,0 +1,161 @@
+//! The owner's hours and limits, followed while the agent runs; and accelerators that fell ill.
+//!
+//! Every few seconds the machine is looked at, and judged by [`Lending`]: what it says goes into the next quote and the next
+//! offer, and spot leases get their notice where the owner needs the machine. An accelerator that its driver no longer lists, or
+//! that fails, takes its unit out of the offer until it is well; a lease that has it goes on, as long as its job does.
+
+use std::sync::PoisonError;
+use std::time::Duration;
+
+use tradewind_proto::lending::{Senses, Standing};
+use tradewind_proto::negotiation::{Refusal, RefusalCode};
+use tradewind_proto::offer::Offer;
+use tradewind_proto::terms::LeaseKind;
+use tradewind_proto::units::Seconds;
+
+use super::{Agent, Inner};
+use crate::inventory::Gpu;
+use crate::senses::Observer;
+
+/// The time between two looks.
+const LOOK: Duration = Duration::from_secs(5);
+/// Looks between two at the accelerators, which their driver takes a moment for.
+const ACCELERATORS: u32 = 6;
+/// So long before the owner's time every lease is over.
+const MARGIN: Seconds = Seconds::new(15);
+
+/// Follows until the agent shuts down; ends at once where there is nothing to follow.
+pub(super) async fn follow(agent: Agent) {
+    let inner = &agent.inner;
+    let mut lending = inner.config.lending.clone();
+    let (bound, gpus) =
+        (!lending.is_free(), inner.parts.gpus.clone().filter(|_| !inner.config.gpus.is_empty()));
+    if !bound && gpus.is_none() {
+        return;
+    }
+    let mut observer = Observer::new();
+    for round in 0u32.. {
+        if bound {
+            let senses = match lending.needs_senses() {
+                true => observer.look(inner.leased()).await,
+                false => Senses::default(),
+            };
+            let judged = lending.judge(inner.now(), &senses, inner.config.offer.conditions.notice);
+            inner.stand(judged.standing);
+            if judged.reclaim
+                && let Err(error) = agent.reclaim(None).await
+            {
+                tracing::warn!(%error, "spot leases could not be taken back; trying again");
+            }
+        }
+        if let Some(gpus) = gpus.clone().filter(|_| round.is_multiple_of(ACCELERATORS)) {
+            let listed = tokio::task::spawn_blocking(move || gpus.list()).await;
+            let listed = listed.unwrap_or_else(|error| std::panic::resume_unwind(error.into_panic()));
+            inner.ail(&listed.unwrap_or_default());
+        }
+        tokio::select! {
+            biased;
+            () = inner.cancel.cancelled() => return,
+            () = tokio::time::sleep(LOOK) => {}
+        }
+    }
+}
+
+impl Inner {
+    /// Milliseconds of processor time that leases have used.
+    fn leased(&self) -> u64 {
+        self.hosted().iter().map(|hosted| hosted.report.borrow().usage.cpu_ms).sum()
+    }
+
+    fn stand(&self, standing: Standing) {
+        let before = {
+            let mut now = self.standing.write().unwrap_or_else(PoisonError::into_inner);
+            std::mem::replace(&mut *now, standing.clone())
+        };
+        if before != standing {
+            match &standing {
+                Standing::Lends { .. } if matches!(before, Standing::Lends { .. }) => return,
+                Standing::Lends { until } => tracing::info!(until = ?until, "lending"),
+                Standing::Kept { why, .. } => tracing::info!(%why, "the owner keeps the machine"),
+            }
+            self.republish.notify_one();
+        }
+    }
+
+    /// Takes units out of the offer whose accelerators are not listed, or not well.
+    fn ail(&self, listed: &[Gpu]) {
+        let well = |index: &u32| listed.iter().any(|gpu| gpu.index == *index && gpu.ailment().is_none());
+        let ill = units_of(&self.config.gpus, usize::from(self.config.offer.units), |index| !well(index));
+        let before = {
+            let mut now = self.ill.write().unwrap_or_else(PoisonError::into_inner);
+            std::mem::replace(&mut *now, ill)
+        };
+        if before != ill {
+            tracing::warn!(units = ill.count_ones(), "units with accelerators that are ill are not offered");
+            self.republish.notify_one();
+        }
+    }
+
+    /// What is offered now to leases of this `kind`, or to all: nothing while the owner keeps the machine, and beyond the
+    /// owner's hours nothing that cannot be taken back.
+    pub(super) fn offered(&self, kind: Option<LeaseKind>) -> Result<Offer, Refusal> {
+        let no = |why: &str| Err(Refusal::new(RefusalCode::Policy, why, "try another provider, or later"));
+        if !*self.accepting.read().unwrap_or_else(PoisonError::into_inner) {
+            return no("the owner takes no new leases now");
+        }
+        let mut offer = self.config.offer.clone();
+        let standing = self.standing.read().unwrap_or_else(PoisonError::into_inner).clone();
+        let bound = match kind {
+            Some(kind) => kind != LeaseKind::Spot,
+            None => offer.prices.spot.is_none(),
+        };
+        match standing {
+            Standing::Lends { until: Some(until) } if bound => {
+                let left = until.since(self.now()).minus(MARGIN);
+                let conditions = &mut offer.conditions;
+                conditions.max_duration = conditions.max_duration.min(left);
+                if conditions.max_duration < conditions.min_duration {
+                    return no("the owner needs the machine soon");
+                }
+            }
+            Standing::Lends { .. } => {}
+            Standing::Kept { why, .. } => return no(&format!("the owner keeps the machine: {why}")),
+        }
+        Ok(offer)
+    }
+}
+
+impl Agent {
+    /// Whether the owner's hours and limits allow new leases now.
+    #[must_use]
+    pub fn standing(&self) -> Standing {
+        self.inner.standing.read().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+}
+
+/// The units, of so many, that have one of the accelerators that `is`.
+fn units_of(gpus: &[u32], units: usize, is: impl Fn(&u32) -> bool) -> u64 {
+    let each = gpus.len().checked_div(units).unwrap_or(0).max(1);
+    let shares = gpus.chunks(each).take(units.min(64)).enumerate();
+    shares.fold(0, |mask, (unit, share)| if share.iter().any(&is) { mask | 1 << unit } else { mask })
+}
+
+/// What the agent starts with, before anything was seen.
+pub(super) fn first(config: &super::AgentConfig, now: tradewind_proto::units::Timestamp) -> Standing {
+    config.lending.clone().judge(now, &Senses::default(), config.offer.conditions.notice).standing
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_unit_is_ill_with_any_of_its_accelerators() {
+        let gpus = [0, 1, 2, 5, 6, 7];
+        assert_eq!(units_of(&gpus, 3, |index| *index == 5), 0b010);
+        assert_eq!(units_of(&gpus, 6, |index| [0, 7].contains(index)), 0b10_0001);
+        assert_eq!(units_of(&gpus, 1, |index| *index == 7), 0b1);
+        assert_eq!(units_of(&gpus, 3, |_| false), 0);
+        assert_eq!(units_of(&[], 4, |_| true), 0);
+    }
+}
