@@ -7,9 +7,8 @@ use tradewind_mesh::directory::{DirectoryEvent, Record};
 use tradewind_mesh::{PeerAddr, Transport};
 use tradewind_proto::book::OfferBook;
 use tradewind_proto::ids::{DeviceId, ProviderId};
-use tradewind_proto::offer::{Offer, OfferError, OfferKey, SignedOffer};
-use tradewind_proto::signature::{Signature, Signed};
-use tradewind_proto::units::{Clock, Timestamp};
+use tradewind_proto::offer::OfferKey;
+use tradewind_proto::units::Clock;
 
 /// Every offer that the directory holds and that verifies.
 #[derive(Clone)]
@@ -69,16 +68,11 @@ impl Market {
     }
 
     fn store(&self, record: &Record) {
-        match offer(record, (self.clock)()) {
+        match record.offer((self.clock)()) {
             Ok(offer) => {
                 self.book.write().unwrap_or_else(PoisonError::into_inner).insert(offer);
             }
             Err(error) => tracing::debug!(record = %record.id, %error, "a record is no offer"),
         }
     }
-}
-
-fn offer(record: &Record, now: Timestamp) -> Result<Offer, OfferError> {
-    let signature = Signature::from_bytes(&record.signature).map_err(OfferError::Signature)?;
-    SignedOffer::from_signed(Signed { bytes: record.body.clone(), signature }).verify(now)
 }

@@ -21,11 +21,9 @@ use tokio_util::sync::CancellationToken;
 use tower_http::set_header::SetResponseHeaderLayer;
 use tradewind_chain::ledger::{EventCursor, Ledger};
 use tradewind_mesh::Transport;
-use tradewind_mesh::directory::Record;
-use tradewind_proto::offer::{Offer, SignedOffer};
+use tradewind_proto::offer::Offer;
 use tradewind_proto::profile::NetworkProfile;
-use tradewind_proto::signature::{Signature, Signed};
-use tradewind_proto::units::{Clock, Timestamp};
+use tradewind_proto::units::Clock;
 
 use crate::index::{Index, Overview};
 use crate::page::{MarketPage, OfferRow};
@@ -173,7 +171,7 @@ impl Shared {
     fn market(&self) -> Market {
         let now = (self.clock)();
         let mut offers: Vec<Offer> =
-            self.transport.records().iter().filter_map(|record| offer(record, now)).collect();
+            self.transport.records().iter().filter_map(|record| record.offer(now).ok()).collect();
         offers.sort_by_key(|offer| (offer.prices.on_demand, offer.provider));
         offers.truncate(ROWS);
         let overview = self.index.read().unwrap_or_else(PoisonError::into_inner).overview(ROWS);
@@ -191,11 +189,6 @@ struct Market {
     network: String,
     overview: Overview,
     offers: Vec<OfferRow>,
-}
-
-fn offer(record: &Record, now: Timestamp) -> Option<Offer> {
-    let signature = Signature::from_bytes(&record.signature).ok()?;
-    SignedOffer::from_signed(Signed { bytes: record.body.clone(), signature }).verify(now).ok()
 }
 
 async fn page(State(shared): State<Arc<Shared>>) -> Response {

@@ -20,7 +20,7 @@ pub use self::hardware::{
     ComputeCapability, DriverVersion, Gpus, Interconnect, Resources, Runtimes, TrustTier, Vendor,
 };
 pub use self::price::PriceList;
-pub use self::proposal::{Proposal, power_cost, propose};
+pub use self::proposal::{Follow, Proposal, power_cost, propose};
 use crate::attestation::Tees;
 use crate::ids::{DeviceId, MeshKey, ProviderId};
 use crate::signature::{SignatureError, Signed, SigningKey};

@@ -32,11 +32,11 @@ use tradewind_chain::ledger::{Ledger, LedgerError};
 use tradewind_mesh::Transport;
 use tradewind_proto::ids::LeaseId;
 use tradewind_proto::lending::{Lending, Standing};
-use tradewind_proto::offer::Offer;
+use tradewind_proto::offer::{Follow, Offer};
 use tradewind_proto::owner::OwnerRules;
 use tradewind_proto::signature::SigningKey;
 use tradewind_proto::terms::Domain;
-use tradewind_proto::units::{Bytes, Clock, Money, Seconds, Timestamp};
+use tradewind_proto::units::{Bytes, Clock, Money, RatePerSecond, Seconds, Timestamp};
 use tradewind_store::{Store, StoreError};
 
 pub use self::owner::ReclaimError;
@@ -70,6 +70,8 @@ pub struct AgentConfig {
     pub rules: OwnerRules,
     /// When it is leased.
     pub lending: Lending,
+    /// How the price follows the market's, where it does.
+    pub follow: Option<Follow>,
     /// How long log and outputs of a lease that is over wait for a buyer that has not taken them.
     pub keep: Seconds,
 }
@@ -134,6 +136,8 @@ struct Inner {
     accepting: RwLock<bool>,
     /// What the owner's hours and limits say.
     standing: RwLock<Standing>,
+    /// The price of a unit, as it was last offered.
+    rate: RwLock<RatePerSecond>,
     /// Units with accelerators that are ill.
     ill: RwLock<u64>,
     /// Rings when the offer changed before its next heartbeat.
@@ -155,6 +159,7 @@ impl Agent {
         let stored: Vec<(String, Record)> = parts.store.all(KIND).await?;
         let accepting = owner::is_accepting(&parts.store).await?;
         let web = web::client(&config.sources).map_err(AgentError::Sources)?;
+        let rate = RwLock::new(config.offer.prices.on_demand);
         let standing = lending::first(&config, (parts.clock)());
         let inner = Arc::new(Inner {
             domain: parts.ledger.domain(),
@@ -167,6 +172,7 @@ impl Agent {
             promised: RwLock::default(),
             accepting: RwLock::new(accepting),
             standing: RwLock::new(standing),
+            rate,
             ill: RwLock::default(),
             republish: Notify::new(),
             web,

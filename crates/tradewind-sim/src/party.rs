@@ -289,6 +289,7 @@ impl ProviderSeat {
                 max_input: Bytes::gib(1),
                 sources: SourcePolicy::default(),
                 rules: OwnerRules::default(),
+                follow: None,
                 lending: Lending::new(Schedule::always(), Limits::default()),
                 keep: Seconds::new(30),
             };

@@ -5,6 +5,8 @@ use std::fmt;
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 use tradewind_proto::ids::ProviderId;
+use tradewind_proto::offer::{Offer, OfferError, SignedOffer};
+use tradewind_proto::signature::{Signature, Signed};
 use tradewind_proto::units::Timestamp;
 
 use crate::refusal::Refusal;
@@ -40,6 +42,15 @@ pub struct Record {
 }
 
 impl Record {
+    /// The offer that the record carries, if it is one and counts at `now`.
+    ///
+    /// # Errors
+    /// It is none, its signature does not count, or a value is out of range.
+    pub fn offer(&self, now: Timestamp) -> Result<Offer, OfferError> {
+        let signature = Signature::from_bytes(&self.signature).map_err(OfferError::Signature)?;
+        SignedOffer::from_signed(Signed { bytes: self.body.clone(), signature }).verify(now)
+    }
+
     /// What the record costs in memory and on the wire, in bytes.
     #[must_use]
     pub fn size(&self) -> usize {

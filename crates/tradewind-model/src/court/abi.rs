@@ -25,6 +25,7 @@ alloy::sol! {
         function rewardWatchers(address token, address account, uint256 amount) returns (uint256);
         function allowanceOf(address token, address account, address spender) returns (uint256);
         function frozenUntil(bytes32 device) returns (uint40);
+        function ruling(bytes32 lease) returns (uint8, uint96);
         function uptimeCredit(bytes32 device, uint40 from, uint40 to) returns (bool);
     }
 }

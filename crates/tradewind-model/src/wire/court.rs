@@ -11,6 +11,7 @@ use crate::chain::Fact;
 use crate::court::abi::{Ballot, Beacon, Beside, Court, Element, Joined, ProductRoots};
 use crate::court::cases::{Case, Voice};
 use crate::court::proofs::{Opened, Roots};
+use crate::court::verdicts::Ruling;
 use crate::reference::{Reference, State};
 
 impl<K: Fn(Address) -> SigningKey> Wire<'_, K> {
@@ -173,6 +174,9 @@ pub(super) fn facts(model: &Reference, scope: Scope<'_>, leases: &[B256], facts:
     facts_of_credit(model, scope, facts);
     let (court, state) = (model.setting.court, &model.state);
     let known = state.court.joined.keys().chain(leases);
+    if matches!(scope, Scope::All) {
+        state.court.joined.keys().for_each(|lease| fact_of_ruling(model, *lease, facts));
+    }
     for lease in known {
         let joined = |state: &State| state.court.joined.get(lease).copied();
         if scope.holds(&joined(state), joined) {
@@ -250,6 +254,17 @@ fn facts_of_cases(model: &Reference, scope: Scope<'_>, facts: &mut Vec<Fact>) {
     }
 }
 
+/// What the court says of a dispute that is in a case.
+fn fact_of_ruling(model: &Reference, lease: B256, facts: &mut Vec<Fact>) {
+    let (verdict, award) = match model.ruling(lease) {
+        Ruling::Unknown => (0u16, 0),
+        Ruling::ForBuyer(award) => (1, award),
+        Ruling::ForProvider => (2, 0),
+    };
+    let view = (U256::from(verdict), U256::from(award)).abi_encode_params();
+    fact(facts, format!("ruling on {lease}"), model.setting.court, &Beside::rulingCall { lease }, view);
+}
+
 /// Whether devices are owed for a reservation that was broken: in the epochs that were judged last, and across them.
 fn facts_of_credit(model: &Reference, scope: Scope<'_>, facts: &mut Vec<Fact>) {
     let judged = |state: &State| (state.court.clear.clone(), state.court.guilty.clone());
@@ -261,9 +276,16 @@ fn facts_of_credit(model: &Reference, scope: Scope<'_>, facts: &mut Vec<Fact>) {
     for (device, epoch) in all.filter(|(_, epoch)| *epoch >= recent) {
         let Ok(start) = model.epoch_start(*epoch) else { continue };
         let span = model.setting.bench.epoch_span;
-        for (from, to) in
-            [(start, start + span - 1), (start.saturating_sub(span), start), (start + span, start)]
-        {
+        let genesis = model.setting.bench.genesis;
+        let spans = [
+            (start, start),
+            (start, start + span - 1),
+            (start.saturating_sub(span), start),
+            (start + span, start),
+            (genesis, start),
+            (genesis - 1, start),
+        ];
+        for (from, to) in spans {
             let call = Beside::uptimeCreditCall { device: *device, from: n40(from), to: n40(to) };
             let credit = model.uptime_credit(*device, from, to).abi_encode();
             fact(

@@ -54,6 +54,32 @@ pub fn propose<'a>(
     (!hourly.is_zero()).then_some(Proposal { hourly, compared, power })
 }
 
+/// How a price follows the market's.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Follow {
+    /// Of the middle price of a unit's like, in percent.
+    pub percent: u32,
+    /// Never less.
+    pub floor: Money,
+    /// Never more; asked too where nobody sells a unit's like.
+    pub ceiling: Money,
+}
+
+impl Follow {
+    /// The price of an hour of `unit`, as the `offers` of others are now.
+    #[must_use]
+    pub fn price<'a>(
+        &self,
+        unit: &Resources,
+        own: ProviderId,
+        offers: impl IntoIterator<Item = &'a Offer>,
+    ) -> Money {
+        let market = propose(unit, own, offers, Money::ZERO);
+        let price = market.and_then(|market| market.hourly.fraction(self.percent, 100).ok());
+        price.unwrap_or(self.ceiling).min(self.ceiling).max(self.floor)
+    }
+}
+
 /// How much of what `like` is a price of `unit` buys; nothing where they do not compare.
 fn measure(unit: &Resources, like: &Resources) -> Option<u64> {
     let measured = match (&unit.gpus, &like.gpus) {
@@ -131,6 +157,16 @@ mod tests {
         assert_eq!(proposed(&offers[0].unit, &[], "0"), None);
         assert_eq!(power_cost(400, dollars("0.30")), Some(dollars("0.15")));
         assert_eq!(power_cost(1, Money::from_base_units(1)), Some(Money::from_base_units(1)), "rounded up");
+    }
+
+    #[test]
+    fn a_price_that_follows_stays_between_its_ends() {
+        let follow = Follow { percent: 90, floor: dollars("0.5"), ceiling: dollars("3") };
+        let unit = of(1, "1").unit;
+        for (market, price) in [("2", "1.8"), ("0.1", "0.5"), ("9", "3")] {
+            assert_eq!(follow.price(&unit, OWN, &[of(1, market)]), dollars(price), "{market}");
+        }
+        assert_eq!(follow.price(&unit, OWN, &[]), dollars("3"), "nobody else sells such");
     }
 
     #[test]

@@ -96,6 +96,15 @@ impl Inner {
         }
     }
 
+    /// The offer at the price that was published last.
+    pub(super) fn priced(&self) -> Offer {
+        let mut offer = self.config.offer.clone();
+        let prices = &mut offer.prices;
+        prices.on_demand = *self.rate.read().unwrap_or_else(PoisonError::into_inner);
+        prices.spot = prices.spot.map(|spot| spot.min(prices.on_demand));
+        offer
+    }
+
     /// What is offered now to leases of this `kind`, or to all: nothing while the owner keeps the machine, and beyond the
     /// owner's hours nothing that cannot be taken back.
     pub(super) fn offered(&self, kind: Option<LeaseKind>) -> Result<Offer, Refusal> {
@@ -103,7 +112,7 @@ impl Inner {
         if !*self.accepting.read().unwrap_or_else(PoisonError::into_inner) {
             return no("the owner takes no new leases now");
         }
-        let mut offer = self.config.offer.clone();
+        let mut offer = self.priced();
         let standing = self.standing.read().unwrap_or_else(PoisonError::into_inner).clone();
         let bound = match kind {
             Some(kind) => kind != LeaseKind::Spot,

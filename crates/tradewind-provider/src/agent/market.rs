@@ -6,9 +6,12 @@ use std::time::Duration;
 use tradewind_mesh::directory::{Record, RecordId};
 use tradewind_proto::attestation::Tees;
 use tradewind_proto::offer::{Offer, SignedOffer};
-use tradewind_proto::units::Seconds;
+use tradewind_proto::units::{RatePerSecond, Seconds, Timestamp};
 
 use super::Inner;
+
+/// Offers that a price is compared with at each heartbeat; each costs a signature's check.
+const MOST_COMPARED: usize = 512;
 
 /// Publishes until the agent shuts down.
 pub(super) async fn publish(inner: Arc<Inner>) {
@@ -35,10 +38,11 @@ async fn publish_once(
     *sequence = now.unix().max(*sequence + 1);
     let lifetime = inner.config.heartbeat.saturating_mul(3) + Duration::from_secs(5);
     let free = u8::try_from(inner.unheld_units().count_ones()).unwrap_or(u8::MAX);
+    follow(inner, now);
     // A machine that lends nothing now says so: whoever plans knows that it is there.
     let (offer, free) = match inner.offered(None) {
         Ok(offer) => (offer, free),
-        Err(_) => (inner.config.offer.clone(), 0),
+        Err(_) => (inner.priced(), 0),
     };
     let offer = Offer {
         free_units: free,
@@ -60,4 +64,15 @@ async fn publish_once(
     };
     inner.parts.transport.publish(record).await?;
     Ok(())
+}
+
+/// Sets the price by the live offers of others. A buyer that knows an older one refuses the terms, and asks again.
+fn follow(inner: &Inner, now: Timestamp) {
+    let Some(follow) = inner.config.follow else { return };
+    let offer = &inner.config.offer;
+    let records = inner.parts.transport.records();
+    let offers = records.iter().take(MOST_COMPARED).filter_map(|record| record.offer(now).ok());
+    let offers: Vec<Offer> = offers.filter(|other| other.prices.token == offer.prices.token).collect();
+    let price = follow.price(&offer.unit, offer.provider, &offers);
+    *inner.rate.write().unwrap_or_else(std::sync::PoisonError::into_inner) = RatePerSecond::per_hour(price);
 }

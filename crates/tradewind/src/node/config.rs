@@ -144,6 +144,11 @@ pub(crate) struct ProviderSection {
     pub(crate) reserve: Option<ReserveSection>,
     /// What an hour of each resource costs.
     pub(crate) prices: Option<PricesSection>,
+    /// What reserved leases cost less, in percent; none are sold where absent.
+    pub(crate) reserved_discount: Option<u8>,
+    /// How the price follows the market's, instead of `price` and `prices`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) follow: Option<FollowSection>,
     /// Whom and what the owner allows.
     pub(crate) rules: RulesSection,
     /// When the owner lends.
@@ -154,6 +159,23 @@ pub(crate) struct ProviderSection {
     pub(crate) limits: Option<LimitsSection>,
     /// How the machine shows that it runs in trusted execution.
     pub(crate) tee: Option<TeeSection>,
+}
+
+/// A price that follows the middle price of live offers of a unit's like.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct FollowSection {
+    /// Of that price, in percent.
+    #[serde(default = "all_of_it")]
+    pub(crate) percent: u32,
+    /// An hour never costs less.
+    pub(crate) floor: String,
+    /// Nor more; asked too where nobody sells a unit's like.
+    pub(crate) ceiling: String,
+}
+
+const fn all_of_it() -> u32 {
+    100
 }
 
 /// The owner's hours.
@@ -210,6 +232,8 @@ impl Default for ProviderSection {
             keep: 86_400,
             reserve: None,
             prices: None,
+            reserved_discount: None,
+            follow: None,
             rules: RulesSection::default(),
             schedule: None,
             limits: None,

@@ -105,6 +105,7 @@ pub(crate) async fn start(needs: Needs<'_>) -> anyhow::Result<Agent> {
         sources: SourcePolicy::default(),
         rules: sale::rules(&needs.section.rules)?,
         lending: sale::lending(needs.section)?,
+        follow: sale::follow(needs.section, asset.decimals)?,
         keep: Seconds::new(needs.section.keep),
     };
     let parts = Parts {

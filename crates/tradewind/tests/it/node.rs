@@ -241,6 +241,19 @@ fn a_machine_is_examined_priced_by_the_market_and_live() {
     let found = second.json(&["provider", "doctor"]);
     assert_eq!(of(&found, "chain")["verdict"], "good", "{found}");
     assert_ne!(of(&found, "mesh")["verdict"], "bad", "{found}");
+    let file = second.path("node.toml");
+    let text = std::fs::read_to_string(&file).unwrap();
+    let text = text.replace("price = \"0.2\"\n", "heartbeat = 2\n");
+    let follow = "[provider.follow]\npercent = 90\nfloor = \"0.05\"\nceiling = \"0.5\"\n";
+    std::fs::write(&file, format!("{text}{follow}")).unwrap();
+    second.json(&["node", "restart"]);
+    let offers = || String::from_utf8_lossy(&first.run(&["offers"]).stdout).into_owned();
+    let until = Instant::now() + Duration::from_secs(60);
+    while !offers().contains(" 0.18 ") {
+        assert!(Instant::now() < until, "never nine tenths of 0.2: {}", offers());
+        std::thread::sleep(Duration::from_millis(200));
+    }
+
     let crowded = second.failure(&["provider", "join", "--yes", "--memory", "900TiB"]);
     assert!(crowded.contains("`provider.memory`") && crowded.contains("cannot lend yet"), "{crowded}");
     assert_eq!(second.json(&["provider", "status"])["serving"], true, "what was refused changed nothing");

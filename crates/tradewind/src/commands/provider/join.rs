@@ -56,7 +56,7 @@ pub(super) async fn join(options: &Join, printer: Printer) -> anyhow::Result<()>
     let (machine, speed) = look_at(&config, printer)?;
     let planned = NodeConfig { provider: Some(section.clone()), ..config.clone() };
     refuse(&planned, printer).await?;
-    let priced = section.price.is_some() || section.prices.is_some();
+    let priced = section.price.is_some() || section.prices.is_some() || section.follow.is_some();
     let proposed = match priced {
         true => None,
         false => Some(name_a_price(options, &planned, &file, &machine, printer).await?),
@@ -97,25 +97,20 @@ fn look_at(config: &NodeConfig, printer: Printer) -> anyhow::Result<(Inventory, 
         speed.with_context(|| format!("the disk of {} cannot be measured", config.data_dir.display()))?;
     if !printer.is_json() {
         let cpu = &machine.cpu;
-        printer.step(&format!(
-            "machine   {} ({}), {} memory, {} of disk free",
-            cpu.model,
-            counted(cpu.threads, "thread"),
-            machine.memory.total,
-            machine.disk.free
+        let threads = counted(cpu.threads, "thread");
+        let (memory, free) = (machine.memory.total, machine.disk.free);
+        printer.step(&line(
+            "machine",
+            &format!("{} ({threads}), {memory} memory, {free} of disk free", cpu.model),
         ));
         for group in machine.gpu_groups() {
-            printer
-                .step(&format!("          {} × {}, {}", group.gpus.count, group.gpus.model, group.gpus.vram));
+            let gpus = &group.gpus;
+            printer.step(&line("", &format!("{} × {}, {}", gpus.count, gpus.model, gpus.vram)));
         }
-        printer.step(&format!(
-            "speed     {}.{} G 8-bit products/s, memory {}/s, disk {}/s written, {}/s read",
-            speed.products / 1_000_000_000,
-            speed.products / 100_000_000 % 10,
-            speed.memory,
-            speed.write,
-            speed.read
-        ));
+        let (whole, tenth) = (speed.products / 1_000_000_000, speed.products / 100_000_000 % 10);
+        let Speed { memory, write, read, .. } = speed;
+        let moved = format!("memory {memory}/s, disk {write}/s written, {read}/s read");
+        printer.step(&line("speed", &format!("{whole}.{tenth} G 8-bit products/s, {moved}")));
     }
     Ok((machine, speed))
 }
@@ -183,7 +178,13 @@ fn reasons(proposal: &Proposal, watts: u32, asset: &Asset) -> String {
         many => format!("the middle of {many} live offers of its like"),
     };
     let (hourly, power) = (say(proposal.hourly), say(proposal.power));
-    format!("price     {hourly} an hour of a unit: {market}; its electricity, about {watts} W, costs {power}")
+    let price = line("price", &format!("{hourly} an hour of a unit: {market}"));
+    format!("{price}\n{}", line("", &format!("its electricity, about {watts} W, costs {power}")))
+}
+
+/// A fact beside what the examination says.
+fn line(of: &str, fact: &str) -> String {
+    format!("  {of:<14} {fact}")
 }
 
 async fn ask_the_market(
@@ -272,6 +273,7 @@ fn written(options: &Join, before: Option<&Item>, proposed: Option<&str>) -> Tab
     }
     if options.price.is_some() {
         section.remove("prices");
+        section.remove("follow");
     }
     if !options.runtimes.is_empty() {
         section["runtimes"] = value(options.runtimes.iter().map(String::as_str).collect::<Array>());

@@ -10,7 +10,7 @@ use tradewind_proto::attestation::Tees;
 use tradewind_proto::ids::{BuyerId, DeviceId, ProviderId};
 use tradewind_proto::lending::{Lending, Limits, Schedule};
 use tradewind_proto::offer::{
-    Conditions, Offer, PortRange, PriceList, Prices, Region, Resources, Runtimes, TrustTier,
+    Conditions, Follow, Offer, PortRange, PriceList, Prices, Region, Resources, Runtimes, TrustTier,
 };
 use tradewind_proto::owner::{ImagePattern, OwnerRules};
 use tradewind_proto::units::{Bytes, Money, RatePerSecond, Seconds, Timestamp};
@@ -21,7 +21,8 @@ use tradewind_provider::tee::{Attester, CommandAttester};
 
 use super::{DOCKER, Needs, PROCESS};
 use crate::node::config::{
-    LimitsSection, PricesSection, ProviderSection, ReserveSection, RulesSection, ScheduleSection, TeeSection,
+    FollowSection, LimitsSection, PricesSection, ProviderSection, ReserveSection, RulesSection,
+    ScheduleSection, TeeSection,
 };
 
 /// Cuts the machine into what the configuration sells, or says what it has not.
@@ -83,6 +84,22 @@ pub(super) fn rules(section: &RulesSection) -> anyhow::Result<OwnerRules> {
         allow_images: images(&section.allow_images, "allow_images")?,
         deny_images: images(&section.deny_images, "deny_images")?,
     })
+}
+
+/// How the price follows the market's, where it does.
+pub(super) fn follow(section: &ProviderSection, decimals: u8) -> anyhow::Result<Option<Follow>> {
+    let Some(FollowSection { percent, floor, ceiling }) = &section.follow else { return Ok(None) };
+    let money = |text: &str, field: &str| {
+        Money::parse(text, decimals).with_context(|| format!("`provider.follow.{field}` in node.toml"))
+    };
+    let (floor, ceiling) = (money(floor, "floor")?, money(ceiling, "ceiling")?);
+    if !(1..=1_000).contains(percent) {
+        bail!("`provider.follow.percent` in node.toml must be 1 to 1000");
+    }
+    if floor.is_zero() || floor > ceiling {
+        bail!("`provider.follow` in node.toml: the floor must be more than nothing, and at most the ceiling");
+    }
+    Ok(Some(Follow { percent: *percent, floor, ceiling }))
 }
 
 /// Reads the owner's hours and limits.
@@ -177,9 +194,11 @@ fn prices(
         text.map(parse).transpose()
     };
     let least = money(section.rules.min_price.as_ref(), "rules.min_price")?.unwrap_or(Money::ZERO);
-    let hourly = match (money(section.price.as_ref(), "price")?, &section.prices) {
-        (Some(price), None) => price.max(least),
-        (None, Some(list)) => {
+    let follow = follow(section, decimals)?;
+    let hourly = match (money(section.price.as_ref(), "price")?, &section.prices, follow) {
+        (None, None, Some(follow)) => follow.ceiling.max(least),
+        (Some(price), None, None) => price.max(least),
+        (None, Some(list), None) => {
             let PricesSection { cpu, memory_gib, disk_gib, gpu } = list;
             let price = |text: &Option<String>, field: &str| {
                 money(text.as_ref(), field).map(|price| price.unwrap_or(Money::ZERO))
@@ -193,15 +212,19 @@ fn prices(
             };
             list.unit(unit).context("`provider.prices` in node.toml")?
         }
-        (Some(_), Some(_)) => bail!("`provider.price` and `provider.prices` in node.toml: keep one of them"),
-        (None, None) => bail!("`provider` in node.toml has no price; set `price`, or a list under `prices`"),
+        (None, None, None) => {
+            bail!("`provider` in node.toml has no price; set `price`, a list under `prices`, or `follow`")
+        }
+        _ => {
+            bail!("`provider.price`, `provider.prices` and `provider.follow` in node.toml: keep one of them")
+        }
     };
     let spot = money(section.spot_price.as_ref(), "spot_price")?.map(|price| price.max(least));
     Ok(Prices {
         token,
         on_demand: RatePerSecond::per_hour(hourly),
         spot: spot.map(RatePerSecond::per_hour),
-        reserved_discount: None,
+        reserved_discount: section.reserved_discount.map(|percent| u16::from(percent) * 100),
     })
 }
 
@@ -238,6 +261,25 @@ mod tests {
         assert_eq!(hourly(list).unwrap(), (160_000, None));
         assert!(hourly(&format!("price = \"1\"\n{list}")).is_err());
         assert!(hourly("").unwrap_err().to_string().contains("has no price"));
+    }
+
+    #[test]
+    fn a_price_that_follows_has_both_its_ends_and_no_other_beside_it() {
+        let text = "[follow]\npercent = 90\nfloor = \"0.05\"\nceiling = \"0.5\"\n";
+        assert_eq!(hourly(text).unwrap(), (500_000, None), "until others are heard of");
+        assert!(
+            hourly(&format!("price = \"1\"\n{text}")).unwrap_err().to_string().contains("keep one of them")
+        );
+        for wrong in [
+            "floor = \"0\"\nceiling = \"1\"",
+            "floor = \"2\"\nceiling = \"1\"",
+            "percent = 0\nfloor = \"1\"\nceiling = \"2\"",
+        ] {
+            assert!(hourly(&format!("[follow]\n{wrong}\n")).is_err(), "{wrong}");
+        }
+        let reserved = section("price = \"1\"\nreserved_discount = 20\n");
+        let prices = prices(&reserved, &unit(), Address::repeat_byte(1), 6).unwrap();
+        assert_eq!(prices.reserved_discount, Some(2_000));
     }
 
     #[test]
