@@ -120,12 +120,11 @@ impl Host {
 /// What a runtime says of itself.
 #[must_use]
 pub fn of_runtime(name: &str, readiness: &Readiness) -> Vec<Diagnosis> {
-    let says = |(at, finding): (usize, &crate::runtime::Finding)| {
-        // What makes a runtime unready comes first.
-        let make = if at == 0 && !readiness.ready { Diagnosis::bad } else { Diagnosis::weak };
+    let says = |finding: &crate::runtime::Finding| {
+        let make = if finding.grave { Diagnosis::bad } else { Diagnosis::weak };
         make(name, &finding.problem, &finding.fix)
     };
-    let mut findings: Vec<Diagnosis> = readiness.findings.iter().enumerate().map(says).collect();
+    let mut findings: Vec<Diagnosis> = readiness.findings.iter().map(says).collect();
     if readiness.ready {
         findings.insert(0, Diagnosis::good(name, "starts workloads"));
     }

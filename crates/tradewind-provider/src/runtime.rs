@@ -36,6 +36,8 @@ pub struct Readiness {
 /// One thing an operator should know.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Finding {
+    /// No lease is taken because of it.
+    pub grave: bool,
     /// What was found.
     pub problem: String,
     /// What to do about it.

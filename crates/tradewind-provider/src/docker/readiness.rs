@@ -6,47 +6,38 @@ use super::engine::OLDEST_API;
 use super::{GpuMode, Shared};
 use crate::runtime::{Finding, Readiness};
 
-/// What was found, and whether leases are refused for it.
-struct Check {
-    grave: bool,
-    finding: Finding,
+fn grave(problem: impl Into<String>, fix: impl Into<String>) -> Finding {
+    Finding { grave: true, problem: problem.into(), fix: fix.into() }
 }
 
-fn grave(problem: impl Into<String>, fix: impl Into<String>) -> Check {
-    Check { grave: true, finding: Finding { problem: problem.into(), fix: fix.into() } }
-}
-
-fn minor(problem: impl Into<String>, fix: impl Into<String>) -> Check {
-    Check { grave: false, ..grave(problem, fix) }
+fn minor(problem: impl Into<String>, fix: impl Into<String>) -> Finding {
+    Finding { grave: false, ..grave(problem, fix) }
 }
 
 /// Asks the engine and looks at the egress table.
 pub(super) async fn check(shared: &Shared) -> Readiness {
-    let mut checks = Vec::new();
+    let mut findings = Vec::new();
     match shared.engine.call("describe itself", |docker| async move { docker.info().await }).await {
         Ok(info) => {
-            checks.extend(of_version(shared).await);
-            checks.extend(of_engine(&info));
-            checks.extend(of_gpus(&info, shared.config.gpus));
+            findings.extend(of_version(shared).await);
+            findings.extend(of_engine(&info));
+            findings.extend(of_gpus(&info, shared.config.gpus));
         }
-        Err(error) => checks.push(grave(
+        Err(error) => findings.push(grave(
             format!("no Docker engine answers at {}: {error:?}", shared.engine.host()),
             "install one (Debian: apt-get install docker.io), start it, and let the agent's user into the group `docker`",
         )),
     }
     if let Err(error) = shared.egress.ensure().await {
-        checks.push(grave(
+        findings.push(grave(
             format!("containers could reach the local network: {error}"),
             "install nftables and run the agent as root, or load the egress table at boot and name its mark in the configuration",
         ));
     }
-    Readiness {
-        ready: !checks.iter().any(|check| check.grave),
-        findings: checks.into_iter().map(|check| check.finding).collect(),
-    }
+    Readiness { ready: !findings.iter().any(|finding| finding.grave), findings }
 }
 
-async fn of_version(shared: &Shared) -> Option<Check> {
+async fn of_version(shared: &Shared) -> Option<Finding> {
     let client = shared.engine.client().await.ok()?;
     let version = client.client_version();
     let found = (version.major_version, version.minor_version);
@@ -55,7 +46,7 @@ async fn of_version(shared: &Shared) -> Option<Check> {
     })
 }
 
-fn of_engine(info: &SystemInfo) -> Vec<Check> {
+fn of_engine(info: &SystemInfo) -> Vec<Finding> {
     let mut checks = Vec::new();
     let security = info.security_options.clone().unwrap_or_default();
     let has = |word: &str| security.iter().any(|option| option.contains(&format!("name={word}")));
@@ -99,7 +90,7 @@ fn of_engine(info: &SystemInfo) -> Vec<Check> {
     checks
 }
 
-fn of_gpus(info: &SystemInfo, mode: GpuMode) -> Option<Check> {
+fn of_gpus(info: &SystemInfo, mode: GpuMode) -> Option<Finding> {
     let toolkit = info.runtimes.as_ref().is_some_and(|runtimes| runtimes.contains_key("nvidia"));
     let cdi = info.cdi_spec_dirs.as_ref().is_some_and(|places| !places.is_empty());
     match mode {
@@ -132,7 +123,7 @@ mod tests {
     }
 
     fn graves(info: &SystemInfo) -> Vec<String> {
-        of_engine(info).into_iter().filter(|check| check.grave).map(|check| check.finding.problem).collect()
+        of_engine(info).into_iter().filter(|finding| finding.grave).map(|finding| finding.problem).collect()
     }
 
     #[test]
@@ -149,6 +140,6 @@ mod tests {
     fn an_engine_that_takes_leases_along_is_told_of() {
         let fragile = SystemInfo { live_restore_enabled: Some(false), ..info(&["name=seccomp"]) };
         let checks = of_engine(&fragile);
-        assert!(checks.iter().any(|check| !check.grave && check.finding.fix.contains("live-restore")));
+        assert!(checks.iter().any(|check| !check.grave && check.fix.contains("live-restore")));
     }
 }

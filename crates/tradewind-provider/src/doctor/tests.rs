@@ -160,15 +160,17 @@ fn cards_that_containers_cannot_get_are_told_of() {
 }
 
 #[test]
-fn a_runtime_says_first_what_stands_in_its_way() {
-    let finding = |problem: &str| crate::runtime::Finding { problem: problem.into(), fix: "mend it".into() };
-    let findings = vec![finding("no engine answers"), finding("swap")];
-    let broken = of_runtime("docker", &Readiness { ready: false, findings: findings.clone() });
-    assert_eq!(
-        broken.iter().map(|finding| finding.verdict).collect::<Vec<_>>(),
-        [Verdict::Bad, Verdict::Weak]
-    );
-    let sound = of_runtime("docker", &Readiness { ready: true, findings });
+fn a_runtime_tells_what_stands_in_its_way_from_what_could_be_better() {
+    let finding = |grave, problem: &str| crate::runtime::Finding {
+        grave,
+        problem: problem.into(),
+        fix: "mend it".into(),
+    };
+    let found = vec![finding(false, "swap"), finding(true, "no egress table")];
+    let broken = of_runtime("docker", &Readiness { ready: false, findings: found });
+    let verdicts: Vec<Verdict> = broken.iter().map(|finding| finding.verdict).collect();
+    assert_eq!(verdicts, [Verdict::Weak, Verdict::Bad], "whatever comes first");
+    let sound = of_runtime("docker", &Readiness { ready: true, findings: vec![finding(false, "swap")] });
     assert_eq!(sound.iter().map(|finding| finding.verdict).max(), Some(Verdict::Weak));
     assert_eq!(sound[0].found, "starts workloads");
 }

@@ -55,6 +55,7 @@ fn weaknesses(privileged: bool, missing: &[&str], landlock: bool) -> Vec<Finding
     let mut findings = Vec::new();
     if !missing.is_empty() {
         findings.push(Finding {
+            grave: false,
             problem: format!(
                 "no control group for {}: limits are rlimits and polling, which a job can exceed for a moment",
                 missing.join(", ")
@@ -64,12 +65,14 @@ fn weaknesses(privileged: bool, missing: &[&str], landlock: bool) -> Vec<Finding
     }
     if !landlock {
         findings.push(Finding {
+            grave: false,
             problem: "Landlock is off: namespaces and file permissions alone keep jobs in".into(),
             fix: "boot with `landlock` in the kernel's lsm= list (Linux 5.13 or later)".into(),
         });
     }
     if !privileged {
         findings.push(Finding {
+            grave: false,
             problem: "jobs run as this user, all leases as the same".into(),
             fix: "run the node as root, so that every lease gets a user of its own".into(),
         });
@@ -93,7 +96,7 @@ fn explain(error: &RuntimeError, read: &dyn Fn(&str) -> Option<String>) -> Findi
     } else {
         "see the message; user, mount, pid and network namespaces must be allowed to this user".into()
     };
-    Finding { problem, fix }
+    Finding { grave: true, problem, fix }
 }
 
 #[cfg(test)]

@@ -92,12 +92,21 @@ pub(super) fn follow(section: &ProviderSection, decimals: u8) -> anyhow::Result<
     let money = |text: &str, field: &str| {
         Money::parse(text, decimals).with_context(|| format!("`provider.follow.{field}` in node.toml"))
     };
-    let (floor, ceiling) = (money(floor, "floor")?, money(ceiling, "ceiling")?);
+    let least = section
+        .rules
+        .min_price
+        .as_deref()
+        .map(|text| Money::parse(text, decimals).context("`provider.rules.min_price` in node.toml"));
+    let least = least.transpose()?;
+    let floor = money(floor, "floor")?.max(least.unwrap_or(Money::ZERO));
+    let ceiling = money(ceiling, "ceiling")?;
     if !(1..=1_000).contains(percent) {
         bail!("`provider.follow.percent` in node.toml must be 1 to 1000");
     }
     if floor.is_zero() || floor > ceiling {
-        bail!("`provider.follow` in node.toml: the floor must be more than nothing, and at most the ceiling");
+        bail!(
+            "`provider.follow` in node.toml: the floor and `rules.min_price` must be more than nothing, and at most the ceiling"
+        );
     }
     Ok(Some(Follow { percent: *percent, floor, ceiling }))
 }
@@ -277,6 +286,8 @@ mod tests {
         ] {
             assert!(hourly(&format!("[follow]\n{wrong}\n")).is_err(), "{wrong}");
         }
+        let least = section(&format!("{text}[rules]\nmin_price = \"0.2\"\n"));
+        assert_eq!(follow(&least, 6).unwrap().map(|follow| follow.floor), Money::parse("0.2", 6).ok());
         let reserved = section("price = \"1\"\nreserved_discount = 20\n");
         let prices = prices(&reserved, &unit(), Address::repeat_byte(1), 6).unwrap();
         assert_eq!(prices.reserved_discount, Some(2_000));
