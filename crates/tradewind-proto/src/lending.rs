@@ -296,14 +296,16 @@ impl Lending {
             (Some(passed), None) => Some((passed, now)),
             (None, _) => None,
         };
+        let (open, until) = self.schedule.at(now);
+        let ends = !open || until.is_some_and(|until| until.since(now) <= notice);
         if let Some((passed, since)) = &self.passed {
             self.passed_at = Some(now);
             // Somebody at the machine waits for nothing.
-            let reclaim = matches!(passed, Passed::Owner { .. }) || now.since(*since) >= PATIENCE;
+            let stays = matches!(passed, Passed::Owner { .. }) || now.since(*since) >= PATIENCE;
+            let reclaim = stays || ends;
             let standing = Standing::Kept { why: passed.to_string(), until: None };
             return Judgement { standing, reclaim };
         }
-        let (open, until) = self.schedule.at(now);
         if !open {
             let standing = Standing::Kept { why: "the owner's hours".into(), until };
             return Judgement { standing, reclaim: true };
@@ -311,10 +313,9 @@ impl Lending {
         if let Some(at) = self.passed_at.filter(|at| now.since(*at) < CALM) {
             let standing =
                 Standing::Kept { why: "the machine was just busy".into(), until: Some(at.after(CALM)) };
-            return Judgement { standing, reclaim: false };
+            return Judgement { standing, reclaim: ends };
         }
-        let reclaim = until.is_some_and(|until| until.since(now) <= notice);
-        Judgement { standing: Standing::Lends { until }, reclaim }
+        Judgement { standing: Standing::Lends { until }, reclaim: ends }
     }
 }
 

@@ -116,6 +116,18 @@ fn a_limit_stops_new_leases_at_once_takes_leases_back_if_it_stays_and_lets_go_af
 }
 
 #[test]
+fn the_hours_end_also_while_the_machine_is_busy() {
+    let mut lending = Lending::new(schedule(&["20:00-07:00"], &[]), limits());
+    let busy = Senses { load: Some(90), ..Senses::default() };
+    assert!(!lending.judge(at("2026-12-02T05:57:55Z"), &busy, NOTICE).reclaim);
+    assert!(lending.judge(at("2026-12-02T05:58:00Z"), &busy, NOTICE).reclaim);
+    assert!(
+        lending.judge(at("2026-12-02T05:58:05Z"), &Senses::default(), NOTICE).reclaim,
+        "nor for the calm after"
+    );
+}
+
+#[test]
 fn somebody_at_the_machine_waits_for_nothing() {
     let mut lending = Lending::new(Schedule::always(), limits());
     let senses = Senses { idle: Some(Seconds::new(3)), heat: Some(90), ..Senses::default() };

@@ -72,14 +72,16 @@ impl Inner {
             let mut now = self.standing.write().unwrap_or_else(PoisonError::into_inner);
             std::mem::replace(&mut *now, standing.clone())
         };
-        if before != standing {
-            match &standing {
-                Standing::Lends { .. } if matches!(before, Standing::Lends { .. }) => return,
-                Standing::Lends { until } => tracing::info!(until = ?until, "lending"),
-                Standing::Kept { why, .. } => tracing::info!(%why, "the owner keeps the machine"),
+        match (&before, &standing) {
+            (Standing::Kept { .. }, Standing::Lends { until }) => tracing::info!(?until, "lending"),
+            (Standing::Lends { .. }, Standing::Kept { why, .. }) => {
+                tracing::info!(%why, "the owner keeps the machine");
             }
-            self.republish.notify_one();
+            // The reason's numbers change with every look.
+            (Standing::Lends { .. }, Standing::Lends { .. })
+            | (Standing::Kept { .. }, Standing::Kept { .. }) => return,
         }
+        self.republish.notify_one();
     }
 
     /// Takes units out of the offer whose accelerators are not listed, or not well.
