@@ -1,6 +1,6 @@
 //! The owner's hours and limits, followed while the agent runs; and accelerators that fell ill.
 //!
-//! Every few seconds the machine is looked at, and judged by [`Lending`]: what it says goes into the next quote and the next
+//! Every few seconds the machine is looked at, and judged by [`Lending`](tradewind_proto::lending::Lending): what it says goes into the next quote and the next
 //! offer, and spot leases get their notice where the owner needs the machine. An accelerator that its driver no longer lists, or
 //! that fails, takes its unit out of the offer until it is well; a lease that has it goes on, as long as its job does.
 
