@@ -13,6 +13,7 @@
 
 pub mod attestation;
 pub mod book;
+pub mod bulletin;
 pub mod challenge;
 pub mod claim;
 pub mod conversation;
@@ -38,6 +39,7 @@ pub mod reputation;
 pub mod signature;
 pub mod supervision;
 pub mod terms;
+pub mod testimony;
 pub mod units;
 pub mod voucher;
 pub mod watching;

@@ -24,6 +24,7 @@ use alloy_primitives::{Address, B256};
 use minicbor::{Decode, Encode};
 use serde::{Deserialize, Serialize};
 
+pub(crate) use transcript::signature;
 pub use transcript::{MAX_ENTRIES, Transcript, TranscriptError};
 pub use wire::{MAX_QUESTION, MAX_RESPONSE, Question, Response, Why};
 
@@ -153,7 +154,7 @@ pub struct Answer {
     #[n(2)]
     pub sequence: u64,
     /// Over the statement.
-    #[cbor(n(3), with = "transcript::signature")]
+    #[cbor(n(3), with = "signature")]
     pub signature: Signature,
 }
 

@@ -175,8 +175,8 @@ impl Record {
         Ok(())
     }
 
-    /// What it comes to in epoch `now`, where one buyer counts with `cap` at most: a day's price of the device, which is 24 parts in a
-    /// hundred of its stake.
+    /// What it comes to in epoch `now`, where one buyer counts with `cap` at most: a day at the highest price that a lease of the device
+    /// was opened at. A lower cap would make it cheap to look diverse, and a provider cannot lower its highest price.
     #[must_use]
     pub fn reputation(&self, now: Epoch, cap: Money) -> Reputation {
         let mut sums = Sums::default();

@@ -115,7 +115,7 @@ fn link(digest: B256, encoded: &[u8]) -> B256 {
 }
 
 /// A signature as 65 bytes.
-pub(super) mod signature {
+pub(crate) mod signature {
     use minicbor::decode::{Decoder, Error};
     use minicbor::encode::{self as cbor, Encoder, Write};
 
