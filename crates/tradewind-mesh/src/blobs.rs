@@ -1,7 +1,7 @@
 //! iroh-blobs: inputs, checkpoints and results by their BLAKE3 hash.
 //!
 //! **A hash is not a capability.** Hashes appear in receipts and job manifests, so a blob is served only to a key that
-//! was granted it, under a label: usually the lease's id. Releasing the label ends the grants, and lets the collector
+//! was granted it, under a label: usually the lease's id. Only what is meant for everybody is shared with any key. Releasing the label ends the grants, and lets the collector
 //! take what no other label keeps.
 //!
 //! ```text
@@ -192,19 +192,22 @@ impl BlobError {
     }
 }
 
+/// A blob and who may fetch it: one key, or any.
+type Grant = (BlobHash, Option<MeshKey>);
+
 #[derive(Debug, Default)]
 struct Grants {
-    by_label: HashMap<Label, HashSet<(BlobHash, MeshKey)>>,
+    by_label: HashMap<Label, HashSet<Grant>>,
     /// How many labels grant the same blob to the same key.
-    granted: HashMap<(BlobHash, MeshKey), usize>,
+    granted: HashMap<Grant, usize>,
 }
 
 impl Grants {
     fn allow(&self, hash: BlobHash, peer: MeshKey) -> bool {
-        self.granted.contains_key(&(hash, peer))
+        [Some(peer), None].into_iter().any(|to| self.granted.contains_key(&(hash, to)))
     }
 
-    fn add(&mut self, label: &Label, hash: BlobHash, peer: MeshKey) -> Result<(), BlobError> {
+    fn add(&mut self, label: &Label, hash: BlobHash, peer: Option<MeshKey>) -> Result<(), BlobError> {
         if self.by_label.len() >= LABELS && !self.by_label.contains_key(label) {
             return Err(BlobError::TooManyGrants);
         }
@@ -324,7 +327,15 @@ impl Blobs {
     /// # Errors
     /// When there are too many grants.
     pub fn grant(&self, label: &Label, hash: BlobHash, peer: MeshKey) -> Result<(), BlobError> {
-        self.grants().add(label, hash, peer)
+        self.grants().add(label, hash, Some(peer))
+    }
+
+    /// Lets anybody fetch `hash` until `label` is released.
+    ///
+    /// # Errors
+    /// When there are too many grants.
+    pub fn share(&self, label: &Label, hash: BlobHash) -> Result<(), BlobError> {
+        self.grants().add(label, hash, None)
     }
 
     /// Ends a label: its grants at once, its blobs when the collector next runs, unless another label keeps them.

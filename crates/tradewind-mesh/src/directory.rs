@@ -17,6 +17,7 @@
 //! Failure paths: a forged record drops its link and shuts the peer out; a slow peer is dropped and catches up by
 //! comparison; an unreachable one is dialled again with a growing wait; a full queue or table refuses, never grows.
 
+mod bulletins;
 mod compare;
 mod link;
 mod offers;
@@ -29,6 +30,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use tokio::sync::broadcast;
 use tradewind_proto::units::{Clock, Timestamp};
 
+pub use bulletins::{MarketVerifier, Watchers};
 pub use offers::{Membership, OfferVerifier};
 pub use record::{Record, RecordDigest, RecordId, RecordVerifier};
 pub use table::{PARTS, PartDigest, PartSet, Rejection, Summary, Table, TableLimits, Verdict, part_of};

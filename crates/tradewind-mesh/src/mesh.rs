@@ -475,6 +475,10 @@ impl Transport for Mesh {
         self.blobs_or_none()?.grant(label, hash, peer)
     }
 
+    fn share(&self, label: &Label, hash: BlobHash) -> Result<(), BlobError> {
+        self.blobs_or_none()?.share(label, hash)
+    }
+
     async fn release(&self, label: &Label) -> Result<(), BlobError> {
         self.blobs_or_none()?.release(label).await
     }
@@ -489,6 +493,10 @@ impl Transport for Mesh {
         let blobs = self.inner.blobs.as_ref().ok_or(FetchError::NoStore)?;
         let on = Fetcher { blobs, dialer: &self.inner.dialer };
         fetch(on, peer, hash, options, progress).await
+    }
+
+    async fn read(&self, hash: BlobHash, limit: u64) -> Result<Bytes, BlobError> {
+        self.blobs_or_none()?.read(hash, limit).await
     }
 
     async fn export(&self, hash: BlobHash, target: &Path) -> Result<u64, BlobError> {

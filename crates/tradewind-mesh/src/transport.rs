@@ -75,6 +75,9 @@ pub trait Transport: Send + Sync + 'static {
     /// Lets `peer` fetch `hash` until `label` is released.
     fn grant(&self, label: &Label, hash: BlobHash, peer: MeshKey) -> Result<(), BlobError>;
 
+    /// Lets anybody fetch `hash` until `label` is released.
+    fn share(&self, label: &Label, hash: BlobHash) -> Result<(), BlobError>;
+
     /// Ends a label: its grants now, its blobs when the collector next runs.
     async fn release(&self, label: &Label) -> Result<(), BlobError>;
 
@@ -86,6 +89,9 @@ pub trait Transport: Send + Sync + 'static {
         options: &FetchOptions,
         progress: &(dyn Fn(Progress) + Send + Sync),
     ) -> Result<Fetched, FetchError>;
+
+    /// A complete blob of at most `limit` bytes.
+    async fn read(&self, hash: BlobHash, limit: u64) -> Result<Bytes, BlobError>;
 
     /// Writes a complete blob to a file, which appears whole or not at all.
     async fn export(&self, hash: BlobHash, target: &Path) -> Result<u64, BlobError>;

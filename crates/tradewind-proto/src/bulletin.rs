@@ -55,7 +55,7 @@ pub enum BulletinError {
     Early(Timestamp),
 }
 
-/// A seat's newest page.
+/// A seat, and its newest page.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Encode, Decode, Serialize, Deserialize)]
 pub struct Posting {
     /// The seat.
@@ -64,16 +64,17 @@ pub struct Posting {
     /// The page's epoch.
     #[n(1)]
     epoch: u64,
-    /// The page.
+    /// None before the first.
     #[n(2)]
-    page: PageRef,
+    page: Option<PageRef>,
 }
 
 impl Posting {
-    /// A seat's page.
+    /// A seat's newest page and its epoch, or a seat that has none.
     #[must_use]
-    pub const fn new(seat: Seat, epoch: Epoch, page: PageRef) -> Self {
-        Self { seat: seat.get(), epoch: epoch.get(), page }
+    pub fn new(seat: Seat, newest: Option<(Epoch, PageRef)>) -> Self {
+        let (epoch, page) = newest.unzip();
+        Self { seat: seat.get(), epoch: epoch.unwrap_or_default().get(), page }
     }
 
     /// Whose.
@@ -82,16 +83,10 @@ impl Posting {
         Seat::new(self.seat)
     }
 
-    /// When.
+    /// The newest page and its epoch.
     #[must_use]
-    pub const fn epoch(&self) -> Epoch {
-        Epoch::new(self.epoch)
-    }
-
-    /// The page.
-    #[must_use]
-    pub const fn page(&self) -> PageRef {
-        self.page
+    pub fn newest(&self) -> Option<(Epoch, PageRef)> {
+        self.page.map(|page| (Epoch::new(self.epoch), page))
     }
 }
 
@@ -299,7 +294,10 @@ mod tests {
             sequence: u64::MAX,
             issued_at: Timestamp::from_unix(1_000),
             expires_at: Timestamp::from_unix(1_600),
-            postings: vec![Posting::new(Seat::new(u32::MAX), Epoch::new(u64::MAX), page); MAX_POSTINGS],
+            postings: vec![
+                Posting::new(Seat::new(u32::MAX), Some((Epoch::new(u64::MAX), page)));
+                MAX_POSTINGS
+            ],
             casts: vec![cast; MAX_CASTS],
         }
     }

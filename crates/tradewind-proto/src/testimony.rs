@@ -61,7 +61,9 @@ pub enum PageError {
 }
 
 /// Names a page by its content.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Encode, Decode, Serialize, Deserialize)]
+#[derive(
+    Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Encode, Decode, Serialize, Deserialize,
+)]
 pub struct PageRef {
     /// Its BLAKE3 hash.
     #[cbor(n(0), with = "minicbor::bytes")]
@@ -280,8 +282,8 @@ impl Scene<'_> {
     fn holds(&self, pong: &Sign, device: DeviceId, watcher: Seat) -> bool {
         let Sign { nonce, unix_millis, sequence, signature } = *pong;
         let [from, to] = [self.from, self.to].map(|at| at.unix().saturating_mul(1_000));
-        let in_time = unix_millis.saturating_add(SKEW_MILLIS) >= from
-            && unix_millis <= to.saturating_add(SKEW_MILLIS);
+        let in_time =
+            unix_millis.saturating_add(SKEW_MILLIS) >= from && unix_millis <= to.saturating_add(SKEW_MILLIS);
         let body = Pong { nonce, watcher, unix_millis }.body();
         let body = Statement { topic: topic::pong(), device, sequence, body };
         in_time && Sworn { body, signature }.verify(self.court, self.key).is_ok()
@@ -297,7 +299,8 @@ impl Scene<'_> {
             seen.iter().filter_map(|(seat, it)| Some((*seat, it.device, it.up(self, *seat)?))).collect();
         let passes: Vec<_> =
             seen.iter().filter_map(|(seat, it)| Some((*seat, it.device, it.challenge?))).collect();
-        let probes = outweighed(&ups).map(|(seat, device, up)| self.observe(seat, device, 0, Fact::Probe { up }));
+        let probes =
+            outweighed(&ups).map(|(seat, device, up)| self.observe(seat, device, 0, Fact::Probe { up }));
         let challenges = outweighed(&passes)
             .map(|(seat, device, passed)| self.observe(seat, device, 1, Fact::Challenge { passed }));
         probes.chain(challenges).collect()

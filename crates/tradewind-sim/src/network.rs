@@ -329,6 +329,10 @@ impl Transport for Wire {
         Ok(())
     }
 
+    fn share(&self, _: &Label, _: BlobHash) -> Result<(), BlobError> {
+        Ok(())
+    }
+
     async fn release(&self, _: &Label) -> Result<(), BlobError> {
         self.life.alive().await;
         Ok(())
@@ -360,13 +364,19 @@ impl Transport for Wire {
         Ok(Fetched { size, transferred: size })
     }
 
-    async fn export(&self, hash: BlobHash, target: &Path) -> Result<u64, BlobError> {
+    async fn read(&self, hash: BlobHash, limit: u64) -> Result<Bytes, BlobError> {
         self.life.alive().await;
         let content = {
             let post = lock(&self.world().post);
             post.nodes.get(&self.key).and_then(|node| node.blobs.get(hash.as_bytes()).cloned())
         };
         let content = content.ok_or(BlobError::Incomplete(hash))?;
+        let size = content.len() as u64;
+        if size > limit { Err(BlobError::TooLarge { size, limit }) } else { Ok(content) }
+    }
+
+    async fn export(&self, hash: BlobHash, target: &Path) -> Result<u64, BlobError> {
+        let content = self.read(hash, u64::MAX).await?;
         let written = std::fs::write(target, &content);
         written.map_err(|source| BlobError::Path { path: target.to_owned(), source })?;
         Ok(content.len() as u64)

@@ -15,6 +15,7 @@ use serde::{Deserialize, Serialize};
 use tradewind_proto::challenge::WrongElement;
 use tradewind_proto::evidence::{Court, Epoch, Equivocation, Finding, Jury, ProductRoots, Statement, Vote};
 use tradewind_proto::ids::{CaseId, DeviceId, LeaseId};
+use tradewind_proto::reputation::Strike;
 use tradewind_proto::signature::Signature;
 use tradewind_proto::terms::{Domain, LeaseTerms, TermsError};
 use tradewind_proto::units::{Money, Seconds, Timestamp};
@@ -209,6 +210,21 @@ pub struct OpenedCase {
     pub epoch: Epoch,
     /// In which block.
     pub block: u64,
+}
+
+/// A device's guilt, for good: a case that ended so, or a proof.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct StrikeRecord {
+    /// In which block.
+    pub block: u64,
+    /// The event: its transaction and place.
+    pub event: (B256, u64),
+    /// Whose.
+    pub device: DeviceId,
+    /// When it failed; a device that said two things, when that was proved.
+    pub epoch: Epoch,
+    /// What for.
+    pub strike: Strike,
 }
 
 /// A lease that joined a case.
@@ -548,6 +564,12 @@ pub trait Tribunal: Send + Sync {
 
     /// Whether slashes of an epoch are deferred.
     async fn tripped(&self, epoch: Epoch) -> Result<bool, LedgerError>;
+
+    /// Devices found guilty in or after `block`, oldest first.
+    async fn strikes_since(&self, block: u64) -> Result<Vec<StrikeRecord>, LedgerError>;
+
+    /// The terms of a lease, from the transaction that opened it; `None` where that does not hold them.
+    async fn terms_of(&self, lease: LeaseId, opened: B256) -> Result<Option<LeaseTerms>, LedgerError>;
 
     /// The devices that the registry took in or after `block`, oldest first.
     async fn devices_since(&self, block: u64) -> Result<Vec<DeviceId>, LedgerError>;

@@ -18,6 +18,7 @@ use tradewind_proto::evidence::{
     Court, Epoch, Equivocation, Finding, Instance, Seat, Statement, Sworn, Vote, commitment, topic,
 };
 use tradewind_proto::ids::{CaseId, DeviceId};
+use tradewind_proto::reputation::Strike;
 use tradewind_proto::signature::SigningKey;
 use tradewind_proto::units::{Money, Seconds};
 
@@ -192,6 +193,10 @@ async fn a_committee_convicts_a_device_and_the_slash_goes_to_reporter_and_sink()
     watchers.once_possible(CourtAction::CloseCase(id)).await;
     let closed = watchers.court().case(id).await.unwrap();
     assert_eq!((closed.stage, closed.outcome), (CaseStage::Closed, Outcome::Guilty));
+    let strikes = watchers.court().strikes_since(0).await.unwrap();
+    let told: Vec<_> = strikes.iter().map(|one| (one.device, one.epoch, one.strike)).collect();
+    assert_eq!(told, [(device, closed.epoch, Strike::Down)]);
+    assert_eq!(watchers.court().strikes_since(strikes[0].block + 1).await.unwrap(), []);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -221,4 +226,9 @@ async fn a_device_that_says_two_things_under_one_number_loses_its_stake_without_
     act(&reporter, Action::Court(proof.clone())).await;
     assert_eq!(seller.device(device).await.unwrap().unwrap().stake, Money::ZERO);
     act(&reporter, Action::Court(proof)).await;
+    let strikes = reporter.tribunal().expect("a court").strikes_since(0).await.unwrap();
+    assert_eq!(
+        strikes.iter().map(|one| (one.device, one.strike)).collect::<Vec<_>>(),
+        [(device, Strike::Equivocation)]
+    );
 }

@@ -2,9 +2,11 @@
 
 use alloy::primitives::{B256, U256};
 use alloy::providers::{DynProvider, Provider as _};
+use tradewind_chain::ledger::court::Tribunal as _;
 use tradewind_chain::ledger::{
     Action, ActionStatus, EventCursor, Feed, LeaseEvent, LeaseStage, Ledger as _, LedgerEvent,
 };
+use tradewind_proto::ids::LeaseId;
 use tradewind_proto::units::Money;
 
 use crate::client_market::{Market, act, dollars, key, opening, outcome, reference};
@@ -43,6 +45,20 @@ async fn opens_settles_and_closes(provider: DynProvider) {
     assert_eq!(buyer.balance(terms.token, earned).await.unwrap(), fees(9));
 
     let page = buyer.events(EventCursor::default(), 1_000).await.unwrap();
+    let opened = page.items.iter().find_map(|item| match item {
+        Feed::Happened(event) if matches!(event.event, LedgerEvent::Lease { lease: id, .. } if id == lease) => {
+            Some(event.tx)
+        }
+        Feed::Happened(_) | Feed::Reorged { .. } => None,
+    });
+    let opened = opened.expect("the opening");
+    let reader = market.reader(0);
+    assert_eq!(
+        reader.terms_of(lease, opened).await.unwrap(),
+        Some(terms.clone()),
+        "through the relayer's call"
+    );
+    assert_eq!(reader.terms_of(LeaseId::default(), opened).await.unwrap(), None);
     let story: Vec<LeaseEvent> = page
         .items
         .into_iter()

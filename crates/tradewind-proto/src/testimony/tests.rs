@@ -86,9 +86,8 @@ fn a_seat_counts_once_however_often_it_is_shown() {
 
 #[test]
 fn a_lone_failed_challenge_does_not_count_against_two_that_passed() {
-    let told = |seat, passed| {
-        (Seat::new(seat), Sighting { challenge: Some(passed), ..Sighting::new(device()) })
-    };
+    let told =
+        |seat, passed| (Seat::new(seat), Sighting { challenge: Some(passed), ..Sighting::new(device()) });
     let facts = |seen: &[_]| scene(&key(1)).observations(seen).len();
     assert_eq!(facts(&[told(1, true), told(2, true), told(3, false)]), 2);
     assert_eq!(facts(&[told(1, true), told(2, false), told(3, false)]), 3);

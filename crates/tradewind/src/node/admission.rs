@@ -1,4 +1,4 @@
-//! Who may write to the directory: whoever has a paid place in the registry.
+//! Who may write to the directory: whoever has a paid place in the registry, and whoever holds a seat of the court.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -6,8 +6,9 @@ use std::time::{Duration, Instant};
 
 use alloy::primitives::Address;
 use tradewind_chain::ledger::Ledger;
-use tradewind_mesh::directory::OfferVerifier;
+use tradewind_mesh::directory::{MarketVerifier, OfferVerifier};
 use tradewind_mesh::{Refusal, RefusalCode};
+use tradewind_proto::bulletin::Bulletin;
 use tradewind_proto::units::{Clock, Timestamp};
 
 /// How long an answer of the registry counts.
@@ -17,8 +18,14 @@ const ASK: Duration = Duration::from_secs(10);
 /// Accounts whose rent is remembered.
 const KNOWN: usize = 100_000;
 
-/// Believes offers of providers whose rent is paid. Asks `ledger` from the runtime that this is called on.
-pub(crate) fn registered(ledger: Arc<dyn Ledger>, clock: Clock) -> OfferVerifier {
+/// Believes offers of providers whose rent is paid, and bulletins of watchers who hold the seats that they name. Asks `ledger` from
+/// the runtime that this is called on.
+pub(crate) fn registered(ledger: Arc<dyn Ledger>, clock: Clock) -> MarketVerifier {
+    let holders = Holders {
+        ledger: ledger.clone(),
+        runtime: tokio::runtime::Handle::current(),
+        known: Mutex::default(),
+    };
     let rents = Rents { ledger, runtime: tokio::runtime::Handle::current(), known: Mutex::default() };
     let now = clock.clone();
     let admit = move |offer: &tradewind_proto::offer::Offer| {
@@ -28,7 +35,8 @@ pub(crate) fn registered(ledger: Arc<dyn Ledger>, clock: Clock) -> OfferVerifier
         }
         Ok(())
     };
-    OfferVerifier::new(clock, Box::new(admit))
+    let offers = OfferVerifier::new(clock.clone(), Box::new(admit));
+    MarketVerifier::new(clock, offers, Box::new(move |bulletin| holders.admit(bulletin)))
 }
 
 /// What the registry said of accounts.
@@ -63,5 +71,54 @@ impl Rents {
         }
         known.insert(account, (record.rent_paid_until, Instant::now()));
         Ok(record.rent_paid_until)
+    }
+}
+
+/// What the court said of seats' owners.
+struct Holders {
+    ledger: Arc<dyn Ledger>,
+    runtime: tokio::runtime::Handle,
+    known: Mutex<HashMap<u32, (Address, Instant)>>,
+}
+
+impl Holders {
+    /// Every seat of the bulletin is its writer's; one that names no seat comes from nobody.
+    fn admit(&self, bulletin: &Bulletin) -> Result<(), Refusal> {
+        if bulletin.postings.is_empty() {
+            return Err(Refusal::new(RefusalCode::Rejected, "the bulletin names no seat"));
+        }
+        for posting in &bulletin.postings {
+            if self.owner(posting.seat().get())? != bulletin.watcher.account() {
+                return Err(Refusal::new(
+                    RefusalCode::Rejected,
+                    "a seat of the bulletin is not its writer's",
+                ));
+            }
+        }
+        Ok(())
+    }
+
+    fn owner(&self, seat: u32) -> Result<Address, Refusal> {
+        let known = self.known.lock().unwrap_or_else(PoisonError::into_inner).get(&seat).copied();
+        if let Some((owner, asked)) = known
+            && asked.elapsed() < KNOWN_FOR
+        {
+            return Ok(owner);
+        }
+        let ask = async {
+            let tribunal = self.ledger.tribunal()?;
+            tokio::time::timeout(ASK, tribunal.seat(seat)).await.ok()?.ok()
+        };
+        let Some(record) = self.runtime.block_on(ask) else {
+            let silent = || Refusal::new(RefusalCode::Unavailable, "the court cannot be asked now");
+            return known.map(|(owner, _)| owner).ok_or_else(silent);
+        };
+        let owner = if record.stake.is_zero() { Address::ZERO } else { record.owner };
+        let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
+        if known.len() >= KNOWN {
+            known.retain(|_, (_, asked)| asked.elapsed() < KNOWN_FOR);
+        }
+        known.insert(seat, (owner, Instant::now()));
+        Ok(owner)
     }
 }

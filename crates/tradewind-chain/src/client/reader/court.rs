@@ -1,14 +1,18 @@
 //! Reads of the court and its beacon.
 
+use alloy::consensus::Transaction as _;
 use alloy::eips::BlockNumberOrTag;
 use alloy::primitives::{Address, B256, U256};
 use alloy::providers::{DynProvider, Provider};
-use alloy::rpc::types::Filter;
-use alloy::sol_types::SolEvent;
+use alloy::rpc::types::{Filter, Log};
+use alloy::sol_types::{SolEvent, SolStruct, SolType};
 use async_trait::async_trait;
 use tradewind_proto::evidence::{Court as Domain, Epoch};
 use tradewind_proto::ids::{CaseId, DeviceId, LeaseId};
+use tradewind_proto::reputation::Strike;
+use tradewind_proto::terms::{LeaseTerms, sol};
 use tradewind_proto::units::Timestamp;
+use tradewind_proto::watching::Outcome;
 
 use super::Reader;
 use crate::client::bindings::abi::Registry::DeviceAdded;
@@ -16,7 +20,7 @@ use crate::client::bindings::court::abi::{Beacon, Court};
 use crate::client::bindings::{deadline, money};
 use crate::ledger::LedgerError;
 use crate::ledger::court::{
-    CaseRecord, CourtRules, CourtSetup, JoinedLease, OpenedCase, SeatRecord, Tribunal,
+    CaseRecord, CourtRules, CourtSetup, JoinedLease, OpenedCase, SeatRecord, StrikeRecord, Tribunal,
 };
 
 /// How many blocks one request for logs covers.
@@ -32,7 +36,7 @@ impl Reader {
         &self,
         contract: Address,
         block: u64,
-    ) -> Result<Vec<(u64, E)>, LedgerError> {
+    ) -> Result<Vec<(Logged, E)>, LedgerError> {
         let head = self.head().await?.block;
         let (mut from, mut found) = (block, Vec::new());
         while from <= head {
@@ -45,12 +49,39 @@ impl Reader {
             let logs = self.provider.get_logs(&filter).await.map_err(|error| self.error(error))?;
             found.extend(logs.iter().filter(|log| !log.removed).filter_map(|log| {
                 let event = E::decode_raw_log(log.topics(), &log.inner.data.data).ok()?;
-                Some((log.block_number?, event))
+                Some((Logged::of(log)?, event))
             }));
             from = to + 1;
         }
         Ok(found)
     }
+}
+
+/// Where a log stands.
+#[derive(Debug, Clone, Copy)]
+struct Logged {
+    block: u64,
+    event: (B256, u64),
+}
+
+impl Logged {
+    fn of(log: &Log) -> Option<Self> {
+        Some(Self { block: log.block_number?, event: (log.transaction_hash?, log.log_index?) })
+    }
+
+    fn strike(self, device: DeviceId, epoch: Epoch, strike: Strike) -> StrikeRecord {
+        StrikeRecord { block: self.block, event: self.event, device, epoch, strike }
+    }
+}
+
+/// The terms among a transaction's bytes whose digest is the lease: whatever call wraps them.
+fn terms_in(input: &[u8], lease: LeaseId, domain: &alloy::sol_types::Eip712Domain) -> Option<LeaseTerms> {
+    let size = sol::LeaseTerms::ENCODED_SIZE?;
+    // Selectors shift what they wrap by four bytes, so terms lie at a multiple of four.
+    (0..=input.len().checked_sub(size)?).step_by(4).find_map(|at| {
+        let terms = sol::LeaseTerms::abi_decode_validate(&input[at..at + size]).ok()?;
+        (terms.eip712_signing_hash(domain) == lease.get()).then(|| LeaseTerms::from_sol(&terms).ok())?
+    })
 }
 
 #[async_trait]
@@ -106,11 +137,11 @@ impl Tribunal for Reader {
         let opened = self.logs_since::<Court::CaseOpened>(court, block).await?;
         Ok(opened
             .into_iter()
-            .map(|(block, event)| OpenedCase {
+            .map(|(at, event)| OpenedCase {
                 case: CaseId::new(event.caseId),
                 device: DeviceId::new(event.device),
                 epoch: Epoch::new(event.epoch),
-                block,
+                block: at.block,
             })
             .collect())
     }
@@ -125,6 +156,34 @@ impl Tribunal for Reader {
 
     async fn tripped(&self, epoch: Epoch) -> Result<bool, LedgerError> {
         self.ask(self.contract().tripped(epoch.get())).await
+    }
+
+    async fn strikes_since(&self, block: u64) -> Result<Vec<StrikeRecord>, LedgerError> {
+        let court = self.contracts.court.unwrap_or_default();
+        let mut found = Vec::new();
+        for (at, decided) in self.logs_since::<Court::CaseDecided>(court, block).await? {
+            if Outcome::numbered(decided.outcome) == Some(Outcome::Guilty) {
+                let case = self.case(CaseId::new(decided.caseId)).await?;
+                found.push(at.strike(case.device, case.epoch, Strike::Down));
+            }
+        }
+        for (at, proved) in self.logs_since::<Court::ElementProved>(court, block).await? {
+            let (device, epoch) = (DeviceId::new(proved.device), Epoch::new(proved.epoch));
+            found.push(at.strike(device, epoch, Strike::WrongElement));
+        }
+        for (at, proved) in self.logs_since::<Court::EquivocationProved>(court, block).await? {
+            let Some((_, time)) = self.block(at.block).await? else { continue };
+            let epoch = self.setup().await?.epoch_at(time).unwrap_or_default();
+            found.push(at.strike(DeviceId::new(proved.device), epoch, Strike::Equivocation));
+        }
+        found.sort();
+        Ok(found)
+    }
+
+    async fn terms_of(&self, lease: LeaseId, opened: B256) -> Result<Option<LeaseTerms>, LedgerError> {
+        let found = self.provider.get_transaction_by_hash(opened).await.map_err(|error| self.error(error))?;
+        let domain = self.contracts.domain().eip712();
+        Ok(found.and_then(|transaction| terms_in(transaction.input(), lease, &domain)))
     }
 
     async fn devices_since(&self, block: u64) -> Result<Vec<DeviceId>, LedgerError> {
