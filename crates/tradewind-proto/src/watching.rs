@@ -1,7 +1,9 @@
 //! What a watcher's node does next: about a case that its seats are drawn for, and about a device that looks dead.
 //!
 //! ```text
-//! a case on chain ─► Docket ─── steps(now, found) ──► Commit, Vote, VoteBench: own seats, once their findings are stored
+//! a case on chain ─► Docket ─── steps(now, found) ──► Commit: own seats, once their findings are stored
+//!                                                 ├─► Cast: own ballots, shown to the other watchers; after a while
+//!                                                 │   Vote: with those that others show, in one transaction
 //!                                                 └─► draws, lapses, slash, close: anyone's, after a patience of its own
 //! pings ─► Suspicion ─ enough in a row without an answer ─► open a case
 //! transcript ─► judge(promised, connected) ─► the seat's finding
@@ -154,10 +156,14 @@ pub enum Step {
     Commit(u8),
     /// Draw who decides.
     DrawCommittee,
+    /// Show the others what these positions vote, so that whoever submits first takes it along.
+    Cast(Vec<u8>),
     /// Open these positions' commitments.
     Vote(Vec<u8>),
     /// Draw who hears the appeal.
     DrawBench,
+    /// Show the others what these positions of the bench vote.
+    CastBench(Vec<u8>),
     /// Vote with these positions of the bench.
     VoteBench(Vec<u8>),
     /// The stage ran out.
@@ -169,6 +175,14 @@ pub enum Step {
 }
 
 const SECOND: Seconds = Seconds::new(1);
+/// Others' ballots are waited for no longer than this part of the window.
+const GATHER: u64 = 4;
+
+/// Whether a window that ends at `until` is old enough for a node of this patience to submit what it has.
+fn is_gathered(now: Timestamp, until: Timestamp, window: Seconds, patience: Seconds) -> bool {
+    let wait = SECOND.plus(patience).min(Seconds::new(window.get() / GATHER));
+    now >= until.before(window).after(wait)
+}
 
 impl Docket {
     /// What to do now. `found` are the panel's positions whose findings are stored; of what anyone may do the node leaves
@@ -185,7 +199,7 @@ impl Docket {
         let draw_by = commit_by.after(windows.vote);
         let ripe = |from: Timestamp| now > from.after(SECOND).after(patience);
         let lapsed = |until: Timestamp| ripe(until).then_some(Step::Lapse(self.stage));
-        let mut steps: Vec<Step> = self.votes(now, found).into_iter().collect();
+        let mut steps: Vec<Step> = self.votes(now, windows, patience, found).into_iter().collect();
         match self.stage {
             CaseStage::None => {}
             CaseStage::Opened if now > commit_by => steps.extend(lapsed(commit_by)),
@@ -204,7 +218,7 @@ impl Docket {
                 let until = self.convicted_at.map(|at| at.after(windows.appeal));
                 steps.extend(until.and_then(lapsed));
             }
-            CaseStage::Appealing => steps.extend(self.appeal(now, windows, ripe)),
+            CaseStage::Appealing => steps.extend(self.appeal(now, windows, patience, ripe)),
             CaseStage::Decided => {
                 steps.extend(self.slash_due.then_some(Step::Execute));
                 let last = self.vote_by.max(self.bench_by).unwrap_or(self.opened_at);
@@ -216,16 +230,27 @@ impl Docket {
     }
 
     /// A vote that is withheld earns a strike, also once the others' made the verdict.
-    fn votes(&self, now: Timestamp, found: &BTreeSet<u8>) -> Option<Step> {
-        if self.stage == CaseStage::Closed || self.vote_by.is_none_or(|until| now > until) {
-            return None;
-        }
+    fn votes(
+        &self,
+        now: Timestamp,
+        windows: &Windows,
+        patience: Seconds,
+        found: &BTreeSet<u8>,
+    ) -> Option<Step> {
+        let until = self.vote_by.filter(|until| self.stage != CaseStage::Closed && now <= *until)?;
         let drawn = |at: &&u8| is_set(self.committee, **at) && !is_set(self.revealed, **at);
         let own: Vec<u8> = self.panel.iter().filter(drawn).filter(|at| found.contains(at)).copied().collect();
-        (!own.is_empty()).then_some(Step::Vote(own))
+        let step = if is_gathered(now, until, windows.vote, patience) { Step::Vote } else { Step::Cast };
+        (!own.is_empty()).then(|| step(own))
     }
 
-    fn appeal(&self, now: Timestamp, windows: &Windows, ripe: impl Fn(Timestamp) -> bool) -> Option<Step> {
+    fn appeal(
+        &self,
+        now: Timestamp,
+        windows: &Windows,
+        patience: Seconds,
+        ripe: impl Fn(Timestamp) -> bool,
+    ) -> Option<Step> {
         let appealed_at = self.appealed_at?;
         match self.bench_by {
             None if now <= appealed_at.after(windows.bench) => ripe(appealed_at).then_some(Step::DrawBench),
@@ -233,7 +258,9 @@ impl Docket {
             Some(until) if now <= until => {
                 let open = |at: &&u8| !is_set(self.heard.into(), **at);
                 let own: Vec<u8> = self.bench.iter().filter(open).copied().collect();
-                (!own.is_empty()).then_some(Step::VoteBench(own))
+                let is_gathered = is_gathered(now, until, windows.bench, patience);
+                let step = if is_gathered { Step::VoteBench } else { Step::CastBench };
+                (!own.is_empty()).then(|| step(own))
             }
             Some(until) => ripe(until).then_some(Step::Lapse(self.stage)),
         }
@@ -339,11 +366,24 @@ mod tests {
     }
 
     #[test]
+    fn ballots_are_shown_before_they_are_submitted() {
+        let voting = Docket { committee: 0b10, vote_by: Some(at(30)), ..docket(CaseStage::Voting) };
+        let patient = |patience, second| {
+            voting.steps(at(second), &WINDOWS, Seconds::new(patience), &BTreeSet::from([1, 4]))
+        };
+        assert_eq!(patient(0, 20), [Step::Cast(vec![1])]);
+        assert_eq!(patient(0, 21), [Step::Vote(vec![1])]);
+        assert_eq!(patient(5, 21), [Step::Cast(vec![1])]);
+        assert_eq!(patient(5, 22), [Step::Vote(vec![1])], "a fourth of the window, whatever the patience");
+    }
+
+    #[test]
     fn a_bench_votes_until_its_end() {
         let appealing =
             Docket { appealed_at: Some(at(40)), bench: vec![0, 2], ..docket(CaseStage::Appealing) };
         assert_eq!(steps(&appealing, 42), [Step::DrawBench]);
         let drawn = Docket { bench_by: Some(at(52)), heard: 1, ..appealing };
+        assert_eq!(steps(&drawn, 42), [Step::CastBench(vec![2])]);
         assert_eq!(steps(&drawn, 45), [Step::VoteBench(vec![2])]);
         assert_eq!(steps(&drawn, 54), [Step::Lapse(CaseStage::Appealing)]);
     }

@@ -8,10 +8,13 @@ use tradewind_chain::ledger::court::{CaseStage, CourtAction, opening_commitment,
 use tradewind_chain::ledger::{DeviceRecord, LedgerError};
 use tradewind_proto::evidence::{Epoch, sentinels};
 use tradewind_proto::ids::DeviceId;
-use tradewind_proto::units::Money;
+use tradewind_proto::probe::Answer;
+use tradewind_proto::testimony::{Sighting, Sign};
+use tradewind_proto::units::{Money, Seconds};
 use tradewind_proto::watching::Suspicion;
 
 use crate::note::{SIGHTS, Sight};
+use crate::proof::Trial;
 use crate::watcher::{Inner, WatcherError};
 
 /// Between two turns of sentinels who would open the same case.
@@ -34,7 +37,7 @@ impl Inner {
                 let Some(duty) = self.duty(device).await? else { return Ok(()) };
                 let Some(record) = self.parts.ledger.device(device).await? else { return Ok(()) };
                 self.question(&record, &duty, &mut suspicion).await?;
-                if challenged != Some(duty.epoch) && self.challenge(&record, duty.epoch).await? {
+                if challenged != Some(duty.epoch) && self.try_device(&record, &duty).await? {
                     challenged = Some(duty.epoch);
                 }
                 Ok::<_, WatcherError>(())
@@ -73,24 +76,49 @@ impl Inner {
         suspicion: &mut Suspicion,
     ) -> Result<(), WatcherError> {
         let Some((_, entry)) = self.ping(record.device, record.key, duty.seat).await else { return Ok(()) };
-        if entry.answer.is_some() {
+        if let Some(answer) = entry.answer {
             suspicion.heard();
+            let Answer { unix_millis, sequence, signature, .. } = answer;
+            let sign = Sign { nonce: entry.nonce, unix_millis, sequence, signature };
+            self.testify(duty.seat, duty.epoch, record.device, |saw| saw.heard(sign)).await?;
             return self.note_sight(record.device, duty.epoch, true).await;
         }
         if !self.is_connected(record.device).await {
             return Ok(());
         }
         suspicion.missed();
+        self.testify(duty.seat, duty.epoch, record.device, Sighting::silent).await?;
         self.note_sight(record.device, duty.epoch, false).await?;
-        // A device without a lease promised nobody to be there, and one outage is one accusation.
-        let accused = {
-            let hearings = self.hearings.lock().unwrap_or_else(PoisonError::into_inner);
-            record.jailed_until > self.now() || hearings.values().any(|device| *device == record.device)
-        };
-        if suspicion.is_due(self.config.misses) && record.busy_units != 0 && !accused {
+        if suspicion.is_due(self.config.misses) && self.may_accuse(record) {
             self.accuse(record.device, duty).await?;
         }
         Ok(())
+    }
+
+    /// A device without a lease promised nobody anything, and one outage is one accusation.
+    fn may_accuse(&self, record: &DeviceRecord) -> bool {
+        let hearings = self.hearings.lock().unwrap_or_else(PoisonError::into_inner);
+        let is_accused = hearings.values().any(|device| *device == record.device);
+        record.busy_units != 0 && record.jailed_until <= self.now() && !is_accused
+    }
+
+    /// Puts the epoch's challenge to the device and writes down what became of it; true once it is done with.
+    async fn try_device(&self, record: &DeviceRecord, duty: &Duty) -> Result<bool, WatcherError> {
+        let Duty { epoch, seat, .. } = *duty;
+        let trial = self.challenge(record, epoch, seat).await?;
+        // The first half of the epoch is for computing.
+        let half = self.setup.start_of(epoch).after(Seconds::new(self.setup.epoch.get() / 2));
+        if let Some(passed) = trial.told().filter(|_| trial != Trial::Unready || self.now() >= half) {
+            self.testify(seat, epoch, record.device, |saw| saw.challenge = Some(passed)).await?;
+        }
+        if trial == Trial::Refused {
+            tracing::info!(device = %record.device, %epoch, "a device at work does not show its products");
+            self.note_refusal(record.device, epoch).await?;
+            if self.may_accuse(record) {
+                self.accuse(record.device, duty).await?;
+            }
+        }
+        Ok(trial.is_over())
     }
 
     pub(crate) async fn sight(&self, device: DeviceId, epoch: Epoch) -> Result<Sight, WatcherError> {
@@ -107,6 +135,13 @@ impl Inner {
         let mut sight = self.sight(device, epoch).await?;
         let count = if answered { &mut sight.answered } else { &mut sight.missed };
         *count = count.saturating_add(1);
+        self.parts.store.put(SIGHTS, format!("{device}/{epoch}"), &sight).await?;
+        Ok(())
+    }
+
+    pub(crate) async fn note_refusal(&self, device: DeviceId, epoch: Epoch) -> Result<(), WatcherError> {
+        let _alone = self.sights.lock().await;
+        let sight = Sight { refused: true, ..self.sight(device, epoch).await? };
         self.parts.store.put(SIGHTS, format!("{device}/{epoch}"), &sight).await?;
         Ok(())
     }
@@ -131,7 +166,7 @@ impl Inner {
         }
         let account = self.parts.ledger.account();
         let salt = salt(self.secret(), device, epoch);
-        tracing::info!(%device, %epoch, "a device at work does not answer; opening a case");
+        tracing::info!(%device, %epoch, "a device at work does not answer for itself; opening a case");
         let commitment = opening_commitment(account, device, epoch, salt);
         if self.act(CourtAction::Announce { commitment }).await? {
             let (claim, cost) = (Money::ZERO, rules.opening_cost(Money::ZERO));

@@ -15,6 +15,7 @@ use tradewind_proto::units::{Seconds, Timestamp};
 use tradewind_proto::watching::{Docket, Step, Windows, judge};
 
 use crate::note::{NOTES, Note, key, salt};
+use crate::proof::Trial;
 use crate::watcher::{Inner, WatcherError};
 
 /// What is left of the commit window when a seat stops asking.
@@ -40,6 +41,7 @@ impl Inner {
                 Err(error) => tracing::debug!(case = %id, %error, "a case waits"),
             }
         }
+        self.withdraw(id);
         self.hearings.lock().unwrap_or_else(PoisonError::into_inner).remove(&id);
     }
 
@@ -157,7 +159,13 @@ impl Inner {
             written.extend(bytes);
             seen = transcript.finding(&watch, least);
         }
-        let finding = judge(seen, self.promised(case, &record), self.is_connected(case.device).await);
+        let promised = self.promised(case, &record);
+        let finding = match judge(seen, promised, self.is_connected(case.device).await) {
+            Finding::Clear if promised && self.refuses(case, &record, seat, commit_by).await => {
+                Finding::Guilty
+            }
+            finding => finding,
+        };
         let note = Note { finding, digest: transcript.digest(), salt: salt(own, id), transcript: written };
         tracing::info!(case = %id, seat, ?finding, asked = transcript.entries().len(), "a seat made its finding");
         self.parts.store.put(NOTES, key(id, position), &note).await?;
@@ -165,6 +173,22 @@ impl Inner {
             return Ok(());
         }
         self.note_sight(case.device, case.epoch, finding == Finding::Clear).await
+    }
+
+    /// Whether the device answers pings and does not show its products of the case's epoch, as far as there is time to find out.
+    async fn refuses(
+        &self,
+        case: &CaseRecord,
+        record: &DeviceRecord,
+        seat: u32,
+        commit_by: Timestamp,
+    ) -> bool {
+        let left = commit_by.since(self.now()).minus(MARGIN).get();
+        let trial = self.challenge(record, case.epoch, seat);
+        match tokio::time::timeout(Duration::from_secs(left), trial).await {
+            Ok(Ok(trial)) => trial == Trial::Refused,
+            Ok(Err(_)) | Err(_) => false,
+        }
     }
 
     /// Whether the device held a lease in the epoch: it holds one, or one ended since it began.
@@ -182,12 +206,16 @@ impl Inner {
     ) -> Result<(), WatcherError> {
         let at =
             |places: &[Place<'_>], position: u8| places.iter().position(|place| place.position == position);
+        let is_due = matches!(step, Step::Vote(_) | Step::VoteBench(_));
         let action = match step {
             Step::DrawPanel => CourtAction::DrawPanel(id),
             Step::DrawCommittee => CourtAction::DrawCommittee(id),
             Step::DrawBench => CourtAction::DrawBench(id),
             Step::Lapse(stage) => CourtAction::Lapse { case: id, stage },
-            Step::Execute => CourtAction::Execute(id),
+            Step::Execute => {
+                self.count_healthy(case.epoch).await?;
+                CourtAction::Execute(id)
+            }
             Step::Close => CourtAction::CloseCase(id),
             Step::Commit(position) => {
                 let (Some(index), Some(note)) = (at(panel, position), self.note(id, position).await?) else {
@@ -198,27 +226,35 @@ impl Inner {
                 let signature = place.key.sign(commitment_digest(&self.court, id, bound));
                 CourtAction::Commit { case: id, position, commitment: bound, signature }
             }
-            Step::Vote(positions) => {
-                let mut ballots = Vec::new();
-                for position in positions {
-                    let (Some(index), Some(note)) = (at(panel, position), self.note(id, position).await?)
-                    else {
-                        continue;
-                    };
-                    ballots.push(self.ballot(id, Instance::Committee, &panel[index], &note));
-                }
-                CourtAction::Vote { case: id, ballots }
+            Step::Cast(positions) | Step::Vote(positions) => {
+                let ballots = self.ballots(id, panel, &positions).await?;
+                return self.vote(id, case, Instance::Committee, ballots, is_due).await;
             }
-            Step::VoteBench(positions) => {
+            Step::CastBench(positions) | Step::VoteBench(positions) => {
                 let note = self.hindsight(case).await?;
                 let drawn = positions.into_iter().filter_map(|position| at(bench, position));
                 let ballots =
                     drawn.map(|index| self.ballot(id, Instance::Appeal, &bench[index], &note)).collect();
-                CourtAction::VoteBench { case: id, ballots }
+                return self.vote(id, case, Instance::Appeal, ballots, is_due).await;
             }
         };
         self.act(action).await?;
         Ok(())
+    }
+
+    async fn ballots(
+        &self,
+        id: CaseId,
+        panel: &[Place<'_>],
+        positions: &[u8],
+    ) -> Result<Vec<Ballot>, WatcherError> {
+        let mut ballots = Vec::new();
+        for place in panel.iter().filter(|place| positions.contains(&place.position)) {
+            if let Some(note) = self.note(id, place.position).await? {
+                ballots.push(self.ballot(id, Instance::Committee, place, &note));
+            }
+        }
+        Ok(ballots)
     }
 
     fn ballot(&self, id: CaseId, instance: Instance, place: &Place<'_>, note: &Note) -> Ballot {
@@ -236,7 +272,9 @@ impl Inner {
     async fn hindsight(&self, case: &CaseRecord) -> Result<Note, WatcherError> {
         let sight = self.sight(case.device, case.epoch).await?;
         let record = self.parts.ledger.device(case.device).await?;
-        let seen = if sight.answered > 0 {
+        let seen = if sight.refused {
+            Finding::Guilty
+        } else if sight.answered > 0 {
             Finding::Clear
         } else if sight.missed > 0 {
             Finding::Guilty

@@ -15,12 +15,16 @@
 //! Failure paths: a device whose address is not known, or a watcher that reaches nobody, accuses nobody; a chain that does not answer
 //! delays steps, and the windows decide; a beacon that stalls leaves a case undecided.
 
+mod ballot;
 mod beat;
+mod census;
+mod gazette;
 mod hearing;
 mod line;
 mod note;
 mod proof;
 mod roster;
+mod testimony;
 mod watcher;
 
 pub use roster::seat_key;

@@ -13,6 +13,11 @@ pub(crate) const ADDRESSES: &str = "watch-address";
 /// The kind of what the node saw of a device in an epoch; its key is `device/epoch`.
 pub(crate) const SIGHTS: &str = "watch-sight";
 
+/// The kind of what a seat saw in an epoch that is not over.
+pub(crate) const SIGHTINGS: &str = "watch-sighting";
+/// The kind of a seat's pages of testimony.
+pub(crate) const PAGES: &str = "watch-page";
+
 /// What a seat found, for good.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub(crate) struct Note {
@@ -29,6 +34,9 @@ pub(crate) struct Note {
 pub(crate) struct Sight {
     pub(crate) answered: u32,
     pub(crate) missed: u32,
+    /// It did not show the epoch's products.
+    #[serde(default)]
+    pub(crate) refused: bool,
 }
 
 pub(crate) fn key(case: CaseId, position: u8) -> String {

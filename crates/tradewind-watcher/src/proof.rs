@@ -21,6 +21,45 @@ const ROOM: usize = 256;
 /// How many times a list or a row is asked for while the device computes.
 const TRIES: u32 = 20;
 
+/// What became of an epoch's hardware challenge.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Trial {
+    /// Nothing is asked, or nobody could tell.
+    Unknown,
+    /// The device is not ready, it says.
+    Unready,
+    /// Every row that was picked holds.
+    Passed,
+    /// It is there and does not show what it has to: a committee's matter.
+    Refused,
+    /// A proof against it is on chain.
+    Proved,
+    /// A proof against it waits for the chain.
+    Unproved,
+}
+
+impl Trial {
+    /// What a seat says of it.
+    pub(crate) const fn told(self) -> Option<bool> {
+        match self {
+            Self::Unknown => None,
+            Self::Passed => Some(true),
+            Self::Unready | Self::Refused | Self::Proved | Self::Unproved => Some(false),
+        }
+    }
+
+    /// Whether there is nothing left to do in this epoch.
+    pub(crate) const fn is_over(self) -> bool {
+        matches!(self, Self::Passed | Self::Refused | Self::Proved)
+    }
+}
+
+/// A list of roots, or why there is none.
+enum Listed {
+    Signed(Sworn<ProductRoots>),
+    Not(Trial),
+}
+
 /// What devices said, and what that proves.
 #[derive(Default)]
 pub(crate) struct Witnesses {
@@ -79,13 +118,23 @@ impl Inner {
         Ok(())
     }
 
-    /// The epoch's hardware challenge; true once it is done with, whatever it showed.
-    pub(crate) async fn challenge(&self, record: &DeviceRecord, epoch: Epoch) -> Result<bool, WatcherError> {
+    /// The epoch's hardware challenge.
+    pub(crate) async fn challenge(
+        &self,
+        record: &DeviceRecord,
+        epoch: Epoch,
+        seat: u32,
+    ) -> Result<Trial, WatcherError> {
         self.prove_due(record).await?;
-        let Some(config) = self.config.challenge else { return Ok(true) };
+        let Some(config) = self.config.challenge else { return Ok(Trial::Unknown) };
         let (tribunal, device) = (self.tribunal()?, record.device);
-        let Some(beacon) = tribunal.seed(self.setup.start_of(epoch)).await? else { return Ok(false) };
-        let Some(signed) = self.roots(device, epoch).await else { return Ok(false) };
+        let Some(beacon) = tribunal.seed(self.setup.start_of(epoch)).await? else {
+            return Ok(Trial::Unknown);
+        };
+        let signed = match self.roots(device, epoch).await {
+            Listed::Signed(signed) => signed,
+            Listed::Not(trial) => return Ok(trial),
+        };
         if let Some(both) = self.second_list(record, &signed) {
             return self.prove_lists(record, epoch, both).await;
         }
@@ -94,27 +143,36 @@ impl Inner {
             Ok(claim) => claim,
             Err(error) => {
                 tracing::info!(%device, %epoch, %error, "a challenge was not answered as asked");
-                return Ok(true);
+                return Ok(Trial::Refused);
             }
         };
         match self.check(device, epoch, claim, &config).await {
-            Some(wrong) => self.prove_wrong(record, epoch, wrong).await,
-            None => Ok(true),
+            Ok(()) => Ok(Trial::Passed),
+            Err(Some(wrong)) => self.prove_wrong(record, epoch, *wrong).await,
+            Err(None) => Ok(self.refused(record, seat).await),
         }
     }
 
-    async fn roots(&self, device: DeviceId, epoch: Epoch) -> Option<Sworn<ProductRoots>> {
+    async fn roots(&self, device: DeviceId, epoch: Epoch) -> Listed {
         for _ in 0..TRIES {
-            match self.ask(Question::Roots { device, epoch }, self.config.window).await? {
-                Ok(Response::Roots(signed)) => return Some(signed),
-                Ok(Response::Unanswered(why)) if why.is_transient() => {}
-                Ok(_) | Err(_) => return None,
+            match self.ask(Question::Roots { device, epoch }, self.config.window).await {
+                Some(Ok(Response::Roots(signed))) => return Listed::Signed(signed),
+                Some(Ok(Response::Unanswered(why))) if why.is_transient() => {}
+                Some(Ok(_) | Err(_)) | None => return Listed::Not(Trial::Unknown),
             }
             if !self.pause(self.config.tick).await {
-                return None;
+                return Listed::Not(Trial::Unknown);
             }
         }
-        None
+        Listed::Not(Trial::Unready)
+    }
+
+    /// A device that does not open a row and answers a ping refuses; one that is silent may be cut off.
+    async fn refused(&self, record: &DeviceRecord, seat: u32) -> Trial {
+        match self.ping(record.device, record.key, seat).await {
+            Some((_, entry)) if entry.answer.is_some() => Trial::Refused,
+            Some(_) | None => Trial::Unknown,
+        }
     }
 
     fn second_list(
@@ -135,26 +193,26 @@ impl Inner {
         epoch: Epoch,
         claim: Claim,
         config: &ChallengeConfig,
-    ) -> Option<WrongElement> {
+    ) -> Result<(), Option<Box<WrongElement>>> {
         let secret = Secret::new(rand::random());
         let mut verifier = Verifier::new(claim, secret, Threads::available());
         for pick in verifier.picks(config.opened, config.rows) {
-            let round = u32::try_from(pick.round).ok()?;
+            let round = u32::try_from(pick.round).map_err(|_| None)?;
             let question = Question::Row { device, epoch, round, row: pick.row };
             let Some(Ok(Response::Row(opening))) = self.ask(question, self.config.window).await else {
                 tracing::info!(%device, %epoch, "a device did not open a row");
-                return None;
+                return Err(None);
             };
             match verifier.check(pick, &opening) {
                 Ok(Answer::Holds) => {}
-                Ok(Answer::Wrong(wrong)) => return Some(*wrong),
+                Ok(Answer::Wrong(wrong)) => return Err(Some(wrong)),
                 Err(error) => {
                     tracing::info!(%device, %epoch, %error, "a row was not opened");
-                    return None;
+                    return Err(None);
                 }
             }
         }
-        None
+        Ok(())
     }
 
     async fn prove_wrong(
@@ -162,11 +220,12 @@ impl Inner {
         record: &DeviceRecord,
         epoch: Epoch,
         wrong: WrongElement,
-    ) -> Result<bool, WatcherError> {
+    ) -> Result<Trial, WatcherError> {
         tracing::info!(device = %record.device, %epoch, row = wrong.row, "an element is wrong; proving it");
         let (provider, key, wrong) = (record.provider.account(), record.key, Box::new(wrong));
         let proof = |reporting| CourtAction::ProveElement { wrong, provider, key, reporting };
-        self.report(record.device, element_evidence(record.device, epoch), proof).await
+        let is_proved = self.report(record.device, element_evidence(record.device, epoch), proof).await?;
+        Ok(if is_proved { Trial::Proved } else { Trial::Unproved })
     }
 
     async fn prove_lists(
@@ -174,9 +233,10 @@ impl Inner {
         record: &DeviceRecord,
         epoch: Epoch,
         both: Equivocation<ProductRoots>,
-    ) -> Result<bool, WatcherError> {
+    ) -> Result<Trial, WatcherError> {
         let (provider, key, both) = (record.provider.account(), record.key, Box::new(both));
         let proof = |reporting| CourtAction::ProveRoots { both, provider, key, reporting };
-        self.report(record.device, roots_evidence(record.device, epoch), proof).await
+        let is_proved = self.report(record.device, roots_evidence(record.device, epoch), proof).await?;
+        Ok(if is_proved { Trial::Proved } else { Trial::Unproved })
     }
 }

@@ -1,27 +1,35 @@
 //! The watcher as its node starts it: seats taken, devices and cases followed.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use alloy_primitives::Address;
 use serde::Serialize;
+use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tradewind_chain::ledger::court::{CaseStage, CourtAction, CourtSetup, Tribunal, seat_consent};
 use tradewind_chain::ledger::{Action, ActionStatus, Ledger, LedgerError};
+use tradewind_mesh::blobs::BlobError;
+use tradewind_mesh::directory::PublishError;
 use tradewind_mesh::{PeerAddr, Transport};
+use tradewind_proto::bulletin::{BulletinError, Cast};
 use tradewind_proto::challenge::Size;
 use tradewind_proto::evidence::{Court, Epoch, Level};
 use tradewind_proto::ids::{CaseId, DeviceId};
 use tradewind_proto::signature::SigningKey;
+use tradewind_proto::testimony::PageError;
 use tradewind_proto::units::{Clock, MillisClock, Timestamp};
 use tradewind_store::{Store, StoreError};
 
+use crate::census::Census;
 use crate::line::Lines;
 use crate::note::ADDRESSES;
 use crate::proof::Witnesses;
 use crate::roster::Seats;
+use crate::testimony::Desk;
 
 /// How long an action of the court may take before it is left to the next look.
 const STEP: Duration = Duration::from_secs(60);
@@ -66,6 +74,8 @@ pub struct Parts {
     pub transport: Arc<dyn Transport>,
     /// What survives.
     pub store: Store,
+    /// The account's key, which signs bulletins.
+    pub key: SigningKey,
     /// The keys of the node's seats.
     pub seats: Vec<SigningKey>,
     /// Nodes that tell whether this one is cut off.
@@ -91,6 +101,27 @@ pub enum WatcherError {
     /// The store failed.
     #[error(transparent)]
     Store(#[from] StoreError),
+    /// A page of testimony could not be written.
+    #[error("a page of testimony could not be written: {0}")]
+    Page(String),
+    /// A bulletin could not be signed.
+    #[error(transparent)]
+    Bulletin(#[from] BulletinError),
+    /// The directory did not take a bulletin.
+    #[error("the directory did not take the bulletin")]
+    Publish(#[from] PublishError),
+}
+
+impl From<PageError> for WatcherError {
+    fn from(error: PageError) -> Self {
+        Self::Page(error.to_string())
+    }
+}
+
+impl From<BlobError> for WatcherError {
+    fn from(error: BlobError) -> Self {
+        Self::Page(error.to_string())
+    }
 }
 
 /// A seat of this node.
@@ -137,6 +168,15 @@ pub(crate) struct Inner {
     pub(crate) seats: Seats,
     pub(crate) lines: Lines,
     pub(crate) witnesses: Witnesses,
+    /// What seats saw, on its way into pages.
+    pub(crate) desk: tokio::sync::Mutex<Desk>,
+    /// Ballots that others may take along, the newest first.
+    pub(crate) casts: Mutex<Vec<Cast>>,
+    /// The bulletin says something else now.
+    pub(crate) changed: AtomicBool,
+    pub(crate) news: Notify,
+    /// Whose devices were paid.
+    pub(crate) census: tokio::sync::Mutex<Census>,
     /// Held while a count of what was seen is changed.
     pub(crate) sights: tokio::sync::Mutex<()>,
     /// Devices that are watched.
@@ -167,6 +207,11 @@ impl Watcher {
             seats,
             lines: Lines::default(),
             witnesses: Witnesses::default(),
+            desk: tokio::sync::Mutex::default(),
+            casts: Mutex::default(),
+            changed: AtomicBool::default(),
+            news: Notify::new(),
+            census: tokio::sync::Mutex::default(),
             sights: tokio::sync::Mutex::default(),
             devices: Mutex::default(),
             hearings: Mutex::default(),
@@ -175,6 +220,7 @@ impl Watcher {
             tasks: TaskTracker::new(),
         });
         inner.join().await?;
+        inner.take_up_desk().await?;
         for (device, address) in inner.parts.store.all::<PeerAddr>(ADDRESSES).await? {
             if let Ok(device) = device.parse() {
                 inner.remember(device, address);
@@ -183,6 +229,7 @@ impl Watcher {
         let (followed, offers) = (inner.clone(), inner.clone());
         inner.tasks.spawn(async move { followed.follow().await });
         inner.tasks.spawn(async move { offers.follow_offers().await });
+        inner.tasks.spawn(inner.clone().follow_gazette());
         Ok(Self { inner })
     }
 

@@ -91,6 +91,7 @@ impl Roles {
                 profile,
                 data_dir,
                 password_file,
+                key: key.clone(),
                 ledger: ledger.clone(),
                 transport: transport.clone(),
                 store,

@@ -10,6 +10,7 @@ use tradewind_chain::ledger::{Action, ActionStatus, Ledger, Reference};
 use tradewind_mesh::{PeerAddr, Transport};
 use tradewind_proto::challenge::Size;
 use tradewind_proto::profile::NetworkProfile;
+use tradewind_proto::signature::SigningKey;
 use tradewind_proto::units::{Clock, Money};
 use tradewind_store::Store;
 use tradewind_watcher::{ChallengeConfig, Parts, Watcher, WatcherConfig, seat_key};
@@ -28,6 +29,7 @@ pub(crate) struct Needs<'a> {
     pub(crate) profile: &'a NetworkProfile,
     pub(crate) data_dir: &'a Path,
     pub(crate) password_file: Option<&'a Path>,
+    pub(crate) key: SigningKey,
     pub(crate) ledger: Arc<dyn Ledger>,
     pub(crate) transport: Arc<dyn Transport>,
     pub(crate) store: Store,
@@ -65,6 +67,7 @@ pub(crate) async fn start(needs: Needs<'_>) -> anyhow::Result<Watcher> {
         ledger: needs.ledger.clone(),
         transport: needs.transport.clone(),
         store: needs.store.clone(),
+        key: needs.key.clone(),
         seats,
         bootstrap: bootstrap.filter(|peer| peer.key != needs.transport.key()).collect(),
         clock: needs.clock.clone(),
