@@ -1,9 +1,10 @@
 //! Dependencies between the workspace's crates point one way.
 //!
 //! ```text
-//! 4  tradewind
-//! 3  sim
-//! 2  buyer  provider  watcher  gateway  explorer  model
+//! 5  tradewind
+//! 4  sim
+//! 3  buyer  provider  watcher  gateway  explorer  model
+//! 2  reputation
 //! 1  mesh  chain  store  challenge  tee
 //! 0  proto  testbed
 //! ```
@@ -12,7 +13,7 @@
 
 use super::{File, Finding, Tree};
 
-const LAYERS: [(&str, u8); 15] = [
+const LAYERS: [(&str, u8); 16] = [
     ("tradewind-proto", 0),
     ("tradewind-testbed", 0),
     ("tradewind-mesh", 1),
@@ -20,14 +21,15 @@ const LAYERS: [(&str, u8); 15] = [
     ("tradewind-store", 1),
     ("tradewind-challenge", 1),
     ("tradewind-tee", 1),
-    ("tradewind-buyer", 2),
-    ("tradewind-provider", 2),
-    ("tradewind-watcher", 2),
-    ("tradewind-gateway", 2),
-    ("tradewind-explorer", 2),
-    ("tradewind-model", 2),
-    ("tradewind-sim", 3),
-    ("tradewind", 4),
+    ("tradewind-reputation", 2),
+    ("tradewind-buyer", 3),
+    ("tradewind-provider", 3),
+    ("tradewind-watcher", 3),
+    ("tradewind-gateway", 3),
+    ("tradewind-explorer", 3),
+    ("tradewind-model", 3),
+    ("tradewind-sim", 4),
+    ("tradewind", 5),
 ];
 const TABLES: [&str; 3] = ["dependencies", "dev-dependencies", "build-dependencies"];
 
