@@ -28,6 +28,7 @@ use tradewind_proto::signature::SigningKey;
 use tradewind_proto::terms::Domain;
 use tradewind_proto::units::{Clock, Money, Seconds, Timestamp};
 use tradewind_proto::workload::Secrets;
+use tradewind_reputation::Reputations;
 use tradewind_store::{Store, StoreError};
 use tradewind_tee::Roots;
 
@@ -138,6 +139,8 @@ pub struct Parts {
     pub clock: Clock,
     /// Randomness.
     pub entropy: Entropy,
+    /// What chain and watchers say of devices; without, a job that asks for reliability finds none.
+    pub reputations: Option<Reputations>,
 }
 
 /// A job to be run.
@@ -195,6 +198,9 @@ impl Buyer {
         let stored: Vec<(String, JobRecord)> = parts.store.all(KIND).await?;
         let cancel = CancellationToken::new();
         let market = market::Market::follow(parts.transport.clone(), parts.clock.clone(), cancel.clone());
+        if let Some(reputations) = &parts.reputations {
+            tokio::spawn(market.clone().rate(reputations.clone(), cancel.clone()));
+        }
         let domain = parts.ledger.domain();
         let (jobs, tasks) = (RwLock::default(), TaskTracker::new());
         let inner = Arc::new(Inner { config, parts, domain, parameters, market, jobs, cancel, tasks });

@@ -1,14 +1,19 @@
 //! The live offers, kept beside the mesh's directory.
 
 use std::sync::{Arc, PoisonError, RwLock};
+use std::time::Duration;
 
 use tokio_util::sync::CancellationToken;
 use tradewind_mesh::directory::{DirectoryEvent, Record};
 use tradewind_mesh::{PeerAddr, Transport};
-use tradewind_proto::book::OfferBook;
+use tradewind_proto::book::{OfferBook, Standing};
 use tradewind_proto::ids::{DeviceId, ProviderId};
-use tradewind_proto::offer::OfferKey;
+use tradewind_proto::offer::{Offer, OfferKey};
 use tradewind_proto::units::Clock;
+use tradewind_reputation::Reputations;
+
+/// How often what is known of devices is looked up.
+const RATING: Duration = Duration::from_secs(5);
 
 /// Every offer that the directory holds and that verifies.
 #[derive(Clone)]
@@ -37,6 +42,28 @@ impl Market {
         let mut book = self.book.write().unwrap_or_else(PoisonError::into_inner);
         book.expire((self.clock)());
         read(&book)
+    }
+
+    /// Keeps beside every staked offer how reliable its device is, until `cancel`.
+    pub(crate) async fn rate(self, reputations: Reputations, cancel: CancellationToken) {
+        loop {
+            let rated = reputations.all();
+            {
+                let mut book = self.book.write().unwrap_or_else(PoisonError::into_inner);
+                let keys: Vec<OfferKey> =
+                    book.offers().map(Offer::key).filter(|key| key.device != DeviceId::NONE).collect();
+                for key in keys {
+                    let known = rated.get(&key.device);
+                    let reliability = known.and_then(|rated| rated.reputation.reliability());
+                    book.set_standing(key, Standing { reliability, ..Standing::default() });
+                }
+            }
+            tokio::select! {
+                biased;
+                () = cancel.cancelled() => return,
+                () = tokio::time::sleep(RATING) => {}
+            }
+        }
     }
 
     /// Where a lease's provider is now: a node that was started again has another port, and its newest offer names it.

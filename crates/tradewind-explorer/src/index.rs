@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use serde::Serialize;
 use tradewind_chain::ledger::{ChainEvent, Feed, LeaseEvent, LedgerEvent};
-use tradewind_proto::ids::{LeaseId, MeshKey, ProviderId};
+use tradewind_proto::ids::{DeviceId, LeaseId, MeshKey, ProviderId};
 use tradewind_proto::units::{Money, Timestamp};
 
 /// The most events that are kept; the oldest go first.
@@ -100,6 +100,16 @@ impl Index {
             }
             Feed::Reorged { from } => self.events.retain(|event| event.block.number < from),
         }
+    }
+
+    /// Whose each device is.
+    #[must_use]
+    pub fn owners(&self) -> BTreeMap<DeviceId, ProviderId> {
+        let added = self.events.iter().filter_map(|event| {
+            let LedgerEvent::DeviceAdded { device, provider, .. } = event.event else { return None };
+            Some((device, provider))
+        });
+        added.collect()
     }
 
     /// The market as the events tell it; at most `limit` rows a list.
@@ -218,7 +228,7 @@ fn step(
 pub(crate) mod tests {
     use super::*;
     use tradewind_chain::ledger::{BlockRef, Opening};
-    use tradewind_proto::ids::{BuyerId, DeviceId};
+    use tradewind_proto::ids::BuyerId;
     use tradewind_proto::terms::LeaseKind;
     use tradewind_proto::units::RatePerSecond;
 

@@ -2,7 +2,8 @@
 //!
 //! ```text
 //! ledger events ─► index (rolls back on a reorg) ─┐
-//! mesh directory ─► offers ───────────────────────┴─► Overview ─► HTML page, its JSON twin, and a stream of "look again"
+//! mesh directory ─► offers ───────────────────────┼─► Overview ─► HTML page, its JSON twin, and a stream of "look again"
+//! watchers' testimony ─► reputations ─────────────┘
 //! ```
 //!
 //! The index is derived from the chain alone and made anew at every start: losing an explorer loses nothing, and two explorers
@@ -13,5 +14,5 @@ mod page;
 mod server;
 
 pub use index::{Index, LeaseRow, Overview, ProviderRow, SettlementRow};
-pub use page::OfferRow;
-pub use server::{Explorer, ExplorerError};
+pub use page::{DeviceRow, OfferRow};
+pub use server::{Explorer, ExplorerError, Parts};

@@ -2,10 +2,13 @@
 
 use askama::Template;
 use serde::Serialize;
+use tradewind_proto::ids::{DeviceId, ProviderId};
 use tradewind_proto::offer::Offer;
+use tradewind_proto::reputation::Standing;
 use tradewind_proto::units::{Money, Timestamp};
 
 use crate::index::Overview;
+use tradewind_reputation::Rated;
 
 /// A live offer.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -45,6 +48,44 @@ impl From<&Offer> for OfferRow {
     }
 }
 
+/// A device and what chain and watchers say of it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct DeviceRow {
+    /// The device.
+    pub device: DeviceId,
+    /// Whose.
+    pub provider: Option<ProviderId>,
+    /// What it comes to, and how much it rests on.
+    #[serde(flatten)]
+    pub rated: Rated,
+}
+
+impl DeviceRow {
+    pub(crate) const fn new(device: DeviceId, provider: Option<ProviderId>, rated: Rated) -> Self {
+        Self { device, provider, rated }
+    }
+
+    /// Rated ones first, by score; then those with the most evidence.
+    pub(crate) fn rank(&self) -> (u32, usize) {
+        let score = match &self.rated.reputation.standing {
+            Standing::Rated(score) => score.billionths().saturating_add(1),
+            Standing::InsufficientData(_) => 0,
+        };
+        (score, self.rated.evidence)
+    }
+
+    /// What there is too little of, for people.
+    fn lacks(&self) -> String {
+        match &self.rated.reputation.standing {
+            Standing::Rated(_) => String::new(),
+            Standing::InsufficientData(lacks) => {
+                let lacks: Vec<_> = lacks.iter().map(ToString::to_string).collect();
+                format!("lacks {}", lacks.join(", "))
+            }
+        }
+    }
+}
+
 /// The market on one page.
 #[derive(Template)]
 #[template(path = "market.html")]
@@ -55,6 +96,8 @@ pub(crate) struct MarketPage<'a> {
     pub(crate) now: Timestamp,
     pub(crate) overview: &'a Overview,
     pub(crate) offers: &'a [OfferRow],
+    pub(crate) pages: usize,
+    pub(crate) devices: &'a [DeviceRow],
 }
 
 impl MarketPage<'_> {
@@ -83,9 +126,19 @@ mod tests {
 
     fn html(overview: &Overview, offers: &[OfferRow]) -> String {
         let now = Timestamp::from_unix(1_010);
-        MarketPage { network: "development", symbol: "tUSD", decimals: 6, now, overview, offers }
-            .render()
-            .unwrap()
+        let (pages, devices) = (0, &[]);
+        MarketPage {
+            network: "development",
+            symbol: "tUSD",
+            decimals: 6,
+            now,
+            overview,
+            offers,
+            pages,
+            devices,
+        }
+        .render()
+        .unwrap()
     }
 
     #[test]

@@ -24,9 +24,10 @@ use tradewind_mesh::Transport;
 use tradewind_proto::offer::Offer;
 use tradewind_proto::profile::NetworkProfile;
 use tradewind_proto::units::Clock;
+use tradewind_reputation::Reputations;
 
 use crate::index::{Index, Overview};
-use crate::page::{MarketPage, OfferRow};
+use crate::page::{DeviceRow, MarketPage, OfferRow};
 
 /// Rows of a list.
 const ROWS: usize = 100;
@@ -51,6 +52,18 @@ pub enum ExplorerError {
     },
 }
 
+/// What an explorer reads.
+pub struct Parts {
+    /// The chain.
+    pub ledger: Arc<dyn Ledger>,
+    /// The mesh.
+    pub transport: Arc<dyn Transport>,
+    /// What chain and watchers say of devices.
+    pub reputations: Reputations,
+    /// The time.
+    pub clock: Clock,
+}
+
 /// A running explorer.
 #[derive(Debug)]
 pub struct Explorer {
@@ -60,6 +73,7 @@ pub struct Explorer {
 struct Shared {
     index: RwLock<Index>,
     transport: Arc<dyn Transport>,
+    reputations: Reputations,
     profile: NetworkProfile,
     clock: Clock,
     changed: watch::Sender<u64>,
@@ -73,18 +87,18 @@ impl Explorer {
     /// [`ExplorerError::Listen`].
     pub async fn start(
         listen: SocketAddr,
-        ledger: Arc<dyn Ledger>,
-        transport: Arc<dyn Transport>,
+        parts: Parts,
         profile: NetworkProfile,
-        clock: Clock,
         shutdown: CancellationToken,
     ) -> Result<Self, ExplorerError> {
         let failed = |source| ExplorerError::Listen { listen, source };
         let listener = tokio::net::TcpListener::bind(listen).await.map_err(failed)?;
         let url = format!("http://{}", listener.local_addr().map_err(failed)?);
+        let Parts { ledger, transport, reputations, clock } = parts;
         let shared = Arc::new(Shared {
             index: RwLock::default(),
             transport,
+            reputations,
             profile,
             clock,
             changed: watch::Sender::new(0),
@@ -118,7 +132,7 @@ impl Explorer {
 
 async fn follow(shared: Arc<Shared>, ledger: Arc<dyn Ledger>) {
     let mut cursor = EventCursor::default();
-    let mut offers = 0;
+    let mut seen = (0, 0);
     loop {
         match ledger.events(cursor, EVENTS).await {
             Ok(page) => {
@@ -134,9 +148,9 @@ async fn follow(shared: Arc<Shared>, ledger: Arc<dyn Ledger>) {
             }
             Err(error) => tracing::debug!(%error, "the chain could not be read; what is shown is older"),
         }
-        let now = shared.transport.records().len();
-        if now != offers {
-            offers = now;
+        let now = (shared.transport.records().len(), shared.reputations.pages());
+        if now != seen {
+            seen = now;
             shared.changed.send_modify(|version| *version += 1);
         }
         tokio::time::sleep(LOOK).await;
@@ -179,7 +193,23 @@ impl Shared {
             network: self.profile.name.clone(),
             overview,
             offers: offers.iter().map(OfferRow::from).collect(),
+            pages: self.reputations.pages(),
+            devices: self.devices(),
         }
+    }
+}
+
+impl Shared {
+    /// Devices with what they stand for, the best first.
+    fn devices(&self) -> Vec<DeviceRow> {
+        let owners = self.index.read().unwrap_or_else(PoisonError::into_inner).owners();
+        let rated = self.reputations.all().into_iter();
+        let mut rows: Vec<DeviceRow> = rated
+            .map(|(device, rated)| DeviceRow::new(device, owners.get(&device).copied(), rated))
+            .collect();
+        rows.sort_by_key(|row| std::cmp::Reverse(row.rank()));
+        rows.truncate(ROWS);
+        rows
     }
 }
 
@@ -189,6 +219,9 @@ struct Market {
     network: String,
     overview: Overview,
     offers: Vec<OfferRow>,
+    /// Watchers' pages of testimony that reputations rest on.
+    pages: usize,
+    devices: Vec<DeviceRow>,
 }
 
 async fn page(State(shared): State<Arc<Shared>>) -> Response {
@@ -201,6 +234,8 @@ async fn page(State(shared): State<Arc<Shared>>) -> Response {
         now: (shared.clock)(),
         overview: &market.overview,
         offers: &market.offers,
+        pages: market.pages,
+        devices: &market.devices,
     };
     match page.render() {
         Ok(html) => Html(html).into_response(),

@@ -265,6 +265,16 @@ pub enum Lack {
     Buyers,
 }
 
+impl fmt::Display for Lack {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Probes => "probes",
+            Self::Challenges => "challenges",
+            Self::Buyers => "paying buyers",
+        })
+    }
+}
+
 impl Lack {
     const PROBES: u128 = 72;
     const CHALLENGES: u128 = 8;
@@ -311,6 +321,16 @@ impl fmt::Display for Standing {
             Self::InsufficientData(_) => f.write_str("insufficient data"),
             Self::Rated(score) => score.fmt(f),
         }
+    }
+}
+
+impl Reputation {
+    /// What the share of answered probes is at least, in basis points; none while too few were made.
+    #[must_use]
+    pub fn reliability(&self) -> Option<u16> {
+        let lacks =
+            matches!(&self.standing, Standing::InsufficientData(lacks) if lacks.contains(&Lack::Probes));
+        (!lacks).then(|| u16::try_from(self.components.uptime.billionths() / 100_000).unwrap_or(u16::MAX))
     }
 }
 

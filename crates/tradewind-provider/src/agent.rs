@@ -139,7 +139,7 @@ struct Inner {
     /// The price of a unit, as it was last offered.
     rate: RwLock<RatePerSecond>,
     /// Units with accelerators that are ill.
-    ill: RwLock<u64>,
+    ill: RwLock<lending::Ill>,
     /// Rings when the offer changed before its next heartbeat.
     republish: Notify,
     web: reqwest::Client,
@@ -239,7 +239,7 @@ impl Inner {
     fn unheld_units(&self) -> u64 {
         let all = if self.config.offer.units >= 64 { u64::MAX } else { (1 << self.config.offer.units) - 1 };
         let held = self.hosted().into_iter().filter(|hosted| !hosted.is_over());
-        let ill = *self.ill.read().unwrap_or_else(PoisonError::into_inner);
+        let ill = self.ill.read().unwrap_or_else(PoisonError::into_inner).units;
         all & !ill & !held.fold(0, |mask, hosted| mask | hosted.units)
     }
 

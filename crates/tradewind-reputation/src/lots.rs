@@ -1,5 +1,6 @@
 //! What the chain's lots and keys say of an epoch: which seat may tell of which device.
 
+use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, HashMap};
 
 use alloy_primitives::{Address, B256};
@@ -44,7 +45,7 @@ impl Rosters {
         setup: &CourtSetup,
         epoch: Epoch,
     ) -> Result<Option<&Lots>, LedgerError> {
-        if !self.lots.contains_key(&epoch) {
+        if let Entry::Vacant(unknown) = self.lots.entry(epoch) {
             let mut places = Vec::new();
             let seed = tribunal.seed(setup.start_of(epoch)).await?;
             if seed.is_some() {
@@ -52,9 +53,15 @@ impl Rosters {
                     places.push(tribunal.seat_at(epoch, place).await?);
                 }
             }
-            self.lots.insert(epoch, seed.map(|seed| Lots { seed, places }));
+            unknown.insert(seed.map(|seed| Lots { seed, places }));
             while self.lots.len() > KEPT {
-                self.lots.pop_first();
+                // Pages are read backwards: the one that was just asked for may be the oldest.
+                let is_oldest = self.lots.first_key_value().is_some_and(|(oldest, _)| *oldest == epoch);
+                if is_oldest {
+                    self.lots.pop_last()
+                } else {
+                    self.lots.pop_first()
+                };
             }
         }
         Ok(self.lots.get(&epoch).and_then(Option::as_ref))

@@ -389,6 +389,7 @@ impl BuyerSeat {
                 meter: self.meter(),
                 clock: world.clock(),
                 entropy: Arc::new(move || world.seed.bytes("the buyer's entropy")),
+                reputations: None,
             };
             tokio::select! {
                 biased;

@@ -45,11 +45,9 @@ impl Census {
         {
             self.opened.insert(*lease, Opened { lease: *lease, device: opening.device, tx: event.tx });
         }
-        let is_paid = match happened {
-            LeaseEvent::Settled { paid } | LeaseEvent::Closed { paid, .. } => !paid.is_zero(),
-            _ => false,
-        };
-        if let Some(opened) = self.opened.get(lease).filter(|_| is_paid) {
+        if let LeaseEvent::Settled { paid } | LeaseEvent::Closed { paid, .. } = happened
+            && let Some(opened) = self.opened.get(lease).filter(|_| !paid.is_zero())
+        {
             self.paid.insert(opened.device, (event.at, *opened));
         }
         if matches!(happened, LeaseEvent::Closed { .. }) {
@@ -95,5 +93,86 @@ impl Inner {
             }
         }
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tradewind_chain::ledger::{BlockRef, Opening};
+    use tradewind_proto::ids::{BuyerId, ProviderId};
+    use tradewind_proto::terms::LeaseKind;
+    use tradewind_proto::units::{Money, RatePerSecond};
+
+    use super::*;
+
+    const DAY: u64 = 86_400;
+
+    fn lease(number: u8) -> LeaseId {
+        LeaseId::new(B256::repeat_byte(number))
+    }
+
+    fn device(number: u8) -> DeviceId {
+        if number == 0 { DeviceId::NONE } else { DeviceId::new(B256::repeat_byte(number)) }
+    }
+
+    fn event(at: u64, number: u8, happened: LeaseEvent) -> ChainEvent {
+        ChainEvent {
+            block: BlockRef::default(),
+            at: Timestamp::from_unix(at),
+            tx: B256::repeat_byte(number),
+            log_index: 0,
+            event: LedgerEvent::Lease { lease: lease(number), happened },
+        }
+    }
+
+    fn opened(device: DeviceId) -> LeaseEvent {
+        LeaseEvent::Opened(Opening {
+            buyer: BuyerId::default(),
+            provider: ProviderId::default(),
+            device,
+            units: 1,
+            token: Default::default(),
+            rate: RatePerSecond::per_hour(Money::from_base_units(1)),
+            deposit: Money::ZERO,
+            bond: Money::ZERO,
+            kind: LeaseKind::OnDemand,
+            start: Timestamp::from_unix(0),
+            end: Timestamp::from_unix(0),
+            version: 1,
+        })
+    }
+
+    fn settled(paid: u64) -> LeaseEvent {
+        LeaseEvent::Settled { paid: Money::from_base_units(paid) }
+    }
+
+    fn shown(census: &Census, since: u64, until: u64) -> Vec<LeaseId> {
+        let [since, until] = [since, until].map(Timestamp::from_unix);
+        census.recent(since, until).iter().map(|opened| opened.lease).collect()
+    }
+
+    #[test]
+    fn a_device_that_was_paid_in_the_last_week_counts() {
+        let mut census = Census::default();
+        for (number, paid) in [(1, 5), (2, 0), (3, 7)] {
+            census.apply(&event(DAY, number, opened(device(number))));
+            census.apply(&event(2 * DAY, number, settled(paid)));
+        }
+        assert_eq!(shown(&census, 3 * DAY, 4 * DAY), [lease(1), lease(3)], "unpaid ones do not");
+        assert_eq!(shown(&census, 9 * DAY - 1, 10 * DAY).len(), 2);
+        assert!(shown(&census, 9 * DAY, 10 * DAY).is_empty(), "a week later none does");
+        assert!(shown(&census, DAY, 2 * DAY).is_empty(), "nor before it was paid");
+    }
+
+    #[test]
+    fn the_lease_that_was_paid_last_shows_it_and_none_without_a_device_does() {
+        let mut census = Census::default();
+        census.apply(&event(DAY, 1, opened(device(7))));
+        census.apply(&event(DAY, 2, opened(device(7))));
+        census.apply(&event(DAY, 3, opened(device(0))));
+        for number in [2, 1, 3] {
+            census.apply(&event(2 * DAY, number, settled(5)));
+        }
+        assert_eq!(shown(&census, 2 * DAY, 3 * DAY), [lease(1)]);
     }
 }

@@ -160,12 +160,10 @@ impl Inner {
             seen = transcript.finding(&watch, least);
         }
         let promised = self.promised(case, &record);
-        let finding = match judge(seen, promised, self.is_connected(case.device).await) {
-            Finding::Clear if promised && self.refuses(case, &record, seat, commit_by).await => {
-                Finding::Guilty
-            }
-            finding => finding,
-        };
+        let mut finding = judge(seen, promised, self.is_connected(case.device).await);
+        if finding == Finding::Clear && promised && self.refuses(case, &record, seat, commit_by).await {
+            finding = Finding::Guilty;
+        }
         let note = Note { finding, digest: transcript.digest(), salt: salt(own, id), transcript: written };
         tracing::info!(case = %id, seat, ?finding, asked = transcript.entries().len(), "a seat made its finding");
         self.parts.store.put(NOTES, key(id, position), &note).await?;

@@ -75,6 +75,11 @@ pub(crate) enum Command {
     Provider(Provider),
     /// The node's meter role: whom it serves, what buyers name it by, and the leases that it meters.
     Meter,
+    /// What chain and watchers say of devices: uptime, challenges, buyers, strikes.
+    Reputation {
+        /// Only this device, or those whose id begins so.
+        device: Option<String>,
+    },
     /// The node's watcher role: its seats, what watchers may do by their number, and the cases that it hears.
     Watcher,
     /// Take a network's profile and make a wallet.

@@ -15,7 +15,8 @@ use tradewind_proto::ids::{JobId, LeaseId};
 use tradewind_proto::offer::Offer;
 
 use crate::node::api::view::{
-    Created, LogPiece, MeterView, NewJob, Problem, ProviderView, Status, Transfer, WalletView, WatcherView,
+    Created, LogPiece, MeterView, NewJob, Problem, ProviderView, ReputationsView, Status, Transfer,
+    WalletView, WatcherView,
 };
 
 /// The longest that an answer may take; long polls are held back at most 30 s.
@@ -102,6 +103,11 @@ impl NodeClient {
     /// The machine as a provider.
     pub(crate) async fn provider(&self) -> anyhow::Result<ProviderView> {
         self.get("/v1/provider").await
+    }
+
+    /// Devices' reputations as the node computes them.
+    pub(crate) async fn reputations(&self) -> anyhow::Result<ReputationsView> {
+        self.get("/v1/reputations").await
     }
 
     /// The node as a watcher.

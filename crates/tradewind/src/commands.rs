@@ -8,6 +8,7 @@ mod market;
 mod meter;
 mod node;
 mod provider;
+mod reputation;
 mod run;
 mod setup;
 mod wallet;
@@ -44,6 +45,9 @@ pub(crate) async fn dispatch(cli: Cli, printer: &Printer) -> anyhow::Result<u8> 
         Command::Wallet { verb } => wallet::wallet(verb.as_ref(), &cli, *printer).await,
         Command::Provider(verb) => provider::provider(verb, &cli, *printer).await.map(|()| 0),
         Command::Meter => meter::show(&node()?, *printer).await.map(|()| 0),
+        Command::Reputation { device } => {
+            reputation::show(&node()?, device.as_deref(), *printer).await.map(|()| 0)
+        }
         Command::Watcher => watcher::show(&node()?, *printer).await.map(|()| 0),
         Command::Setup(options) => setup::setup(options, *printer).await,
         Command::Node(options) => node::node(options, *printer).await.map(|()| 0),

@@ -98,6 +98,7 @@ pub(crate) async fn run(config: NodeConfig, background: bool) -> anyhow::Result<
         meter: started.meter.clone(),
         watcher: started.watcher.clone(),
         provider: started.provider.clone(),
+        reputations: started.reputations.clone(),
         shutdown: shutdown.clone(),
     };
     tracing::info!(account = %served.status.account, roles = ?served.status.roles, "the node is up");

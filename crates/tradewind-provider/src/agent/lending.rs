@@ -4,6 +4,7 @@
 //! offer, and spot leases get their notice where the owner needs the machine. An accelerator that its driver no longer lists, or
 //! that fails, takes its unit out of the offer until it is well; a lease that has it goes on, as long as its job does.
 
+use std::collections::BTreeMap;
 use std::sync::PoisonError;
 use std::time::Duration;
 
@@ -51,13 +52,38 @@ pub(super) async fn follow(agent: Agent) {
         if let Some(gpus) = gpus.clone().filter(|_| round.is_multiple_of(ACCELERATORS)) {
             let listed = tokio::task::spawn_blocking(move || gpus.list()).await;
             let listed = listed.unwrap_or_else(|error| std::panic::resume_unwind(error.into_panic()));
-            inner.ail(&listed.unwrap_or_default());
+            inner.ail(listed.map_err(|error| error.to_string()));
         }
         tokio::select! {
             biased;
             () = inner.cancel.cancelled() => return,
             () = tokio::time::sleep(LOOK) => {}
         }
+    }
+}
+
+/// Accelerators that are not well.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(super) struct Ill {
+    /// Units that have one of them.
+    pub(super) units: u64,
+    /// What is wrong with each, by its number on the host.
+    ailments: BTreeMap<u32, String>,
+}
+
+impl Ill {
+    /// Of the `gpus` that make so many units, as the driver lists them now. One that does not answer says of none that it is well.
+    fn of(gpus: &[u32], units: usize, listed: &Result<Vec<Gpu>, String>) -> Self {
+        let why = |index: u32| match listed {
+            Err(error) => Some(format!("the driver does not answer: {error}")),
+            Ok(listed) => match listed.iter().find(|gpu| gpu.index == index) {
+                Some(gpu) => gpu.ailment(),
+                None => Some("the driver no longer lists it".into()),
+            },
+        };
+        let ailments: BTreeMap<u32, String> =
+            gpus.iter().filter_map(|index| Some((*index, why(*index)?))).collect();
+        Self { units: units_of(gpus, units, |index| ailments.contains_key(index)), ailments }
     }
 }
 
@@ -85,15 +111,20 @@ impl Inner {
     }
 
     /// Takes units out of the offer whose accelerators are not listed, or not well.
-    fn ail(&self, listed: &[Gpu]) {
-        let well = |index: &u32| listed.iter().any(|gpu| gpu.index == *index && gpu.ailment().is_none());
-        let ill = units_of(&self.config.gpus, usize::from(self.config.offer.units), |index| !well(index));
+    fn ail(&self, listed: Result<Vec<Gpu>, String>) {
+        let ill = Ill::of(&self.config.gpus, usize::from(self.config.offer.units), &listed);
         let before = {
             let mut now = self.ill.write().unwrap_or_else(PoisonError::into_inner);
-            std::mem::replace(&mut *now, ill)
+            std::mem::replace(&mut *now, ill.clone())
         };
-        if before != ill {
-            tracing::warn!(units = ill.count_ones(), "units with accelerators that are ill are not offered");
+        for (index, ailment) in ill.ailments.iter().filter(|(index, _)| !before.ailments.contains_key(index))
+        {
+            tracing::warn!(accelerator = index, ailment, "its unit is not offered");
+        }
+        for index in before.ailments.keys().filter(|index| !ill.ailments.contains_key(index)) {
+            tracing::info!(accelerator = index, "it is well again");
+        }
+        if before.units != ill.units {
             self.republish.notify_one();
         }
     }
@@ -142,6 +173,12 @@ impl Agent {
     pub fn standing(&self) -> Standing {
         self.inner.standing.read().unwrap_or_else(PoisonError::into_inner).clone()
     }
+
+    /// Accelerators whose units are not offered, each with the reason, by their numbers on the host.
+    #[must_use]
+    pub fn ailments(&self) -> BTreeMap<u32, String> {
+        self.inner.ill.read().unwrap_or_else(PoisonError::into_inner).ailments.clone()
+    }
 }
 
 /// The units, of so many, that have one of the accelerators that `is`.
@@ -158,7 +195,45 @@ pub(super) fn first(config: &super::AgentConfig, now: tradewind_proto::units::Ti
 
 #[cfg(test)]
 mod tests {
+    use tradewind_proto::offer::Vendor;
+    use tradewind_proto::units::Bytes;
+
     use super::*;
+
+    fn card(index: u32) -> Gpu {
+        Gpu {
+            index,
+            vendor: Vendor::Nvidia,
+            name: "NVIDIA H100 80GB HBM3".into(),
+            uuid: format!("GPU-{index}"),
+            vram: Bytes::gib(80),
+            compute_capability: None,
+            driver: None,
+            bus: String::new(),
+            links: Vec::new(),
+            watts: None,
+            uncorrected: None,
+            sliced: false,
+        }
+    }
+
+    #[test]
+    fn a_card_that_fell_off_the_bus_takes_its_unit_along_and_says_why() {
+        let broken = Gpu { uncorrected: Some(2), ..card(3) };
+        let ill = Ill::of(&[0, 1, 2, 3], 2, &Ok(vec![card(0), card(1), card(2), broken]));
+        assert_eq!((ill.units, ill.ailments.len()), (0b10, 1));
+        assert!(ill.ailments[&3].contains("2 errors"), "{ill:?}");
+        let ill = Ill::of(&[0, 1, 2, 3], 2, &Ok(vec![card(0), card(2), card(3)]));
+        assert_eq!((ill.units, ill.ailments[&1].as_str()), (0b01, "the driver no longer lists it"));
+        assert_eq!(Ill::of(&[0, 1], 2, &Ok(vec![card(0), card(1)])), Ill::default());
+    }
+
+    #[test]
+    fn a_driver_that_does_not_answer_says_of_none_that_it_is_well() {
+        let ill = Ill::of(&[0, 1, 2, 3], 2, &Err("NVML: timeout".into()));
+        assert_eq!((ill.units, ill.ailments.len()), (0b11, 4));
+        assert!(ill.ailments[&0].ends_with("NVML: timeout"));
+    }
 
     #[test]
     fn a_unit_is_ill_with_any_of_its_accelerators() {

@@ -113,6 +113,9 @@ fn show(view: &ProviderView) -> String {
             rows.extend(device.unbonds_at.map(|at| ["stake free at".to_owned(), time(at)]));
         }
     }
+    rows.extend(
+        view.ill.iter().map(|(index, why)| [format!("accelerator {index}"), format!("not offered: {why}")]),
+    );
     table(["provider", &view.account], rows)
 }
 

@@ -6,6 +6,7 @@
 mod jobs;
 mod market;
 mod meter;
+mod reputation;
 mod schema;
 #[cfg(test)]
 mod tests;
@@ -30,6 +31,7 @@ use tradewind_proto::ids::DeviceId;
 use tradewind_proto::profile::Asset;
 use tradewind_proto::units::Clock;
 use tradewind_provider::agent::Agent;
+use tradewind_reputation::Reputations;
 use tradewind_watcher::Watcher;
 use utoipa::openapi::{InfoBuilder, OpenApi, OpenApiBuilder};
 use utoipa_axum::router::OpenApiRouter;
@@ -53,6 +55,7 @@ pub(crate) struct Served {
     pub(crate) meter: Option<Meter>,
     pub(crate) watcher: Option<Watcher>,
     pub(crate) provider: Option<Agent>,
+    pub(crate) reputations: Option<Reputations>,
     /// The machine's device, where it ever became one.
     pub(crate) device: Option<DeviceId>,
     pub(crate) shutdown: CancellationToken,
@@ -133,6 +136,7 @@ fn routes() -> OpenApiRouter<Arc<Served>> {
         .routes(routes!(market::reclaim))
         .routes(routes!(market::leave))
         .routes(routes!(meter::meter))
+        .routes(routes!(reputation::reputations))
         .routes(routes!(watcher::watcher))
         .routes(routes!(wallet::wallet))
         .routes(routes!(wallet::deposit))

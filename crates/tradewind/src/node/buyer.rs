@@ -11,6 +11,7 @@ use tradewind_mesh::Transport;
 use tradewind_proto::profile::NetworkProfile;
 use tradewind_proto::signature::SigningKey;
 use tradewind_proto::units::{Clock, Money, Seconds};
+use tradewind_reputation::Reputations;
 use tradewind_store::Store;
 use tradewind_tee::Roots;
 
@@ -28,6 +29,7 @@ pub(crate) struct Needs<'a> {
     pub(crate) transport: Arc<dyn Transport>,
     pub(crate) store: Store,
     pub(crate) clock: Clock,
+    pub(crate) reputations: Option<Reputations>,
 }
 
 /// Starts buying; jobs that were under way are taken up again.
@@ -63,6 +65,7 @@ pub(crate) async fn start(needs: Needs<'_>) -> anyhow::Result<Buyer> {
         key: needs.key,
         clock: needs.clock,
         entropy: system_entropy(),
+        reputations: needs.reputations,
     };
     Ok(Buyer::start(config, parts).await?)
 }

@@ -16,6 +16,7 @@ use tradewind_proto::ids::DeviceId;
 use tradewind_proto::profile::NetworkProfile;
 use tradewind_proto::signature::SigningKey;
 use tradewind_provider::agent::Agent;
+use tradewind_reputation::Reputations;
 use tradewind_store::Store;
 use tradewind_watcher::Watcher;
 
@@ -23,12 +24,14 @@ use super::config::NodeConfig;
 use super::{buyer, meter, provider, watcher};
 
 /// The roles that take part in the market.
+#[derive(Default)]
 pub(super) struct Roles {
     pub(super) provider: Option<Agent>,
     pub(super) buyer: Option<Buyer>,
     pub(super) meter: Option<Meter>,
     pub(super) watcher: Option<Watcher>,
     pub(super) explorer: Option<Explorer>,
+    pub(super) reputations: Option<Reputations>,
 }
 
 impl Roles {
@@ -44,7 +47,9 @@ impl Roles {
         let (data_dir, password_file) = (config.data_dir.as_path(), config.password_file.as_deref());
         let clock = system_clock();
         let (ledger, transport, store) = (ledger.clone(), transport.clone(), store.clone());
-        let mut started = Self { provider: None, buyer: None, meter: None, watcher: None, explorer: None };
+        let reputations = (config.buyer.is_some() || config.explorer.is_some())
+            .then(|| Reputations::follow(ledger.clone(), transport.clone(), clock.clone(), shutdown.clone()));
+        let mut started = Self { reputations: reputations.clone(), ..Self::default() };
         if let Some(section) = &config.provider {
             let needs = provider::Needs {
                 section,
@@ -70,6 +75,7 @@ impl Roles {
                 transport: transport.clone(),
                 store: store.clone(),
                 clock: clock.clone(),
+                reputations: reputations.clone(),
             };
             started.buyer = Some(buyer::start(needs).await.context("the buyer role cannot start")?);
         }
@@ -99,11 +105,10 @@ impl Roles {
             };
             started.watcher = Some(watcher::start(needs).await.context("the watcher role cannot start")?);
         }
-        if let Some(section) = &config.explorer {
-            let explorer =
-                Explorer::start(section.listen, ledger, transport, profile.clone(), clock, shutdown.clone())
-                    .await?;
-            started.explorer = Some(explorer);
+        if let (Some(section), Some(reputations)) = (&config.explorer, reputations) {
+            let parts = tradewind_explorer::Parts { ledger, transport, reputations, clock };
+            started.explorer =
+                Some(Explorer::start(section.listen, parts, profile.clone(), shutdown.clone()).await?);
         }
         Ok(started)
     }

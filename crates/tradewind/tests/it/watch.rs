@@ -13,6 +13,35 @@ const WATCHER: &str = "[watcher]\nseats = 12\ninterval = 1\nwindow = 1000\nbonds
 /// Ticks that no test waits for.
 const LONG: u32 = 280;
 
+/// What a node says of the one device that is staked.
+fn reputation(market: &Market, name: &str) -> Option<(u64, Value)> {
+    let view: Value = market.ask(name, "/v1/reputations")?;
+    Some((view["pages"].as_u64()?, view["devices"].get(0)?.clone()))
+}
+
+#[test]
+fn watchers_testimony_comes_to_the_same_reputation_everywhere() {
+    let mut market = Market::new();
+    market.start_ledger(LEDGER);
+    market.start("provider", PROVIDER);
+    market.start("buyer", BUYER);
+    market.start("watcher-1", WATCHER);
+    market.start("watcher-2", WATCHER);
+    market.until("pages of two epochs are read", || {
+        reputation(&market, "buyer")
+            .is_some_and(|(pages, device)| pages > 6 && device["evidence"].as_u64() > Some(6))
+    });
+    let (_, device) = reputation(&market, "buyer").expect("an answer");
+    assert_eq!(device["score"], Value::Null, "a newcomer is not rated: {device}");
+    assert!(device["uptime"].as_u64() > Some(0), "it was seen: {device}");
+    assert_eq!(device["strikes"], 1_000_000_000, "{device}");
+    // A node that comes later reads back to the beginning.
+    market.start("explorer", "[explorer]\n");
+    market.until("another node comes to the same", || {
+        reputation(&market, "explorer").is_some_and(|theirs| reputation(&market, "buyer") == Some(theirs))
+    });
+}
+
 /// A market whose provider is watched by 36 seats.
 fn watched() -> Market {
     let mut market = Market::new();

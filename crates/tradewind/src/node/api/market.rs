@@ -6,6 +6,7 @@ use axum::http::StatusCode;
 use serde::Deserialize;
 use tradewind_chain::ledger::{Action, DeviceRecord, DeviceState, Reference};
 use tradewind_mesh::Transport as _;
+use tradewind_proto::bulletin::Bulletin;
 use tradewind_proto::ids::{LeaseId, ProviderId};
 use tradewind_proto::lending::Standing;
 use tradewind_proto::offer::Offer;
@@ -167,8 +168,11 @@ async fn look(roles: &Served) -> Result<ProviderView, Failure> {
         serving: roles.provider.is_some(),
         accepting: roles.provider.as_ref().is_some_and(Agent::is_accepting),
         kept,
+        ill: roles.provider.as_ref().map(Agent::ailments).unwrap_or_default(),
         until: until.map(|at| at.unix()),
-        offered: roles.mesh.records().iter().any(|record| record.id.provider == ProviderId::new(account)),
+        offered: roles.mesh.records().iter().any(|record| {
+            record.id.provider == ProviderId::new(account) && !Bulletin::is_slot(record.id.slot)
+        }),
         heard_by: roles.mesh.directory_links(),
         leases: roles.provider.as_ref().map_or(0, Agent::live_leases),
         device,

@@ -1,5 +1,6 @@
 //! What the local API takes and tells.
 
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
@@ -141,6 +142,9 @@ pub(crate) struct ProviderView {
     /// Why the owner's hours or limits keep the machine now; absent while it lends.
     #[serde(default)]
     pub(crate) kept: Option<String>,
+    /// Accelerators whose units are not offered, by their numbers, with the reason.
+    #[serde(default)]
+    pub(crate) ill: BTreeMap<u32, String>,
     /// When that changes, in seconds since 1970, where it is known.
     #[serde(default)]
     pub(crate) until: Option<u64>,
@@ -207,6 +211,36 @@ pub(crate) struct SeatView {
     pub(crate) stake: u128,
     /// Votes withheld, and lazy ones; with enough of them it loses its place.
     pub(crate) strikes: u8,
+}
+
+/// Devices' reputations as one node computed them.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub(crate) struct ReputationsView {
+    /// Watchers' pages of testimony that they rest on.
+    pub(crate) pages: usize,
+    /// The best first.
+    pub(crate) devices: Vec<ReputationView>,
+}
+
+/// A device's reputation. Shares in billionths; each but the score is a lower bound.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub(crate) struct ReputationView {
+    /// The device.
+    pub(crate) device: String,
+    /// The product of the four factors; nothing while evidence is too little.
+    pub(crate) score: Option<u32>,
+    /// What there is too little of.
+    pub(crate) lacks: Vec<String>,
+    /// The share of probes that it answered.
+    pub(crate) uptime: u32,
+    /// The share of hardware challenges that it passed.
+    pub(crate) challenges: u32,
+    /// How much was paid by how many buyers.
+    pub(crate) diversity: u32,
+    /// One without strikes.
+    pub(crate) strikes: u32,
+    /// Pieces of evidence.
+    pub(crate) evidence: usize,
 }
 
 /// The node as a meter. Amounts in base units of the quote asset.
