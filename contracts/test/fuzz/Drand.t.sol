@@ -51,6 +51,14 @@ contract DrandFuzz is EvmnetBase {
         vm.assertGe(round, 1, "rounds begin at one");
     }
 
+    /// @dev What is fixed by an instant in a block that is late by less than the lag is fixed before the round is public.
+    function testFuzz_ARoundIsPublishedALagAfterTheInstantThatAsksForIt(uint40 time, uint32 lag) external {
+        DrandBeacon late = _evmnet(uint32(lag % _genesis()));
+        DrandBeacon sharp = _evmnet(0);
+        time = uint40(_bound(time, 0, type(uint40).max / 2));
+        vm.assertGe(sharp.timeOf(late.roundAt(time)), uint256(time) + late.lag(), "published later");
+    }
+
     function _verifies(uint64 round, uint256[2] memory signature) private view returns (bool) {
         try beacon.seedFrom(round, signature) returns (bytes32 seed) {
             vm.assertTrue(seed != 0, "a seed");
