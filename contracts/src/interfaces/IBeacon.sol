@@ -8,7 +8,7 @@ interface IBeacon {
     /// @return The round's seed; zero while, or for ever if, it is unknown.
     function seed(uint64 round) external view returns (bytes32);
 
-    /// @return When the round's seed can be known at the earliest, in Unix seconds.
+    /// @return When the round's seed can be known at the earliest, in Unix seconds by the chain's clock.
     function timeOf(uint64 round) external view returns (uint40);
 
     /// @return The first round whose time is not before `time`.

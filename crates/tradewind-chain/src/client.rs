@@ -11,6 +11,7 @@ pub mod artifacts;
 pub mod beacon;
 pub mod bindings;
 pub mod deploy;
+pub mod drand;
 pub mod encode;
 pub mod events;
 pub mod failover;

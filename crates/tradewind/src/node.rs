@@ -18,6 +18,7 @@ pub(crate) mod mesh;
 pub(crate) mod meter;
 pub(crate) mod provider;
 mod roles;
+mod rounds;
 pub(crate) mod watcher;
 
 use std::path::Path;
@@ -61,6 +62,7 @@ pub(crate) async fn run(config: NodeConfig, background: bool) -> anyhow::Result<
     let sender = hosted.as_ref().map(|hosted| hosted.sender.clone());
     let chain = ledger::client(&profile, key.clone(), &config.data_dir, sender).await?;
     let relayer = chain.relay(config.relayer.as_ref(), &profile, shutdown.clone()).await?;
+    chain.bring_rounds(config.watcher.as_ref(), &profile, shutdown.clone()).await?;
     let client = chain.ledger.clone();
     let mesh = mesh::bind(&config, &profile, endpoint_secret, client.clone(), clock.clone()).await?;
     if let Some(hosted) = &hosted {

@@ -66,6 +66,10 @@ artifact!(
     local_beacon, "LocalBeacon.json"
 );
 artifact!(
+    /// drand's beacon.
+    drand_beacon, "DrandBeacon.json"
+);
+artifact!(
     /// Test dollars.
     test_stablecoin, "TestStablecoin.json"
 );
@@ -89,6 +93,7 @@ pub fn decoder() -> RevertDecoder {
         cases(),
         verdicts(),
         local_beacon(),
+        drand_beacon(),
         test_stablecoin(),
         network_token(),
     ];
@@ -104,10 +109,10 @@ fn read(json: &str) -> Artifact {
 mod tests {
     use super::*;
     use alloy::primitives::Selector;
-    use alloy::sol_types::SolInterface;
+    use alloy::sol_types::{SolCall, SolInterface};
 
     use crate::client::bindings::abi::{Leases, Registry, Token};
-    use crate::client::bindings::court::abi::{Beacon, Court};
+    use crate::client::bindings::court::abi::{Beacon, Court, DrandBeacon};
 
     #[test]
     fn every_artifact_is_readable() {
@@ -120,6 +125,7 @@ mod tests {
             cases(),
             verdicts(),
             local_beacon(),
+            drand_beacon(),
             test_stablecoin(),
             network_token(),
             multicall3(),
@@ -153,6 +159,16 @@ mod tests {
         for selector in Beacon::BeaconCalls::selectors() {
             let name = Beacon::BeaconCalls::name_by_selector(selector).unwrap_or("?");
             assert!(beacon_has.contains(&selector.into()), "LocalBeacon has no such {name}");
+        }
+        let drand_has = functions(&[drand_beacon()]);
+        let reads =
+            Beacon::BeaconCalls::selectors().filter(|selector| *selector != Beacon::advanceCall::SELECTOR);
+        for selector in DrandBeacon::DrandBeaconCalls::selectors().chain(reads) {
+            assert!(
+                drand_has.contains(&selector.into()),
+                "DrandBeacon has no such {}",
+                hex::encode(selector)
+            );
         }
         let token_has = functions(&[test_stablecoin()]);
         for selector in Token::TokenCalls::selectors() {

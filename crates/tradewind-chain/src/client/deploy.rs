@@ -16,6 +16,7 @@ use tradewind_proto::units::{Money, Seconds};
 
 use crate::client::artifacts::{self, Artifact};
 use crate::client::bindings::{self, abi, court};
+use crate::client::drand::DrandChain;
 use crate::client::sender::{Call, Sender, SenderError};
 use crate::client::store::StoreError;
 use crate::client::wallet::Contracts;
@@ -126,13 +127,23 @@ impl Timings {
         };
         TrustPlan {
             epoch: by(HOUR, 10 * MINUTE, 10),
-            round: by(MINUTE, 10, 1),
-            round_expiry: by(10 * MINUTE, 5 * MINUTE, 30),
+            beacon: BeaconPlan::Local { round: by(MINUTE, 10, 1), expiry: by(10 * MINUTE, 5 * MINUTE, 30) },
             seat_stake,
             seat_unbonding: by(14 * DAY, 2 * HOUR, MINUTE),
             version_delay: by(2 * DAY, 10 * MINUTE, 5),
             rules,
         }
+    }
+
+    /// Lots by evmnet, on a chain whose blocks are late by less than a minute where it is public.
+    #[must_use]
+    pub const fn evmnet(self) -> BeaconPlan {
+        let lag = Seconds::new(match self {
+            Self::Public => 60,
+            Self::Development => 20,
+            Self::Tests | Self::Stated(_) => 2,
+        });
+        BeaconPlan::Drand { chain: DrandChain::EVMNET, lag }
     }
 
     /// From the request to the withdrawal of a stake.
@@ -195,15 +206,43 @@ pub struct DeployPlan {
     pub trust: Option<TrustPlan>,
 }
 
-/// A court whose beacon is the development one, which protects nothing on a public chain.
+/// Where a development network's lots come from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum BeaconChoice {
+    /// From its own blocks.
+    #[default]
+    Local,
+    /// From drand's evmnet, as on public chains: somebody has to bring the rounds.
+    Evmnet,
+}
+
+/// A court's beacon.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum BeaconPlan {
+    /// Block hashes, which protect nothing on a public chain.
+    Local {
+        /// Between two rounds.
+        round: Seconds,
+        /// How long after its time a round may still be made.
+        expiry: Seconds,
+    },
+    /// drand.
+    Drand {
+        /// Which of its chains.
+        chain: DrandChain,
+        /// By how much a block's timestamp may be behind drand's clock.
+        lag: Seconds,
+    },
+}
+
+/// A court.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct TrustPlan {
     /// An epoch's length.
     pub epoch: Seconds,
-    /// Between two rounds of the beacon.
-    pub round: Seconds,
-    /// How long after its time a round may still be made.
-    pub round_expiry: Seconds,
+    /// Where its lots come from.
+    pub beacon: BeaconPlan,
     /// Every seat's stake.
     pub seat_stake: Money,
     /// From leaving until a seat's stake may be withdrawn.
@@ -234,6 +273,18 @@ impl DeployPlan {
     pub fn staking(self, stake: StakeToken) -> Self {
         let trust = self.trust.map(|trust| TrustPlan { seat_stake: seats(stake), ..trust });
         Self { classes: vec![(0, stake.whole())], stake, trust, ..self }
+    }
+
+    /// The same with lots from `choice`.
+    #[must_use]
+    pub fn drawing(self, choice: BeaconChoice) -> Self {
+        match choice {
+            BeaconChoice::Local => self,
+            BeaconChoice::Evmnet => {
+                let beacon = self.timings.evmnet();
+                Self { trust: self.trust.map(|trust| TrustPlan { beacon, ..trust }), ..self }
+            }
+        }
     }
 }
 
@@ -376,11 +427,7 @@ impl Steps<'_> {
             let leases = self.leases(made, Address::ZERO, config).await?;
             return Ok(Market { leases, registry: self.registry(leases).await?, court, beacon: None });
         };
-        let (round, expiry) = (seconds32(trust.round), seconds32(trust.round_expiry));
-        let genesis = self.provider.get_block_by_number(BlockNumberOrTag::Latest).await.map_err(chain)?;
-        let genesis = genesis.map_or(0, |block| block.header.timestamp);
-        let arguments = (U256::from(genesis), round, expiry, true).abi_encode_params();
-        let (beacon, _) = self.create("beacon", artifacts::local_beacon(), &arguments).await?;
+        let beacon = self.beacon(&trust.beacon).await?;
         let (verdicts, _) = self.create("verdicts", artifacts::verdicts(), &[]).await?;
         let (cases, _) = self.create("cases", artifacts::cases(), &verdicts.abi_encode()).await?;
         let nonce = self.provider.get_transaction_count(made.owner).await.map_err(chain)?;
@@ -402,6 +449,24 @@ impl Steps<'_> {
         let arguments = (made.owner, setup, rules, cases).abi_encode_params();
         let (court, _) = self.create("court", artifacts::court(), &arguments).await?;
         Ok(Market { leases, registry, court, beacon: Some(beacon) })
+    }
+
+    async fn beacon(&self, plan: &BeaconPlan) -> Result<Address, DeployError> {
+        let (artifact, arguments) = match plan {
+            BeaconPlan::Local { round, expiry } => {
+                let latest = self.provider.get_block_by_number(BlockNumberOrTag::Latest);
+                let genesis = latest.await.map_err(chain)?.map_or(0, |block| block.header.timestamp);
+                let spans = (U256::from(genesis), seconds32(*round), seconds32(*expiry), true);
+                (artifacts::local_beacon(), spans.abi_encode_params())
+            }
+            BeaconPlan::Drand { chain, lag } => {
+                let (genesis, period) = (U256::from(chain.genesis.unix()), seconds32(chain.period));
+                let id = chain.id.to_owned();
+                let arguments = (chain.key, genesis, period, chain.group_seed, id, seconds32(*lag));
+                (artifacts::drand_beacon(), arguments.abi_encode_params())
+            }
+        };
+        Ok(self.create("beacon", artifact, &arguments).await?.0)
     }
 
     async fn leases(

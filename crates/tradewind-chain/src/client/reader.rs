@@ -70,7 +70,7 @@ impl Reader {
         abi::Token::new(token, &self.provider)
     }
 
-    async fn ask<P: Provider, D: CallDecoder + Unpin>(
+    pub(super) async fn ask<P: Provider, D: CallDecoder + Unpin>(
         &self,
         call: CallBuilder<P, D>,
     ) -> Result<D::CallOutput, LedgerError> {

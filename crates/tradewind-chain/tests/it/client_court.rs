@@ -6,7 +6,7 @@ use std::time::Duration;
 use alloy::primitives::{Address, B256, keccak256};
 use tokio::time::{sleep, timeout};
 use tokio_util::sync::CancellationToken;
-use tradewind_chain::client::beacon;
+use tradewind_chain::client::beacon::{self, Maker};
 use tradewind_chain::client::deploy::{DeployPlan, Timings, TrustPlan};
 use tradewind_chain::client::relayed::RelayedLedger;
 use tradewind_chain::ledger::court::{
@@ -29,7 +29,7 @@ use crate::fixture;
 const LONG: Duration = Duration::from_secs(60);
 
 /// Windows that let a busy machine commit and vote.
-fn quick() -> TrustPlan {
+pub(crate) fn quick() -> TrustPlan {
     let mut plan = Timings::Tests.trust(dollars(1));
     plan.epoch = Seconds::new(3);
     plan.rules.commit_window = Seconds::new(10);
@@ -38,20 +38,25 @@ fn quick() -> TrustPlan {
     plan
 }
 
-struct Watchers {
-    market: Market,
+pub(crate) struct Watchers {
+    pub(crate) market: Market,
     ledger: RelayedLedger,
     keys: BTreeMap<Address, SigningKey>,
     _beacon: tokio_util::sync::DropGuard,
 }
 
 impl Watchers {
-    /// A court with `seats` seats of one account, in a roster that counts.
-    async fn seated(seats: u8) -> Self {
+    /// A court that draws by its own blocks.
+    async fn drawing_by_blocks(seats: u8) -> Self {
         let plan = DeployPlan { trust: Some(quick()), ..DeployPlan::development(Timings::Tests) };
         let market = Market::planned(fixture::open().provider(), 0, &plan).await;
+        Self::seated(market, seats, Maker::Blocks).await
+    }
+
+    /// A court with `seats` seats of one account, in a roster that counts.
+    pub(crate) async fn seated(market: Market, seats: u8, maker: Maker) -> Self {
         let stop = CancellationToken::new();
-        tokio::spawn(beacon::keep(market.owner.clone(), market.reader(0), stop.clone()));
+        tokio::spawn(beacon::keep(market.owner.clone(), market.reader(0), maker, stop.clone()));
         let ledger = market.funded(key(50), dollars(500)).await;
         let mut watchers = Self { market, ledger, keys: BTreeMap::new(), _beacon: stop.drop_guard() };
         for number in 0..seats {
@@ -73,7 +78,7 @@ impl Watchers {
         watchers
     }
 
-    fn court(&self) -> &dyn Tribunal {
+    pub(crate) fn court(&self) -> &dyn Tribunal {
         self.ledger.tribunal().expect("a court")
     }
 
@@ -98,12 +103,12 @@ impl Watchers {
         act(&self.ledger, Action::Court(action)).await;
     }
 
-    async fn epoch(&self) -> Epoch {
+    pub(crate) async fn epoch(&self) -> Epoch {
         let setup = self.court().setup().await.unwrap();
         setup.epoch_at(self.market.now().await).unwrap()
     }
 
-    async fn open(&self, device: DeviceId) -> CaseId {
+    pub(crate) async fn open(&self, device: DeviceId) -> CaseId {
         let epoch = self.epoch().await;
         let rules = self.court().rules(None).await.unwrap();
         let salt = salt(B256::repeat_byte(7), device, epoch);
@@ -137,7 +142,7 @@ impl Watchers {
     }
 
     /// Everybody on the panel commits to `finding`, and the committee votes for it.
-    async fn find(&self, id: CaseId, finding: Finding) {
+    pub(crate) async fn find(&self, id: CaseId, finding: Finding) {
         let court = self.domain();
         let transcript = B256::repeat_byte(9);
         self.once_possible(CourtAction::DrawPanel(id)).await;
@@ -167,7 +172,7 @@ impl Watchers {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_committee_convicts_a_device_and_the_slash_goes_to_reporter_and_sink() {
-    let watchers = Watchers::seated(33).await;
+    let watchers = Watchers::drawing_by_blocks(33).await;
     let seller = watchers.market.funded(key(2), dollars(50)).await;
     let device = watchers.market.enroll(&seller, key(3).address()).await;
     let before = seller.device(device).await.unwrap().unwrap();

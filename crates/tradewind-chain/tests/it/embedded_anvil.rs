@@ -2,13 +2,15 @@
 
 use alloy::consensus::{TxEip1559, TxEip2930, TxLegacy, TypedTransaction};
 use alloy::eips::eip2930::{AccessList, AccessListItem};
-use alloy::primitives::{Address, B256, Bytes, TxKind, U256, address, hex};
+use alloy::primitives::{Address, B256, Bytes, TxKind, U256, Uint, address, hex};
 use alloy::providers::{DynProvider, Provider as _};
 use alloy::rpc::types::{TransactionReceipt, TransactionRequest};
 use alloy::sol;
 use alloy::sol_types::{SolCall as _, SolConstructor as _};
 use serde_json::{Value, json};
+use tradewind_chain::client::drand::DrandChain;
 
+use crate::drand_relay::Evmnet;
 use crate::fixture::*;
 
 const CAROL: Address = address!("0x00000000000000000000000000000000000ca201");
@@ -26,6 +28,11 @@ sol! {
     contract Multicall {
         struct Call3 { address target; bool allowFailure; bytes callData; }
         function aggregate3(Call3[] calls) payable returns (bytes[]);
+    }
+
+    contract Drand {
+        constructor(uint256[4] key, uint40 genesis, uint32 period, bytes32 groupSeed, string id, uint32 lag);
+        function submit(uint64 round, uint256[2] signature);
     }
 }
 
@@ -100,6 +107,7 @@ fn story() -> (Story, Places) {
         story.alice("precompile", Address::with_last_byte(number).into(), 0, 400_000, words([1, 2, 3, 4]));
     }
     let (coin, multicall) = contracts(&mut story, counter, revert);
+    signatures(&mut story);
     kinds(&mut story, counter, coin);
     (story, Places { counter, store, revert, coin, multicall })
 }
@@ -170,6 +178,28 @@ fn contracts(story: &mut Story, counter: Address, revert: Address) -> (Address, 
     let aggregate = Multicall::aggregate3Call { calls };
     story.alice("aggregate", multicall.into(), 0, 500_000, aggregate.abi_encode());
     (coin, multicall)
+}
+
+/// What the precompiles of the curve BN254 and of modular powers find of drand's signatures, and what that costs.
+fn signatures(story: &mut Story) {
+    let evmnet = DrandChain::EVMNET;
+    let arguments = Drand::constructorCall {
+        key: evmnet.key,
+        genesis: Uint::from(evmnet.genesis.unix()),
+        period: 3,
+        groupSeed: evmnet.group_seed,
+        id: evmnet.id.into(),
+        lag: 60,
+    };
+    let code = [artifact("DrandBeacon").as_ref(), &arguments.abi_encode()].concat();
+    let beacon = story.alice("deploy drand's beacon", TxKind::Create, 0, 3_000_000, code);
+    for (round, (signature, _)) in Evmnet::read().rounds {
+        for (name, round) in
+            [("another round's signature", round + 1), ("a round", round), ("the same round", round)]
+        {
+            story.alice(name, beacon.into(), 0, 400_000, Drand::submitCall { round, signature }.abi_encode());
+        }
+    }
 }
 
 /// The other kinds of transactions, from another account.

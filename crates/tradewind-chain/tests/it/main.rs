@@ -8,6 +8,7 @@
 )]
 
 mod client_court;
+mod client_drand;
 mod client_durability;
 mod client_exits;
 mod client_failover;
@@ -17,6 +18,7 @@ mod client_lease;
 mod client_market;
 mod client_relayer;
 mod client_sender;
+mod drand_relay;
 mod embedded_anvil;
 mod embedded_cast;
 mod embedded_disk;

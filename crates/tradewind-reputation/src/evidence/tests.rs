@@ -115,7 +115,7 @@ fn page(seat: u32, epoch: u64) -> Page {
 }
 
 fn tell(evidence: &mut Evidence, seat: u32, epoch: u64) {
-    let content = B256::left_padding_from(&[seat.to_be_bytes(), (epoch as u32).to_be_bytes()].concat());
+    let content = keccak256([u64::from(seat).to_be_bytes(), epoch.to_be_bytes()].concat());
     evidence.told(&page(seat, epoch), content, |_| true);
 }
 

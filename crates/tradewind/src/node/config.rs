@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use alloy::primitives::Address;
 use anyhow::Context;
 use serde::{Deserialize, Serialize};
-use tradewind_chain::client::deploy::{StakeToken, Timings};
+use tradewind_chain::client::deploy::{BeaconChoice, StakeToken, Timings};
 use tradewind_mesh::PeerAddr;
 
 /// What one node does.
@@ -80,6 +80,9 @@ pub(crate) struct LedgerSection {
     /// What is staked, fixed when the ledger is made: `dollars`, or `network-token`, which burns what is slashed.
     #[serde(default)]
     pub(crate) stake: StakeToken,
+    /// What lots are drawn by, fixed when the ledger is made: `local`, or `evmnet`, whose rounds watchers have to bring.
+    #[serde(default)]
+    pub(crate) beacon: BeaconChoice,
     /// Seconds until an empty block follows when nothing happens, so that the chain's time goes on; 0 for none.
     #[serde(default = "block_heartbeat")]
     pub(crate) heartbeat: u64,
@@ -89,8 +92,8 @@ impl Default for LedgerSection {
     fn default() -> Self {
         let (rpc, relayer) = (loopback(), loopback());
         let (timings, heartbeat) = (timings(), block_heartbeat());
-        let stake = StakeToken::default();
-        Self { rpc, relayer, chain_id: chain_id(), explorer: None, timings, stake, heartbeat }
+        let (stake, beacon) = (StakeToken::default(), BeaconChoice::default());
+        Self { rpc, relayer, chain_id: chain_id(), explorer: None, timings, stake, beacon, heartbeat }
     }
 }
 
@@ -359,11 +362,14 @@ pub(crate) struct WatcherSection {
     pub(crate) misses: u32,
     /// Free balance to keep for cases and fees, in whole tokens of the network's quote asset.
     pub(crate) bonds: String,
+    /// drand's relays, the preferred one first; nobody is asked where empty.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub(crate) drand: Vec<String>,
 }
 
 impl Default for WatcherSection {
     fn default() -> Self {
-        Self { seats: 1, interval: 60, window: 3_000, misses: 3, bonds: "20".into() }
+        Self { seats: 1, interval: 60, window: 3_000, misses: 3, bonds: "20".into(), drand: Vec::new() }
     }
 }
 
@@ -491,6 +497,12 @@ mod tests {
         std::fs::write(&path, "data_dir = \"d\"\nprofile = \"p\"\n[buyer]\nslak = 3\n").unwrap();
         let error = format!("{:#}", NodeConfig::load(&path).unwrap_err());
         assert!(error.contains("slak") && error.contains("line 4"), "{error}");
+    }
+
+    #[test]
+    fn a_watcher_contacts_no_relay_that_nobody_named() {
+        let config: NodeConfig = toml::from_str("data_dir = \"d\"\nprofile = \"p\"\n[watcher]\n").unwrap();
+        assert!(config.watcher.unwrap().drand.is_empty());
     }
 
     #[test]

@@ -16,7 +16,7 @@ use axum::{Json, Router};
 use serde::{Deserialize, Serialize};
 use tokio_util::sync::CancellationToken;
 use tradewind_chain::client::artifacts;
-use tradewind_chain::client::beacon;
+use tradewind_chain::client::beacon::{self, BeaconKind, Maker};
 use tradewind_chain::client::deploy::{self, DeployPlan, Deployment};
 use tradewind_chain::client::failover::{Endpoint, Failover, FailoverConfig};
 use tradewind_chain::client::faucet::{Faucet, FaucetConfig};
@@ -35,7 +35,8 @@ use tradewind_proto::profile::{
 use tradewind_proto::signature::SigningKey;
 use tradewind_proto::units::Money;
 
-use super::config::{LedgerSection, NodeConfig, RelayerSection};
+use super::config::{LedgerSection, NodeConfig, RelayerSection, WatcherSection};
+use super::rounds;
 
 /// The host's gas on its own ledger: a million ether.
 const GAS: u128 = 1_000_000_000_000_000_000_000_000;
@@ -80,11 +81,13 @@ pub(crate) async fn host(
     let decoder = Arc::new(artifacts::decoder());
     let sending = SenderConfig::local(section.chain_id);
     let sender = Sender::start(provider.clone(), key.clone(), store.clone(), decoder.clone(), sending)?;
-    let plan = DeployPlan::development(section.timings).staking(section.stake);
+    let plan = DeployPlan::development(section.timings).staking(section.stake).drawing(section.beacon);
     let deployment = deploy::deploy(&sender, &provider, section.chain_id, &plan).await?;
     let reader = Reader::new(provider, deployment.contracts, 0, decoder);
-    if deployment.beacon.is_some() {
-        tokio::spawn(beacon::keep(sender.clone(), reader.clone(), shutdown.clone()));
+    if let Some(beacon) = deployment.beacon
+        && reader.beacon_kind(beacon).await? == BeaconKind::Local
+    {
+        tokio::spawn(beacon::keep(sender.clone(), reader.clone(), Maker::Blocks, shutdown.clone()));
     }
     let relayer = Relayer::new(reader, sender.clone(), RelayerConfig::small_fee(deployment.stablecoin));
     let faucets = faucets(&deployment, &sender, &store);
@@ -209,6 +212,16 @@ impl Chain {
             RelayerConfig { fees: vec![(asset.address, fee)], ..RelayerConfig::small_fee(asset.address) };
         let relayer = Relayer::new(self.reader.clone(), self.sender.clone(), config);
         serve(section.listen, relayer.router(), shutdown).await.map(Some)
+    }
+
+    /// Brings the beacon's rounds, where the node watches a network that draws by drand.
+    pub(crate) async fn bring_rounds(
+        &self,
+        section: Option<&WatcherSection>,
+        profile: &NetworkProfile,
+        shutdown: CancellationToken,
+    ) -> anyhow::Result<()> {
+        rounds::bring(section, profile, &self.reader, &self.sender, shutdown).await
     }
 }
 

@@ -11,6 +11,7 @@ mod meter;
 mod node;
 mod receipt;
 mod relay;
+mod rounds;
 mod screens;
 mod setup;
 mod stake;

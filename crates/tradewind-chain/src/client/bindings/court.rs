@@ -255,6 +255,15 @@ pub mod abi {
             function roundAt(uint40 time) external view returns (uint64);
             function seedAt(uint40 time) external view returns (bytes32);
         }
+
+        #[sol(rpc)]
+        #[derive(Debug)]
+        contract DrandBeacon {
+            function submit(uint64 round, uint256[2] signature) external;
+            function seedFrom(uint64 round, uint256[2] signature) external view returns (bytes32);
+            function chainHash() external view returns (bytes32);
+            function lag() external view returns (uint32);
+        }
     });
 }
 
