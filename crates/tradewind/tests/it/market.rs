@@ -94,6 +94,19 @@ impl Market {
         self.launch(Node::new(self.dir.path(), name, roles));
     }
 
+    /// Starts a provider that keeps its products to itself. It has no local API.
+    pub(crate) fn start_secretive(&mut self, name: &str, roles: &str) {
+        let mut node = Node::new(self.dir.path(), name, roles);
+        node.command = &["hostile-device", "--lie", "nothing", "--config"];
+        node.run();
+        self.nodes.insert(name.into(), node);
+    }
+
+    /// Whether a node's log says this.
+    pub(crate) fn logged(&self, name: &str, text: &str) -> bool {
+        self.nodes[name].log().contains(text)
+    }
+
     /// The same with a wallet that is there already.
     pub(crate) fn start_as(&mut self, key: &SigningKey, name: &str, roles: &str) {
         let node = Node::new(self.dir.path(), name, roles);

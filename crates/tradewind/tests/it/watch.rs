@@ -42,14 +42,16 @@ fn watchers_testimony_comes_to_the_same_reputation_everywhere() {
     });
 }
 
+const WATCHERS: [&str; 3] = ["watcher-1", "watcher-2", "watcher-3"];
+
 /// A market whose provider is watched by 36 seats.
-fn watched() -> Market {
+fn watched(provider: impl FnOnce(&mut Market)) -> Market {
     let mut market = Market::new();
     market.start_ledger(LEDGER);
-    market.start("provider", PROVIDER);
+    provider(&mut market);
     market.start("buyer", BUYER);
     market.hears_of(1);
-    for name in ["watcher-1", "watcher-2", "watcher-3"] {
+    for name in WATCHERS {
         market.start(name, WATCHER);
     }
     market.until("36 seats are frozen into a roster", || {
@@ -61,7 +63,7 @@ fn watched() -> Market {
 
 #[test]
 fn kill_a_watcher_in_a_case_and_it_says_nothing_else_afterwards() {
-    let mut market = watched();
+    let mut market = watched(|market| market.start("provider", PROVIDER));
     let job = market.submit(&counting(LONG));
     market.said(&job, "tick 2");
     market.destroy("provider");
@@ -80,7 +82,9 @@ fn kill_a_watcher_in_a_case_and_it_says_nothing_else_afterwards() {
     let (_, case) = &chain.cases()[0];
     assert_eq!(case.outcome, Outcome::Guilty, "{case:?}");
     drop(chain);
-    for name in ["watcher-1", "watcher-2", "watcher-3"] {
+    let took = WATCHERS.iter().any(|name| market.logged(name, "submitted others' ballots"));
+    assert!(took, "one node submits what the others show");
+    for name in WATCHERS {
         let view: Value = market.ask(name, "/v1/watcher").expect("an answer");
         let struck = |seat: &Value| seat["strikes"] != 0;
         let seats = view["seats"].as_array().expect("seats");
@@ -88,4 +92,22 @@ fn kill_a_watcher_in_a_case_and_it_says_nothing_else_afterwards() {
         assert!(seats.iter().all(|seat| seat["stake"] == 10_000_000), "nobody is slashed: {view}");
         assert!(!seats.iter().any(struck), "and nobody withheld a vote: {view}");
     }
+}
+
+#[test]
+fn a_device_that_keeps_its_products_to_itself_is_convicted_though_it_answers_and_works() {
+    let market = watched(|market| market.start_secretive("provider", PROVIDER));
+    let job = market.submit(&counting(LONG));
+    market.said(&job, "tick 2");
+    let chain = market.chain();
+    market.until("the case is over", || {
+        chain.cases().first().is_some_and(|(_, case)| case.stage == CaseStage::Closed)
+    });
+    let (_, case) = &chain.cases()[0];
+    assert_eq!(case.outcome, Outcome::Guilty, "{case:?}");
+    drop(chain);
+    let (_, device) = reputation(&market, "buyer").expect("an answer");
+    assert!(device["strikes"].as_u64() < Some(1_000_000_000), "it has a strike: {device}");
+    assert_eq!(device["challenges"], 0, "and passed nothing: {device}");
+    assert!(device["uptime"].as_u64() > Some(0), "but it was there: {device}");
 }

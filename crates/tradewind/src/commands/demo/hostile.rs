@@ -4,6 +4,7 @@
 //! |---|---|
 //! | element | products of which one element in each row is wrong, signed as if they were right |
 //! | statement | every pong under the same number |
+//! | nothing | it signs right products and opens none of their rows |
 
 use std::path::Path;
 use std::sync::Arc;
@@ -38,6 +39,8 @@ pub(crate) enum Lie {
     Element,
     /// Its statements.
     Statement,
+    /// It does not lie: it keeps its products to itself.
+    Nothing,
 }
 
 impl Lie {
@@ -46,6 +49,7 @@ impl Lie {
         match self {
             Self::Element => "element",
             Self::Statement => "statement",
+            Self::Nothing => "nothing",
         }
     }
 
@@ -54,6 +58,7 @@ impl Lie {
         match self {
             Self::Element => "wrong element",
             Self::Statement => "equivocation",
+            Self::Nothing => "guilty",
         }
     }
 }
@@ -97,11 +102,11 @@ pub(crate) async fn serve(file: &Path, lie: Lie) -> anyhow::Result<()> {
     };
     let engines: attest::Engines = match lie {
         Lie::Element => Box::new(|size| AnyEngine::new(Flipping::new(size))),
-        Lie::Statement => attest::processor(),
+        Lie::Statement | Lie::Nothing => attest::processor(),
     };
     // A device that checked itself would sign no wrong product.
     let attendant = attest::attendant(answers, engines, 0).await?.context("nobody asks on this network")?;
-    let liar = Liar { attendant, repeats: lie == Lie::Statement, device, court, key: device_key };
+    let liar = Liar { attendant, lie, device, court, key: device_key };
     transport.serve_probes(Arc::new(liar));
     terminate.recv().await;
     agent.shutdown().await;
@@ -112,8 +117,7 @@ pub(crate) async fn serve(file: &Path, lie: Lie) -> anyhow::Result<()> {
 /// Answers in place of the provider's own attendant.
 struct Liar {
     attendant: Arc<Attendant>,
-    /// It uses one number for all that it says.
-    repeats: bool,
+    lie: Lie,
     device: DeviceId,
     court: Court,
     key: SigningKey,
@@ -136,7 +140,10 @@ impl ProbeService for Liar {
         let asked = Question::decode(&question)
             .map_err(|error| Refusal::new(RefusalCode::Malformed, error.to_string()))?;
         match asked {
-            Question::Ping { ask, .. } if self.repeats => Ok(self.pong(ask).encode()),
+            Question::Ping { ask, .. } if self.lie == Lie::Statement => Ok(self.pong(ask).encode()),
+            Question::Row { .. } if self.lie == Lie::Nothing => {
+                Ok(Response::Unanswered(Why::NoSuchRow).encode())
+            }
             Question::Ping { .. } | Question::Roots { .. } | Question::Row { .. } => {
                 self.attendant.answer(peer, question).await
             }

@@ -24,6 +24,8 @@ pub(super) struct Node {
     pub(super) roles: String,
     /// Where its mesh endpoint listens.
     pub(super) bind: String,
+    /// The program's command and its arguments before the configuration.
+    pub(super) command: &'static [&'static str],
     /// The network namespace that it stands in.
     pub(super) namespace: Option<String>,
     dir: PathBuf,
@@ -39,7 +41,8 @@ impl Node {
             password.write(true).create(true).truncate(true).mode(0o600).open(dir.join("password"));
         password.and_then(|mut file| file.write_all(PASSWORD.as_bytes())).expect("a password");
         let bind = "127.0.0.1:0".into();
-        Self { name: name.into(), roles: roles.into(), bind, namespace: None, dir, child: None }
+        let command = &["node", "--config"];
+        Self { name: name.into(), roles: roles.into(), bind, command, namespace: None, dir, child: None }
     }
 
     /// Gives the node this wallet before its first start.
@@ -72,7 +75,7 @@ impl Node {
         let log = File::options().create(true).append(true).open(self.dir.join("log")).expect("a log");
         let child = self
             .program()
-            .args(["node", "--config"])
+            .args(self.command)
             .arg(&file)
             .env("TRADEWIND_LOG", "warn,tradewind=debug")
             .stdin(Stdio::null())
@@ -149,8 +152,13 @@ impl Node {
         head.starts_with("HTTP/1.1 200").then(|| serde_json::from_str(body).expect("the API's own types"))
     }
 
+    /// What it logged.
+    pub(super) fn log(&self) -> String {
+        std::fs::read_to_string(self.dir.join("log")).unwrap_or_default()
+    }
+
     pub(super) fn last_words(&self) {
-        let log = std::fs::read_to_string(self.dir.join("log")).unwrap_or_default();
+        let log = self.log();
         let lines: Vec<&str> = log.lines().collect();
         let from = lines.len().saturating_sub(40);
         for line in &lines[from..] {
