@@ -13,6 +13,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
 
+use alloy_primitives::keccak256;
 use tokio::sync::{Mutex, Notify, watch};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -20,7 +21,7 @@ use tradewind_chain::ledger::{Ledger, LedgerError, Parameters};
 use tradewind_mesh::blobs::{BlobHash, Label};
 use tradewind_mesh::{PeerAddr, Transport};
 use tradewind_proto::ids::{BuyerId, JobId, ProviderId};
-use tradewind_proto::job::JobSpec;
+use tradewind_proto::job::{JobSpec, SecretSource};
 use tradewind_proto::manifest::Source;
 use tradewind_proto::negotiation::TermsParameters;
 use tradewind_proto::plan::{self, Plan};
@@ -207,7 +208,8 @@ impl Buyer {
         let buyer = Self { inner };
         for (_, record) in stored {
             buyer.inner.regrant(&record);
-            buyer.track(record, Secrets::default());
+            let secrets = buyer.inner.generated(record.id, &record.spec);
+            buyer.track(record, secrets);
         }
         Ok(buyer)
     }
@@ -217,12 +219,13 @@ impl Buyer {
     /// # Errors
     /// [`BuyerError::Input`], [`BuyerError::Image`], [`BuyerError::Secret`], [`BuyerError::Meter`], [`BuyerError::Store`].
     pub async fn submit(&self, submission: Submission) -> Result<JobId, BuyerError> {
-        let Submission { spec, base_dir, output_dir, secrets, unattended, meter } = submission;
+        let Submission { spec, base_dir, output_dir, mut secrets, unattended, meter } = submission;
+        let id = JobId::new((self.inner.parts.entropy)().into());
+        secrets.0.extend(self.inner.generated(id, &spec).0);
         if let Some(missing) = spec.secrets.iter().find(|secret| !secrets.0.contains_key(&secret.name)) {
             return Err(BuyerError::Secret(missing.name.clone()));
         }
         let meter = self.meter(meter.as_deref(), unattended).await?;
-        let id = JobId::new((self.inner.parts.entropy)().into());
         let label = label(id);
         let transport = self.inner.parts.transport.as_ref();
         let image = image::pack(&spec, &base_dir, transport, &label).await?;
@@ -290,6 +293,15 @@ impl Buyer {
         Ok(())
     }
 
+    /// The value of a secret that was generated for a job; `None` where the job has no such one.
+    ///
+    /// # Errors
+    /// [`BuyerError::NoJob`].
+    pub fn generated(&self, id: JobId, name: &str) -> Result<Option<String>, BuyerError> {
+        let spec = self.watch(id)?.borrow().spec.clone();
+        Ok(self.inner.generated(id, &spec).0.remove(name))
+    }
+
     /// The file that holds the log of a job's attempt, counted from zero.
     #[must_use]
     pub fn log_path(&self, id: JobId, attempt: usize) -> PathBuf {
@@ -333,6 +345,17 @@ impl Buyer {
 impl Inner {
     pub(crate) fn now(&self) -> Timestamp {
         (self.parts.clock)()
+    }
+
+    /// A job's generated secrets. They follow from the account's key, so that they are kept nowhere and the same after a restart.
+    fn generated(&self, id: JobId, spec: &JobSpec) -> Secrets {
+        let drawn = spec.secrets.iter().filter(|secret| secret.source == SecretSource::Generated);
+        let value = |name: &str| {
+            let topic = [b"tradewind generated secret\0", id.get().as_slice(), name.as_bytes()].concat();
+            let signed = self.parts.key.sign(keccak256(topic));
+            alloy_primitives::hex::encode(keccak256(signed.as_bytes()))
+        };
+        Secrets(drawn.map(|secret| (secret.name.clone(), value(&secret.name))).collect())
     }
 
     pub(crate) fn job(&self, id: JobId) -> Option<Arc<Tracked>> {

@@ -130,6 +130,8 @@ pub enum SecretSource {
     Env(String),
     /// A file.
     File(String),
+    /// Drawn by the buyer's node, which tells it to its owner.
+    Generated,
 }
 
 /// A secret, by name. The value never stands in the job file.

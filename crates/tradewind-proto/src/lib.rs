@@ -11,6 +11,7 @@
 //! # Ok::<(), tradewind_proto::units::UnitError>(())
 //! ```
 
+pub mod access;
 pub mod attestation;
 pub mod book;
 pub mod bulletin;

@@ -10,6 +10,7 @@
 //! The store is the truth: an answer goes out only after the commit, and a restarted agent takes every lease up where the store,
 //! the runtime and the chain say it is. A workload is adopted, never started twice.
 
+mod access;
 mod lending;
 mod market;
 mod outputs;

@@ -21,6 +21,7 @@ mod archive;
 mod container;
 mod egress;
 mod engine;
+mod exec;
 mod image;
 mod launch;
 mod logs;
@@ -44,6 +45,7 @@ use bollard::query_parameters::{
 };
 use tokio::sync::{Mutex, OnceCell};
 use tokio::time::Instant;
+use tradewind_proto::access::Session;
 use tradewind_proto::ids::LeaseId;
 use tradewind_proto::units::Seconds;
 use tradewind_proto::workload::{Image, LogChunk, LogCursor, Secrets, Usage, WorkloadSpec, WorkloadStatus};
@@ -52,7 +54,7 @@ pub use archive::{ImageLimits, ImportError};
 pub use egress::{EgressError, EgressPolicy, HostPrefixes, installation_mark, is_private, ruleset};
 pub use network::PoolSize;
 
-use crate::runtime::{Readiness, Runtime, RuntimeError, Volumes};
+use crate::runtime::{Readiness, Runtime, RuntimeError, SessionEnds, Volumes};
 use container::{Described, LEASE, OWNER, Phase};
 use egress::EgressTable;
 use engine::{CallError, Engine};
@@ -536,6 +538,13 @@ impl Runtime for DockerRuntime {
     async fn stop(&self, lease: LeaseId, grace: Seconds) -> Result<(), RuntimeError> {
         let _door = self.shared.door(lease).await;
         self.shared.stop(lease, grace).await
+    }
+
+    async fn exec(&self, lease: LeaseId, session: &Session) -> Result<SessionEnds, RuntimeError> {
+        if !self.shared.expect(lease).await?.runs() {
+            return Err(RuntimeError::Absent(lease));
+        }
+        exec::begin(&self.shared, lease, session).await
     }
 
     async fn address(&self, lease: LeaseId, port: u16) -> Result<SocketAddr, RuntimeError> {

@@ -4,7 +4,8 @@
 //! agent ──► shim ──► launcher ──► hakoniwa ──► PID 1 ──► setup, then run
 //!  (tokio)   │ one per workload, outlives the agent     (user, mount, pid, net, ipc, uts, cgroup namespaces,
 //!            │ writes the job directory                  landlock, seccomp, no capabilities, one host user per lease)
-//!            └──► port forwarders
+//!            ├──► port forwarders
+//!            └──► sessions: the door's connections, passed to PID 1
 //! ```
 //!
 //! Shim, launcher and forwarders are this same program, executed again with hidden arguments: a program that embeds this runtime
@@ -31,15 +32,17 @@ use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use tradewind_proto::access::Session;
 use tradewind_proto::ids::LeaseId;
 use tradewind_proto::units::Seconds;
 use tradewind_proto::workload::{LogChunk, LogCursor, Secrets, Usage, WorkloadSpec, WorkloadStatus};
 
-use crate::runtime::{Readiness, Runtime, RuntimeError, Volumes};
+use crate::runtime::{Readiness, Runtime, RuntimeError, SessionEnds, Volumes};
 
 mod cgroup;
 mod control;
 mod disk;
+mod door;
 mod init;
 mod job_dir;
 mod launch;
@@ -48,8 +51,9 @@ mod meter;
 mod ports;
 mod readiness;
 mod seccomp;
+mod session;
 mod shim;
-mod tree;
+pub(crate) mod tree;
 mod workshop;
 
 use job_dir::{Fate, Live};
@@ -231,6 +235,13 @@ impl Runtime for ProcessRuntime {
             true => Ok(()),
             false => Err(RuntimeError::Unavailable("the shim does not end".into())),
         }
+    }
+
+    async fn exec(&self, lease: LeaseId, session: &Session) -> Result<SessionEnds, RuntimeError> {
+        let Fate::Running(_) = self.fate(lease).await? else {
+            return Err(RuntimeError::Absent(lease));
+        };
+        door::knock(&self.workshop.dir(lease), session).await
     }
 
     async fn address(&self, lease: LeaseId, port: u16) -> Result<SocketAddr, RuntimeError> {

@@ -13,6 +13,8 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
 use async_trait::async_trait;
+use tokio::sync::mpsc;
+use tradewind_proto::access::{Input, Output, Session};
 use tradewind_proto::ids::LeaseId;
 use tradewind_proto::units::Seconds;
 use tradewind_proto::workload::{Image, LogChunk, LogCursor, Secrets, Usage, WorkloadSpec, WorkloadStatus};
@@ -89,6 +91,15 @@ impl RuntimeError {
     }
 }
 
+/// The two ends of a session. Both are bounded; dropping either ends the session.
+#[derive(Debug)]
+pub struct SessionEnds {
+    /// What goes in.
+    pub input: mpsc::Sender<Input>,
+    /// What comes out.
+    pub output: mpsc::Receiver<Output>,
+}
+
 /// Starts, watches and ends workloads.
 #[async_trait]
 pub trait Runtime: Send + Sync {
@@ -135,6 +146,24 @@ pub trait Runtime: Send + Sync {
 
     /// Sends the spec's stop signal, waits up to `grace`, kills what is left. Returns when nothing of it runs.
     async fn stop(&self, lease: LeaseId, grace: Seconds) -> Result<(), RuntimeError>;
+
+    /// Begins a session beside the job: a command, or a connection to a port of the workload's own loopback.
+    ///
+    /// Rules for an implementation:
+    /// - The command runs as the job does: its user, sandbox, limits and directory, and its environment with secrets, under
+    ///   `session.envs`. With a terminal, `TERM` is set and the terminal is the command's controlling one.
+    /// - It returns soon. The first output is [`Output::Started`] or [`Output::NotBegun`]; the last is that, or
+    ///   [`Output::Exited`] once everything that the command said before its end was put out. A runtime never sends
+    ///   [`Output::Alive`].
+    /// - Nothing is dropped and nothing grows: output waits while nobody takes it, input while the command takes none.
+    /// - When an end of it is dropped, what still runs in the command's session of processes (as `setsid` makes them) is killed.
+    ///   It ends with the workload in any case. It survives nothing else: a restarted agent finds no session.
+    /// - A workload that does not run is [`RuntimeError::Absent`]. The caller begins none while it is paused; a session that
+    ///   runs is paused with it.
+    async fn exec(&self, lease: LeaseId, session: &Session) -> Result<SessionEnds, RuntimeError> {
+        let what = format!("begin {session:?} in the workload of {lease}");
+        Err(RuntimeError::Unsupported { runtime: self.name(), what })
+    }
 
     /// Where a tunnel reaches one of the spec's ports.
     async fn address(&self, lease: LeaseId, port: u16) -> Result<SocketAddr, RuntimeError>;

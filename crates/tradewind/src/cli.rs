@@ -7,7 +7,7 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 use clap_complete::Shell;
 use tradewind_proto::ids::{JobId, LeaseId};
 
-use crate::commands::Lie;
+use crate::commands::{Forward, Lie};
 
 /// An open market for AI compute: run a job on the best offer, or sell spare capacity.
 #[derive(Debug, Parser)]
@@ -54,6 +54,46 @@ pub(crate) enum Command {
     Stop {
         /// The job.
         job: JobId,
+    },
+    /// Run a command in a running job, or a shell; exits with the command's own code.
+    Exec(Exec),
+    /// Log into a running job with the system's ssh.
+    Ssh {
+        /// The job: its id, the beginning of one, or its name.
+        job: String,
+        /// What else ssh is told, and the command.
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true, value_name = "ARGUMENTS")]
+        arguments: Vec<String>,
+    },
+    /// Let ssh, scp, rsync and editors reach jobs as `tradewind-JOB`: writes a file for their configuration to include.
+    SshConfig {
+        /// Say the host's name of this job.
+        job: Option<String>,
+        /// Include it in ~/.ssh/config.
+        #[arg(long)]
+        install: bool,
+    },
+    /// Speak SSH on standard input and output for a job; what ssh's ProxyCommand runs.
+    #[command(hide = true)]
+    SshProxy {
+        /// The host's name.
+        host: String,
+    },
+    /// Make ports of a running job ports of this machine.
+    PortForward {
+        /// The job: its id, the beginning of one, or its name.
+        job: String,
+        /// PORT, LOCAL:PORT or ADDRESS:LOCAL:PORT. LOCAL 0 is any that is free; without an address it is on the loopback.
+        #[arg(required = true)]
+        ports: Vec<Forward>,
+    },
+    /// Open the Jupyter server of a running job here: waits for it, and prints its URL.
+    Jupyter {
+        /// The job: its id, the beginning of one, or its name.
+        job: String,
+        /// The port on this machine; the server's own where not given, 0 for any that is free.
+        #[arg(long)]
+        port: Option<u16>,
     },
     /// List the live offers.
     Offers,
@@ -135,6 +175,30 @@ pub(crate) struct Run {
     /// `buyer.meters`, its mesh key, or its mesh address; `own` for this node.
     #[arg(long, value_name = "NODE")]
     pub(crate) meter: Option<String>,
+}
+
+/// What to run in a job.
+#[derive(Debug, Args)]
+pub(crate) struct Exec {
+    /// Pass standard input on; a shell always gets it.
+    #[arg(long, short)]
+    pub(crate) interactive: bool,
+    /// Lend the command this terminal; a shell at one always gets it.
+    #[arg(long, short)]
+    pub(crate) tty: bool,
+    /// Set a variable. May be given again.
+    #[arg(long = "env", short, value_name = "NAME=VALUE", value_parser = variable)]
+    pub(crate) envs: Vec<(String, String)>,
+    /// The job: its id, the beginning of one, or its name.
+    pub(crate) job: String,
+    /// The program and its arguments; a shell where not given.
+    #[arg(last = true)]
+    pub(crate) command: Vec<String>,
+}
+
+fn variable(text: &str) -> Result<(String, String), String> {
+    let (name, value) = text.split_once('=').ok_or("it is not NAME=VALUE")?;
+    if name.is_empty() { Err("it has no name".into()) } else { Ok((name.into(), value.into())) }
 }
 
 /// Leases.

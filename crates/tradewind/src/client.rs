@@ -3,24 +3,37 @@
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use anyhow::{Context, anyhow, bail};
+use anyhow::{Context, anyhow};
 use bytes::Bytes;
 use http_body_util::{BodyExt, Full};
-use hyper::{Method, Request};
+use hyper::{Method, Request, StatusCode};
 use hyper_util::rt::TokioIo;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
+use tokio::net::UnixStream;
+use tradewind_buyer::access::AccessError;
 use tradewind_buyer::job::record::JobRecord;
+use tradewind_mesh::{FrameStream, Refusal, RefusalCode};
+use tradewind_proto::access::{MAX_OPENING, Opening, Session};
 use tradewind_proto::ids::{JobId, LeaseId};
 use tradewind_proto::offer::Offer;
 
 use crate::node::api::view::{
-    Created, LogPiece, MeterView, NewJob, Problem, ProviderView, ReputationsView, Status, Transfer,
+    Created, GeneratedSecret, LogPiece, MeterView, NewJob, Problem, ProviderView, ReputationsView, Status,
+    Transfer,
     WalletView, WatcherView,
 };
 
 /// The longest that an answer may take; long polls are held back at most 30 s.
 const ANSWER: Duration = Duration::from_secs(60);
+
+/// What a connection of a session or a port is called when it leaves HTTP.
+pub(crate) const SESSION: &str = "tradewind-session";
+/// Between a refusal's reason and its hint.
+const HINT: &str = "; hint: ";
+
+/// A connection that left HTTP.
+pub(crate) type Connection = TokioIo<hyper::upgrade::Upgraded>;
 
 /// A node, reached by its socket.
 #[derive(Debug, Clone)]
@@ -140,6 +153,27 @@ impl NodeClient {
         self.get("/v1/wallet").await
     }
 
+    /// A secret that was generated for a job.
+    pub(crate) async fn generated(&self, id: JobId, name: &str) -> anyhow::Result<String> {
+        self.get::<GeneratedSecret>(&format!("/v1/jobs/{id}/secrets/{name}")).await.map(|secret| secret.value)
+    }
+
+    /// Begins a session in a job. A refusal arrives as its first message.
+    pub(crate) async fn session(&self, id: JobId, session: Session) -> anyhow::Result<FrameStream> {
+        let connection = self.switch(&format!("/v1/jobs/{id}/session")).await?;
+        let (read, write) = tokio::io::split(connection);
+        let limit = u32::try_from(MAX_OPENING).unwrap_or(u32::MAX);
+        let mut stream = FrameStream::new(read, write, limit);
+        // Which lease it is the node knows.
+        stream.send(Opening::Session { lease: LeaseId::default(), session }.encode()).await?;
+        Ok(stream)
+    }
+
+    /// A connection to a port of a job.
+    pub(crate) async fn connect(&self, id: JobId, port: u16) -> anyhow::Result<Connection> {
+        self.switch(&format!("/v1/jobs/{id}/ports/{port}")).await
+    }
+
     /// Ends the node.
     pub(crate) async fn shutdown(&self) -> anyhow::Result<()> {
         self.ask(Method::POST, "/v1/shutdown", Bytes::new()).await.map(|_| ())
@@ -163,12 +197,38 @@ impl NodeClient {
         answer.map_err(|_| anyhow!("the node behind {} takes too long to answer", self.socket.display()))?
     }
 
-    async fn exchange(&self, method: Method, path: &str, body: Bytes) -> anyhow::Result<Bytes> {
-        let no_node = || {
-            let error = format!("no node answers on {}", self.socket.display());
-            Told(Problem { error, hint: "`tradewind node start` starts one in the background".into() })
+    /// A connection that leaves HTTP at `path`.
+    async fn switch(&self, path: &str) -> anyhow::Result<Connection> {
+        let request = Request::builder()
+            .uri(path)
+            .header("host", "node")
+            .header("connection", "upgrade")
+            .header("upgrade", SESSION)
+            .body(Full::new(Bytes::new()))?;
+        let asking = async {
+            let stream = UnixStream::connect(&self.socket).await.with_context(|| self.no_node())?;
+            let (mut sender, connection) =
+                hyper::client::conn::http1::handshake(TokioIo::new(stream)).await?;
+            tokio::spawn(connection.with_upgrades());
+            let mut response = sender.send_request(request).await.with_context(|| self.no_node())?;
+            if response.status() == StatusCode::SWITCHING_PROTOCOLS {
+                return Ok(TokioIo::new(hyper::upgrade::on(&mut response).await?));
+            }
+            let (status, body) = (response.status(), response.into_body().collect().await?.to_bytes());
+            Err(refused(status, &body))
         };
-        let stream = tokio::net::UnixStream::connect(&self.socket).await.with_context(no_node)?;
+        let answer = tokio::time::timeout(ANSWER, asking).await;
+        answer.map_err(|_| anyhow!("the node behind {} takes too long to answer", self.socket.display()))?
+    }
+
+    fn no_node(&self) -> Told {
+        let error = format!("no node answers on {}", self.socket.display());
+        Told(Problem { error, hint: "`tradewind node start` starts one in the background".into() })
+    }
+
+    async fn exchange(&self, method: Method, path: &str, body: Bytes) -> anyhow::Result<Bytes> {
+        let no_node = || self.no_node();
+        let stream = UnixStream::connect(&self.socket).await.with_context(no_node)?;
         let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream)).await?;
         let driver = tokio::spawn(connection);
         let request = Request::builder()
@@ -184,11 +244,35 @@ impl NodeClient {
         if status.is_success() {
             return Ok(body);
         }
-        match serde_json::from_slice::<Problem>(&body) {
-            Ok(problem) => Err(anyhow::Error::new(Told(problem))),
-            Err(_) => bail!("the node answered {status}: {}", String::from_utf8_lossy(&body)),
-        }
+        Err(refused(status, &body))
     }
+}
+
+/// What the node said instead of an answer.
+fn refused(status: StatusCode, body: &[u8]) -> anyhow::Error {
+    match serde_json::from_slice::<Problem>(body) {
+        Ok(problem) => anyhow::Error::new(Told(problem)),
+        Err(_) => anyhow!("the node answered {status}: {}", String::from_utf8_lossy(body)),
+    }
+}
+
+/// An error with its hint as one refusal, for a stream that has no other words.
+pub(crate) fn told(error: &AccessError) -> Refusal {
+    let code = match error {
+        AccessError::Refused(refusal) => refusal.code(),
+        AccessError::NoJob(_) | AccessError::NotRunning(_) | AccessError::Port { .. } => {
+            RefusalCode::Rejected
+        }
+        AccessError::Silent(_) => RefusalCode::Unavailable,
+    };
+    let cause = std::error::Error::source(error).map(|cause| format!(": {cause}")).unwrap_or_default();
+    Refusal::new(code, format_args!("{error}{cause}{HINT}{}", error.hint()))
+}
+
+/// The other way round: such a refusal as an error with its hint.
+pub(crate) fn untold(refusal: &Refusal) -> anyhow::Error {
+    let (error, hint) = refusal.message().split_once(HINT).unwrap_or((refusal.message(), ""));
+    Told::error(error, hint)
 }
 
 /// An error with its hint, told by the node or by ourselves.

@@ -2,8 +2,11 @@
 
 mod config;
 mod demo;
+mod exec;
+mod forward;
 mod funds;
 mod jobs;
+mod jupyter;
 mod market;
 mod meter;
 mod node;
@@ -11,10 +14,12 @@ mod provider;
 mod reputation;
 mod run;
 mod setup;
+mod ssh;
 mod wallet;
 mod watcher;
 
 pub(crate) use demo::Lie;
+pub(crate) use forward::Forward;
 
 use std::io;
 use std::path::Path;
@@ -39,6 +44,12 @@ pub(crate) async fn dispatch(cli: Cli, printer: &Printer) -> anyhow::Result<u8> 
             jobs::logs(*job, *attempt, *follow, &node()?, *printer).await.map(|()| 0)
         }
         Command::Stop { job } => jobs::stop(*job, &node()?, *printer).await.map(|()| 0),
+        Command::Exec(options) => exec::exec(options, &node()?).await,
+        Command::Ssh { job, arguments } => ssh::ssh(job, arguments, &cli).await,
+        Command::SshConfig { job, install } => ssh::config(job.as_deref(), *install, &cli, *printer).await,
+        Command::SshProxy { host } => ssh::proxy(host, &node()?).await,
+        Command::PortForward { job, ports } => forward::forward(job, ports, &node()?, *printer).await,
+        Command::Jupyter { job, port } => jupyter::jupyter(job, *port, &node()?, *printer).await,
         Command::Offers => market::offers(&market_node(&cli, *printer).await?, *printer).await.map(|()| 0),
         Command::Plan { file } => run::plan(file, &cli, *printer).await.map(|()| 0),
         Command::Lease(Lease::Show { lease }) => jobs::lease(*lease, &node()?, *printer).await.map(|()| 0),

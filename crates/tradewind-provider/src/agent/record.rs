@@ -4,7 +4,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use serde::{Deserialize, Serialize};
-use tokio::sync::{Mutex, Notify, watch};
+use tokio::sync::{Mutex, Notify, Semaphore, watch};
+use tradewind_proto::access::MAX_SESSIONS;
 use tradewind_proto::hosting::Hosting;
 use tradewind_proto::ids::{LeaseId, MeshKey};
 use tradewind_proto::manifest::JobManifest;
@@ -51,6 +52,8 @@ pub(super) struct Hosted {
     pub(super) secrets: Mutex<Option<Secrets>>,
     pub(super) bell: Notify,
     pub(super) report: watch::Sender<Report>,
+    /// Places for sessions.
+    pub(super) sessions: Arc<Semaphore>,
     over: AtomicBool,
 }
 
@@ -64,6 +67,7 @@ impl Hosted {
             secrets: Mutex::new(secrets),
             bell: Notify::new(),
             report: watch::Sender::new(report),
+            sessions: Arc::new(Semaphore::new(MAX_SESSIONS)),
         })
     }
 

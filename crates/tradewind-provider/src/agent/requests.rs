@@ -23,7 +23,7 @@ use tradewind_proto::workload::LogCursor;
 
 use super::record::{Hosted, KIND, Record, first_report};
 use super::units::lowest_bits;
-use super::{Agent, Inner};
+use super::{Agent, Inner, access};
 
 /// How soon, and how rarely at last, a held-back log request looks for news.
 const LOG_POLL: (Duration, Duration) = (Duration::from_millis(5), Duration::from_millis(50));
@@ -46,11 +46,8 @@ impl LeaseService for Agent {
         Ok(answer.encode())
     }
 
-    async fn open(&self, _peer: MeshKey, _header: Bytes, stream: FrameStream) {
-        let refusal = MeshRefusal::new(MeshCode::Malformed, "this version of the protocol has no streams");
-        if let Err(error) = stream.refuse(&refusal).await {
-            tracing::debug!(%error, "a refusal did not arrive");
-        }
+    async fn open(&self, peer: MeshKey, header: Bytes, stream: FrameStream) {
+        access::serve(&self.inner, peer, header, stream).await;
     }
 }
 

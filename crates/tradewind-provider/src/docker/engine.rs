@@ -96,16 +96,21 @@ impl Engine {
         &self.host
     }
 
+    /// The path of its socket.
+    pub(super) fn socket(&self) -> Result<&str, CallError> {
+        self.host
+            .strip_prefix("unix://")
+            .filter(|path| Path::new(path).is_absolute())
+            .ok_or_else(|| CallError::Unavailable(format!("`{}` is not unix:///path/to/socket", self.host)))
+    }
+
     /// The client; connects when it is not connected yet.
     pub(super) async fn client(&self) -> Result<&Docker, CallError> {
         self.client.get_or_try_init(|| self.connect()).await
     }
 
     async fn connect(&self) -> Result<Docker, CallError> {
-        let path =
-            self.host.strip_prefix("unix://").filter(|path| Path::new(path).is_absolute()).ok_or_else(
-                || CallError::Unavailable(format!("`{}` is not unix:///path/to/socket", self.host)),
-            )?;
+        let path = self.socket()?;
         let client = Docker::connect_with_unix(path, self.patience.as_secs().max(1), API_DEFAULT_VERSION)?;
         bounded(self.patience, "agree on a version", client.negotiate_version()).await
     }

@@ -2,16 +2,21 @@
 //!
 //! ```text
 //! shim ──Launch, GO──► launcher    shim ──signal number──► PID 1
+//!                                  shim ──SESSION, a connection──► PID 1
 //! shim ◄─────────── Event ──────── launcher, PID 1
 //! ```
 //!
 //! The end of the shim's side means that the shim is gone, and PID 1 takes the workload along.
 
-use std::io;
+use std::io::{self, IoSlice, IoSliceMut};
+use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::PathBuf;
 
-use rustix::net::{AddressFamily, RecvFlags, SendFlags, SocketFlags, SocketType, recv, socketpair};
+use rustix::net::{
+    AddressFamily, RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendAncillaryBuffer,
+    SendAncillaryMessage, SendFlags, SocketFlags, SocketType, recv, recvmsg, sendmsg, socketpair,
+};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use tradewind_proto::workload::{Secrets, WorkloadSpec};
@@ -23,6 +28,9 @@ pub(super) const PACKET_MAX: usize = 160 << 10;
 
 /// Lets the launcher go on: it is on disk that this workload was started.
 pub(super) const GO: u8 = b'g';
+
+/// In place of a signal's number: a session's connection comes with it.
+pub(super) const SESSION: u8 = 0;
 
 /// What the launcher needs. It travels in memory only, since it carries the secrets.
 #[derive(Serialize, Deserialize)]
@@ -75,6 +83,30 @@ pub(super) fn send<T: Serialize>(socket: impl AsFd, message: &T) -> io::Result<(
 pub(super) fn send_raw(socket: impl AsFd, packet: &[u8]) -> io::Result<()> {
     rustix::net::send(socket, packet, SendFlags::NOSIGNAL)?;
     Ok(())
+}
+
+/// Passes a session's connection on. Never waits: a workload that is frozen, or takes no more, gets none.
+pub(super) fn pass(socket: impl AsFd, connection: &OwnedFd) -> io::Result<()> {
+    let fds = [connection.as_fd()];
+    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
+    let mut ancillary = SendAncillaryBuffer::new(&mut space);
+    ancillary.push(SendAncillaryMessage::ScmRights(&fds));
+    sendmsg(socket, &[IoSlice::new(&[SESSION])], &mut ancillary, SendFlags::NOSIGNAL | SendFlags::DONTWAIT)?;
+    Ok(())
+}
+
+/// The next packet for PID 1: a signal's number, or [`SESSION`] with a connection; `None` at the end.
+pub(super) fn receive_order(socket: impl AsFd) -> io::Result<Option<(u8, Option<OwnedFd>)>> {
+    let mut packet = [0u8; 1];
+    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
+    let mut ancillary = RecvAncillaryBuffer::new(&mut space);
+    let slices = &mut [IoSliceMut::new(&mut packet)];
+    let received = recvmsg(socket, slices, &mut ancillary, RecvFlags::CMSG_CLOEXEC)?;
+    let connection = ancillary.drain().find_map(|message| {
+        let RecvAncillaryMessage::ScmRights(mut fds) = message else { return None };
+        fds.next()
+    });
+    Ok((received.bytes == 1).then_some((packet[0], connection)))
 }
 
 /// Waits for [`GO`]; `false` when the shim is gone.

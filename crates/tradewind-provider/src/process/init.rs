@@ -6,6 +6,7 @@
 
 use std::collections::BTreeMap;
 use std::io;
+use std::os::fd::OwnedFd;
 use std::os::unix::process::CommandExt;
 use std::process::Stdio;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -13,9 +14,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use rustix::net::{
     AddressFamily, Protocol, RecvFlags, SendFlags, SocketFlags, SocketType, recv, send, socket_with,
 };
-use rustix::process::{
-    DumpableBehavior, Pid, Signal, WaitOptions, kill_process_group, set_dumpable_behavior, setsid, wait,
-};
+use rustix::process::{DumpableBehavior, Pid, Signal, kill_process_group, set_dumpable_behavior, setsid};
 use rustix::thread::{
     CapabilitySet, CapabilitySets, clear_ambient_capability_set, remove_capability_from_bounding_set,
     set_capabilities,
@@ -23,13 +22,14 @@ use rustix::thread::{
 use tradewind_proto::workload::{Secrets, WorkloadSpec};
 
 use super::control::{self, Event};
-use super::seccomp;
+use super::session::{Children, Sandbox};
+use super::{seccomp, session};
 
 /// Our own failures.
 pub(super) const FAILED: u8 = 125;
 /// Shells' code for a file that cannot be executed, and for one that is not there.
-const NOT_EXECUTABLE: u8 = 126;
-const NOT_FOUND: u8 = 127;
+pub(super) const NOT_EXECUTABLE: u8 = 126;
+pub(super) const NOT_FOUND: u8 = 127;
 /// The code of what signal 9 ended.
 pub(super) const KILLED: u8 = 128 + 9;
 
@@ -43,13 +43,14 @@ pub(super) fn main(spec: &WorkloadSpec, secrets: &Secrets) -> u8 {
         return FAILED;
     }
     let target = Target::default();
-    let relay = Arc::clone(&target);
-    std::thread::spawn(move || relay_signals(&relay));
-    let environment = environment(spec, secrets);
+    let sandbox =
+        Arc::new(Sandbox { environment: environment(spec, secrets), children: Children::default() });
+    let relay = (Arc::clone(&target), Arc::clone(&sandbox));
+    std::thread::spawn(move || obey(&relay.0, &relay.1));
     let (mut started, mut code) = (false, 0);
     for command in spec.setup.iter().chain([&spec.run]) {
         let argv = command.argv();
-        let pid = match execute(&argv, &environment, &target) {
+        let pid = match execute(&argv, &sandbox.environment, &target) {
             Ok(pid) => pid,
             Err(error) => {
                 let code = if error.kind() == io::ErrorKind::NotFound { NOT_FOUND } else { NOT_EXECUTABLE };
@@ -62,7 +63,7 @@ pub(super) fn main(spec: &WorkloadSpec, secrets: &Secrets) -> u8 {
             tell(&Event::Started);
             started = true;
         }
-        code = code_of(pid);
+        code = sandbox.children.reap_until(pid);
         if code != 0 {
             break;
         }
@@ -109,31 +110,27 @@ fn execute(argv: &[String], environment: &BTreeMap<String, String>, target: &Tar
     Ok(pid)
 }
 
-/// Reaps whatever ends until `pid` does.
-fn code_of(pid: Pid) -> u8 {
-    loop {
-        match wait(WaitOptions::empty()) {
-            Ok(Some((ended, status))) if ended == pid => {
-                let code = status.exit_status().or_else(|| Some(128 + status.terminating_signal()?));
-                return code.and_then(|code| u8::try_from(code).ok()).unwrap_or(FAILED);
+/// Passes signals and sessions on until the shim is gone, then ends this process and with it the sandbox.
+fn obey(target: &Target, sandbox: &Arc<Sandbox>) {
+    while let Ok(Some(order)) = control::receive_order(rustix::stdio::stdin()) {
+        match order {
+            (control::SESSION, connection) => connection.into_iter().for_each(|it| begin(it, sandbox)),
+            (signal, _) => {
+                let signal = Signal::from_named_raw(i32::from(signal));
+                if let (Some(signal), Some(group)) = (signal, *hold(target)) {
+                    // It may have ended in this moment.
+                    let _ = kill_process_group(group, signal);
+                }
             }
-            Ok(_) | Err(rustix::io::Errno::INTR) => {}
-            Err(_) => return FAILED,
-        }
-    }
-}
-
-/// Passes signals on until the shim is gone, then ends this process and with it the sandbox.
-fn relay_signals(target: &Target) {
-    let mut packet = [0u8; 1];
-    while let Ok((1, _)) = recv(rustix::stdio::stdin(), &mut packet[..], RecvFlags::empty()) {
-        let signal = Signal::from_named_raw(i32::from(packet[0]));
-        if let (Some(signal), Some(group)) = (signal, *hold(target)) {
-            // It may have ended in this moment.
-            let _ = kill_process_group(group, signal);
         }
     }
     std::process::exit(i32::from(KILLED));
+}
+
+/// Serves a session on a thread of its own. Where the job has used its processes up there is none: the connection ends.
+fn begin(connection: OwnedFd, sandbox: &Arc<Sandbox>) {
+    let sandbox = Arc::clone(sandbox);
+    let _ = std::thread::Builder::new().spawn(move || session::serve(connection, &sandbox));
 }
 
 #[derive(Debug, thiserror::Error)]

@@ -6,6 +6,7 @@
 //!   lock         held by the shim for its life; never unlinked alone
 //!   shim.json    pid, its start time, boot id, cgroup, ports            written by the shim before anything runs
 //!   control      a pipe that takes commands                             made by the shim
+//!   door         a socket that takes sessions                           made by the shim
 //!   log, dropped what the job said, and how much of it was not kept     written by the shim
 //!   usage.json   consumption at the last tick
 //!   paused       there while the job is frozen                          written by the agent

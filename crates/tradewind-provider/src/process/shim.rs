@@ -9,6 +9,7 @@ use std::io::{self, Read, Write};
 use std::net::{Ipv4Addr, TcpListener};
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::fs::OpenOptionsExt;
+use std::os::unix::net::UnixListener;
 use std::path::PathBuf;
 use std::process::{Child, Command, ExitCode};
 use std::time::{Duration, Instant};
@@ -28,7 +29,7 @@ use super::control::{self, Event, Launch};
 use super::job_dir::{ExitRecord, Failure, JobDir, Order, ShimRecord, boot_id};
 use super::log::LogWriter;
 use super::meter::Meter;
-use super::{ENTRY, SELF, init, ports, tree};
+use super::{ENTRY, SELF, door, init, ports, tree};
 
 /// A command on the control pipe: an operation and its argument.
 pub(super) const SIGNAL: u8 = b'S';
@@ -116,6 +117,7 @@ struct Supervisor {
     log_rests_until: Option<Instant>,
     control: Option<OwnedFd>,
     commands: File,
+    door: UnixListener,
     launcher: Child,
     launcher_end: OwnedFd,
     listeners: BTreeMap<u16, TcpListener>,
@@ -131,6 +133,7 @@ impl Supervisor {
         let Assignment { order, secrets, cgroup, .. } = assignment;
         let log = LogWriter::create(&dir, order.spec.limits.log.get())?;
         let commands = open_commands(&dir)?;
+        let door = door::open(&dir)?;
         let mut listeners = BTreeMap::new();
         for &port in &order.spec.ports {
             listeners.insert(port, TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?);
@@ -181,6 +184,7 @@ impl Supervisor {
             log_rests_until: None,
             control: Some(control),
             commands,
+            door,
             launcher,
             launcher_end,
             listeners,
@@ -204,6 +208,9 @@ impl Supervisor {
             if ready.commands {
                 self.obey()?;
             }
+            if ready.door {
+                self.admit();
+            }
             if ready.launcher {
                 break;
             }
@@ -225,20 +232,25 @@ impl Supervisor {
         if rests.is_none() {
             fds.push(PollFd::new(&self.log_pipe, PollFlags::IN));
         }
-        if let Some(control) = &self.control {
-            fds.push(PollFd::new(control, PollFlags::IN));
+        let control = fds.len();
+        if let Some(socket) = &self.control {
+            fds.push(PollFd::new(socket, PollFlags::IN));
+        }
+        let door = fds.len();
+        if self.started {
+            fds.push(PollFd::new(&self.door, PollFlags::IN));
         }
         match poll(&mut fds, Some(&timeout)) {
             Ok(_) | Err(rustix::io::Errno::INTR) => {}
             Err(error) => return Err(error.into()),
         }
         let ready = |index: usize| fds.get(index).is_some_and(|fd| !fd.revents().is_empty());
-        let log = usize::from(rests.is_none());
         Ok(Ready {
             launcher: ready(0),
             commands: ready(1),
             log: rests.is_none() && ready(2),
-            control: self.control.is_some() && ready(2 + log),
+            control: self.control.is_some() && ready(control),
+            door: ready(door),
         })
     }
 
@@ -311,6 +323,13 @@ impl Supervisor {
             }
         }
         Ok(())
+    }
+
+    /// Passes the next session on to PID 1. One that cannot be is closed, and its agent sees that.
+    fn admit(&self) {
+        if let (Ok((connection, _)), Some(control)) = (self.door.accept(), &self.control) {
+            let _ = control::pass(control, &connection.into());
+        }
     }
 
     /// Kills the whole tree, frozen or not.
@@ -411,6 +430,7 @@ struct Ready {
     commands: bool,
     log: bool,
     control: bool,
+    door: bool,
 }
 
 /// Seconds since the epoch, by this host's clock.

@@ -3,11 +3,15 @@
 use std::collections::BTreeMap;
 use std::fs;
 
+use rustix::process::Pid;
+
 /// One process.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Process {
+pub(crate) struct Process {
     pub(super) pid: u32,
     pub(super) zombie: bool,
+    /// The number of the process that began its session.
+    pub(crate) session: i32,
     /// Clock ticks since boot.
     pub(super) start_time: u64,
     /// Its own and its waited-for children's CPU time, in clock ticks.
@@ -16,7 +20,7 @@ pub(super) struct Process {
 }
 
 /// The process `pid`, if there is one.
-pub(super) fn process(pid: u32) -> Option<Process> {
+pub(crate) fn process(pid: u32) -> Option<Process> {
     parse(&fs::read_to_string(format!("/proc/{pid}/stat")).ok()?)
 }
 
@@ -29,6 +33,7 @@ fn parse(stat: &str) -> Option<Process> {
     Some(Process {
         pid: pid.parse().ok()?,
         zombie: matches!(*fields.first()?, "Z" | "X"),
+        session: fields.get(3)?.parse().ok()?,
         cpu_ticks: number(11)? + number(12)? + number(13)? + number(14)?,
         start_time: number(19)?,
         resident_pages: number(21)?,
@@ -46,6 +51,14 @@ pub(super) fn descendants(root: u32) -> Vec<Process> {
         }
     }
     found.into_values().collect()
+}
+
+/// The processes of a session, by the number of the process that began it. Those that only wait to be reaped do not count.
+pub(crate) fn session(leader: i32) -> Vec<Pid> {
+    let all = fs::read_dir("/proc").into_iter().flatten().flatten();
+    let pids = all.filter_map(|entry| entry.file_name().to_str()?.parse::<u32>().ok());
+    let found = pids.filter_map(process).filter(|process| process.session == leader && !process.zombie);
+    found.filter_map(|process| Pid::from_raw(i32::try_from(process.pid).ok()?)).collect()
 }
 
 /// The children of all of a process's threads.
@@ -69,7 +82,7 @@ mod tests {
         let line =
             "42 (a) R (b) S 7 42 42 0 -1 4194560 1 0 0 0 3 4 5 6 20 0 1 0 990 1 77 18446744073709551615";
         let process = parse(line).unwrap();
-        assert_eq!((process.pid, process.zombie), (42, false));
+        assert_eq!((process.pid, process.zombie, process.session), (42, false, 42));
         assert_eq!((process.cpu_ticks, process.start_time, process.resident_pages), (18, 990, 77));
     }
 

@@ -11,12 +11,17 @@ use std::time::{Duration, Instant};
 
 use tempfile::TempDir;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tradewind_proto::access::{Input, Output, Session, Size, Tty};
 use tradewind_proto::ids::LeaseId;
 use tradewind_proto::units::{Bytes, Seconds};
 use tradewind_proto::workload::{
     Command, Exit, Image, Limits, LogCursor, Network, Secrets, Stop, WorkloadSpec, WorkloadStatus,
 };
-use tradewind_provider::runtime::{Runtime, RuntimeError, Volumes};
+use tradewind_provider::runtime::{Runtime, RuntimeError, SessionEnds, Volumes};
+
+mod sessions;
+
+pub(crate) use sessions::*;
 
 /// The static busybox of Debian's package `busybox-static`.
 pub(crate) const BUSYBOX: &str = "/bin/busybox";
@@ -190,6 +195,15 @@ macro_rules! conformance_suite {
             cpu_is_bounded_and_metered,
             without_network_only_loopback_answers,
             a_port_is_reachable_by_the_tunnel,
+            a_command_beside_the_job_sees_what_the_job_sees,
+            a_command_leaves_its_own_exit_code,
+            a_command_reads_its_input_to_the_end,
+            output_that_nobody_takes_waits,
+            a_terminal_has_its_size_and_its_signals,
+            what_a_session_left_behind_is_killed,
+            a_session_ends_with_its_job,
+            a_session_reaches_a_port_that_the_job_did_not_name,
+            nothing_is_begun_where_no_job_runs,
             a_restarted_agent_adopts_it,
             an_exit_while_no_agent_runs_is_kept,
             a_running_job_is_not_removed,

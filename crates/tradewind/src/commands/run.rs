@@ -52,6 +52,7 @@ pub(super) fn read(file: &Path, output: &Path) -> anyhow::Result<(JobSpec, NewJo
     let mut secrets = BTreeMap::new();
     for secret in &spec.secrets {
         let value = match &secret.source {
+            SecretSource::Generated => continue,
             SecretSource::Env(name) => {
                 std::env::var(name).with_context(|| format!("the variable {name} is not set"))?
             }

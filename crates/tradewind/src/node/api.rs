@@ -3,6 +3,7 @@
 //! Routes and their OpenAPI document come from the same declarations, so that neither lacks what the other has: `GET
 //! /openapi.json`, or `tradewind node openapi` without a node.
 
+mod access;
 mod jobs;
 mod market;
 mod meter;
@@ -128,6 +129,9 @@ fn routes() -> OpenApiRouter<Arc<Served>> {
         .routes(routes!(jobs::wait))
         .routes(routes!(jobs::logs))
         .routes(routes!(jobs::stop))
+        .routes(routes!(access::session))
+        .routes(routes!(access::port))
+        .routes(routes!(access::secret))
         .routes(routes!(jobs::plan))
         .routes(routes!(market::offers))
         .routes(routes!(market::leases))

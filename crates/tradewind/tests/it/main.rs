@@ -1,6 +1,7 @@
 //! The binary, as a person uses it.
 #![cfg(test)]
 
+mod access;
 mod demo;
 mod digits;
 mod errors;

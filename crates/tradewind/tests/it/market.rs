@@ -207,6 +207,11 @@ impl Market {
         self.until("the buyer hears of the offers", || heard() >= offers);
     }
 
+    /// The socket of a node's local API.
+    pub(crate) fn socket(&self, name: &str) -> PathBuf {
+        self.nodes[name].socket()
+    }
+
     /// A command of a person at a node.
     pub(crate) fn command(&self, name: &str, arguments: &[&str]) -> Command {
         let mut command = self.nodes[name].program();

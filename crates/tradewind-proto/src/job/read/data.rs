@@ -96,7 +96,7 @@ impl Reader {
         holds
     }
 
-    /// Secrets: a list of names, or a map of names to nothing, `{env: …}` or `{file: …}`.
+    /// Secrets: a list of names, or a map of names to nothing, `{env: …}`, `{file: …}` or `{generated: true}`.
     pub(super) fn secrets(&mut self, node: &Node, envs: &BTreeMap<String, String>) -> Vec<SecretRef> {
         let mut secrets: Vec<(Place, Option<SecretRef>)> = Vec::new();
         match &node.value {
@@ -159,7 +159,10 @@ impl Reader {
     }
 
     fn secret_map(&mut self, node: &Node, name: Option<&str>) -> Option<SecretRef> {
-        let known: &[&'static str] = if name.is_some() { &["env", "file"] } else { &["name", "env", "file"] };
+        let known: &[&'static str] = match name {
+            Some(_) => &["env", "file", "generated"],
+            None => &["name", "env", "file", "generated"],
+        };
         let fields = self.fields(node, "secrets", known)?;
         let name = match name {
             Some(name) => name.to_string(),
@@ -168,12 +171,19 @@ impl Reader {
                 None
             })?,
         };
-        let source = match (fields.get("env"), fields.get("file")) {
-            (None, None) => SecretSource::Env(name.clone()),
-            (Some(env), None) => SecretSource::Env(self.text(env, "secrets.env")?),
-            (None, Some(file)) => SecretSource::File(self.text(file, "secrets.file")?),
-            (Some(_), Some(_)) => {
-                self.problem(Problem::new(fields.place("file"), "a secret comes from `env` or from `file`"));
+        let source = match (fields.get("env"), fields.get("file"), fields.get("generated")) {
+            (None, None, None) => SecretSource::Env(name.clone()),
+            (Some(env), None, None) => SecretSource::Env(self.text(env, "secrets.env")?),
+            (None, Some(file), None) => SecretSource::File(self.text(file, "secrets.file")?),
+            (None, None, Some(node)) if matches!(node.value, Value::Bool(true)) => SecretSource::Generated,
+            (None, None, Some(node)) => {
+                self.problem(Problem::new(node.place, "`secrets.generated` can only be `true`"));
+                return None;
+            }
+            (Some(_), Some(_), _) | (Some(_), _, Some(_)) | (_, Some(_), Some(_)) => {
+                let place = if fields.get("file").is_some() { "file" } else { "generated" };
+                let message = "a secret comes from `env`, from `file`, or is `generated`";
+                self.problem(Problem::new(fields.place(place), message));
                 return None;
             }
         };

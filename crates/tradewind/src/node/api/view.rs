@@ -77,6 +77,13 @@ pub(crate) struct Created {
     pub(crate) id: JobId,
 }
 
+/// A secret that was generated for a job.
+#[derive(Clone, Serialize, Deserialize, ToSchema)]
+pub(crate) struct GeneratedSecret {
+    /// Its value, for the job's owner alone.
+    pub(crate) value: String,
+}
+
 /// A piece of a job's log.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub(crate) struct LogPiece {
