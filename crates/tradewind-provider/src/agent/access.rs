@@ -172,3 +172,23 @@ async fn put_out(
     }
     writer.finish().await
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_job_that_is_paused_not_there_yet_or_over_lets_nobody_in_and_says_why() {
+        let refused = |stage: Stage| runs(&stage).expect_err("refused");
+        runs(&Stage::Running).expect("its buyer gets in");
+        let paused = refused(Stage::Paused);
+        assert_eq!(paused.code(), MeshCode::Unavailable);
+        assert!(paused.message().contains("paused until it is paid"), "{paused}");
+        assert_eq!(refused(Stage::Opening).code(), MeshCode::Unavailable);
+        for over in
+            [Stage::Stopping, Stage::Collecting, Stage::Finished, Stage::Failed { reason: String::new() }]
+        {
+            assert_eq!(refused(over).code(), MeshCode::Rejected);
+        }
+    }
+}
