@@ -10,7 +10,6 @@ mod kill;
 mod market;
 mod meter;
 mod node;
-mod page;
 mod receipt;
 mod relay;
 mod rounds;

@@ -50,6 +50,7 @@ fn every_operation_is_described_with_its_answers_and_errors() {
         "get /v1/meter",
         "get /v1/offers",
         "get /v1/provider",
+        "get /v1/reputations",
         "get /v1/status",
         "get /v1/wallet",
         "get /v1/watcher",
