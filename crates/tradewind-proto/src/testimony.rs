@@ -6,8 +6,9 @@
 //! page of the epoch before, by its hash ────┴─► Page ── seat's key, domain "testimony" ─► SignedPage ─► verify ─► observations
 //! ```
 //!
-//! "Up" counts only with the device's own signed [`Pong`](crate::evidence::Pong) of that epoch: a watcher cannot make it up. "Down" is the watcher's word, and does not count
-//! against two sentinels that show pongs. Each page names the one before it, so that a seat that leaves a bad page out shows it.
+//! "Up" counts only with the device's own signed [`Pong`] of that epoch: a watcher cannot make it up. "Down" is the watcher's
+//! word, and does not count against two sentinels that show pongs. Each page names the one before it, so that a seat that leaves a
+//! bad page out shows it.
 //!
 //! Failure paths: a page of another court, by another key, too large or malformed is an error; a pong of another epoch, device or
 //! watcher is none; a seat that was not drawn for a device says nothing about it, which the reader checks against the chain's lots.
