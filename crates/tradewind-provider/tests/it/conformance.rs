@@ -90,7 +90,7 @@ impl Fixture {
                 stop: Stop { signal: 15, grace: Seconds::new(5) },
             },
             secrets: Secrets::default(),
-            volumes: Volumes { work },
+            volumes: Volumes { work, until: None },
         }
     }
 
