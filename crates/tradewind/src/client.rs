@@ -20,8 +20,7 @@ use tradewind_proto::offer::Offer;
 
 use crate::node::api::view::{
     Created, GeneratedSecret, LogPiece, MeterView, NewJob, Problem, ProviderView, ReputationsView, Status,
-    Transfer,
-    WalletView, WatcherView,
+    Transfer, WalletView, WatcherView,
 };
 
 /// The longest that an answer may take; long polls are held back at most 30 s.
