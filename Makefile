@@ -25,7 +25,7 @@ test: ## Passes every test; says what it lacks and installs it first
 	scripts/tools test
 	cd contracts && ./node_modules/.bin/forge test
 	cargo test --quiet --locked --workspace --doc
-	scripts/with-dockerd cargo nextest run --locked --workspace --profile $(TEST_PROFILE)
+	scripts/with-dockerd scripts/with-slurm cargo nextest run --locked --workspace --profile $(TEST_PROFILE)
 
 bench: ## Measures everything beside its peers; says what it lacks and installs it first
 	scripts/tools bench

@@ -115,6 +115,13 @@ pub enum Event {
     Collected,
     /// The buyer, or the owner, ends it.
     StopRequested,
+    /// The owner's own work took a spot lease's place already: its job was told, and ends soon.
+    Preempted {
+        /// When.
+        at: Timestamp,
+        /// Until when the job may still run.
+        until: Timestamp,
+    },
     /// The owner takes a spot lease back.
     ReclaimRequested {
         /// How long before the notice's end the job is told.
@@ -223,6 +230,12 @@ impl Hosting {
             }
             Event::Collected => self.collected = true,
             Event::StopRequested => self.stop_requested = true,
+            Event::Preempted { at, until } => {
+                let lead = self.terms.notice;
+                let reclaim = self.reclaim.get_or_insert(Reclaim { lead, by: None, told: None });
+                reclaim.by = Some(reclaim.by.map_or(until, |by| by.min(until)));
+                reclaim.told.get_or_insert(at);
+            }
             Event::ReclaimRequested { lead } => {
                 let lead = lead.min(self.terms.notice);
                 self.reclaim.get_or_insert(Reclaim { lead, by: None, told: None });
@@ -268,7 +281,9 @@ impl Hosting {
         if chain.phase == LeasePhase::Noticed(NoticeKind::Reclaim) {
             let lead = self.terms.notice;
             let reclaim = self.reclaim.get_or_insert(Reclaim { lead, by: None, told: None });
-            reclaim.by = Some(chain.notice_at.after(self.terms.notice));
+            let by = chain.notice_at.after(self.terms.notice);
+            // A job that was told has no more time than it was told.
+            reclaim.by = Some(reclaim.by.filter(|_| reclaim.told.is_some()).map_or(by, |told| told.min(by)));
         }
         if matches!(chain.phase, LeasePhase::Settled | LeasePhase::Closed) {
             self.over_at.get_or_insert(now);
@@ -433,7 +448,9 @@ impl Hosting {
         if chain.phase != LeasePhase::Open {
             return None;
         }
-        if self.reclaim.is_some() && self.is_reclaimable() {
+        // A job that lost its place may be over before its notice is on chain.
+        let ended_by_owner = self.is_told() && self.terms.kind == LeaseKind::Spot;
+        if self.reclaim.is_some() && (self.is_reclaimable() || ended_by_owner) {
             return Some(Action::NoticeReclaim);
         }
         is_unpaid(&self.terms, self.held(), now).then_some(Action::NoticeUnpaid(unsettled))
@@ -679,6 +696,28 @@ mod tests {
         lease.apply(Event::ReclaimRequested { lead: Seconds::new(3_600) });
         assert_eq!(told(&mut lease, 1_022, &reclaimed_at(1_021)), [Action::Stop]);
         assert_eq!(lease.grace(Seconds::new(10), Timestamp::from_unix(1_022)), Seconds::new(59));
+    }
+
+    #[test]
+    fn a_job_whose_place_was_taken_ends_as_taken_back_even_before_its_notice_is_on_chain() {
+        let mut lease = spot();
+        let (at, until) = (Timestamp::from_unix(1_050), Timestamp::from_unix(1_080));
+        lease.apply(Event::Preempted { at, until });
+        let open = chain(LeasePhase::Open);
+        let now = seen(1_051, open, running(false));
+        assert_eq!(lease.next(&now, &POLICY), [Action::Stop, Action::NoticeReclaim]);
+        assert_eq!(
+            lease.grace(Seconds::new(10), now.now),
+            Seconds::new(29),
+            "and no more than its place lasts"
+        );
+        let exit = Exit { code: 143, out_of_memory: false, at: Timestamp::from_unix(1_052) };
+        lease.observe(WorkloadStatus::Exited(exit), Timestamp::from_unix(1_053));
+        let over = seen(1_053, open, WorkloadStatus::Exited(exit));
+        assert_eq!(lease.next(&over, &POLICY), [Action::Collect, Action::NoticeReclaim]);
+        assert!(lease.reclaim.unwrap().told.unwrap() <= exit.at, "so that the buyer reads it as taken back");
+        lease.observe_chain(&reclaimed_at(1_054), Timestamp::from_unix(1_055));
+        assert_eq!(lease.reclaim.unwrap().by, Some(until));
     }
 
     #[test]

@@ -8,5 +8,6 @@ pub mod inventory;
 pub mod process;
 pub mod runtime;
 pub mod senses;
+pub mod slurm;
 pub mod tee;
 pub mod web;

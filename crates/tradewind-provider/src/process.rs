@@ -39,28 +39,29 @@ use tradewind_proto::workload::{LogChunk, LogCursor, Secrets, Usage, WorkloadSpe
 
 use crate::runtime::{Readiness, Runtime, RuntimeError, SessionEnds, Volumes};
 
-mod cgroup;
+pub(crate) mod cgroup;
 mod control;
-mod disk;
+pub(crate) mod disk;
 mod door;
 mod init;
-mod job_dir;
+pub(crate) mod job_dir;
 mod launch;
-mod log;
+pub(crate) mod log;
 mod meter;
-mod ports;
-mod readiness;
+pub(crate) mod ports;
+pub(crate) mod readiness;
+pub(crate) mod reins;
 mod seccomp;
 mod session;
-mod shim;
+pub(crate) mod shim;
 pub(crate) mod tree;
-mod workshop;
+pub(crate) mod workshop;
 
 use job_dir::{Fate, Live};
 use workshop::Workshop;
 
 /// The first argument of a re-execution.
-const ENTRY: &str = "__tradewind-process";
+pub(crate) const ENTRY: &str = "__tradewind-process";
 /// This program, even after its file was replaced by an upgrade.
 const SELF: &str = "/proc/self/exe";
 /// How long a killed tree may take to be gone.
@@ -84,6 +85,7 @@ pub fn dispatch() -> Option<ExitCode> {
         Some("shim") => shim::main(),
         Some("launch") => launch::main(),
         Some("port") => ports::main(&rest),
+        Some("slurm") => crate::slurm::shim::main(&rest),
         _ => ExitCode::from(init::FAILED),
     })
 }

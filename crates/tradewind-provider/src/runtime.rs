@@ -8,6 +8,24 @@
 //!   [`RuntimeError::Conflict`]. It returns once the workload's first process was executed, or the failure is known.
 //! - An error says nothing about the workload. Only [`WorkloadStatus::Absent`] and [`WorkloadStatus::Lost`] mean "not there".
 //! - `remove` leaves nothing behind: no process, no mount, no container, no network, no file. It is refused while it runs.
+//!
+//! To write one:
+//!
+//! 1. Make something durable that is named after the lease (a directory with a lock, a container's name, a job's name) and that
+//!    only one of two concurrent starts can have. It keeps the spec, to tell a repeated start from a conflict.
+//! 2. Let something that outlives the agent run the job and write down its exit. The agent only reads: each call begins with
+//!    what is there, so a restarted agent adopts by nothing but [`Runtime::list`] and [`Runtime::status`].
+//! 3. Sort what can go wrong. The job's fault is [`RuntimeError::Start`]: the lease fails. What the runtime never does is
+//!    [`RuntimeError::Unsupported`], before anything is made. What may get better is [`RuntimeError::Unavailable`] or
+//!    [`RuntimeError::Io`]: the agent asks again, after 1 to 60 seconds.
+//! 4. Return soon: `start` and `stop` may take their time, in a task of their own; every other call is made once a second and
+//!    cut off after 20 seconds.
+//! 5. Keep secrets in memory on the way to the job: not on disk, in argv, in an engine's labels or in logs.
+//! 6. Run the conformance suite (`tests/it/conformance.rs`): give it a fixture, and it makes one test of every claim.
+//!
+//! Where something above the runtime schedules (a cluster), `start` returns when the job runs, not when it is queued; it gives
+//! up as unavailable after a while and is called again. Until then the workload is [`WorkloadStatus::Absent`], and `remove` takes
+//! it out of the queue. Such a runtime answers [`Runtime::admit`] and [`Runtime::preempted`] too.
 
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -16,7 +34,9 @@ use async_trait::async_trait;
 use tokio::sync::mpsc;
 use tradewind_proto::access::{Input, Output, Session};
 use tradewind_proto::ids::LeaseId;
-use tradewind_proto::units::Seconds;
+use tradewind_proto::manifest::Share;
+use tradewind_proto::terms::LeaseKind;
+use tradewind_proto::units::{Seconds, Timestamp};
 use tradewind_proto::workload::{Image, LogChunk, LogCursor, Secrets, Usage, WorkloadSpec, WorkloadStatus};
 
 /// The host's side of a workload: directories that the agent prepared.
@@ -24,6 +44,28 @@ use tradewind_proto::workload::{Image, LogChunk, LogCursor, Secrets, Usage, Work
 pub struct Volumes {
     /// Becomes `/work`, the current directory, writable; inputs lie in it, outputs are left in it.
     pub work: PathBuf,
+    /// When the lease is over at the latest, where it is known. A runtime above which something schedules passes it on.
+    pub until: Option<Timestamp>,
+}
+
+/// What somebody asks terms for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Ask {
+    /// Under which promise.
+    pub kind: LeaseKind,
+    /// For how long at most, preparation included.
+    pub duration: Seconds,
+    /// How much of the machine.
+    pub share: Share,
+}
+
+/// Something above the runtime gives the workload's place to the owner's own work.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Preemption {
+    /// When it did.
+    pub at: Timestamp,
+    /// Until when the workload may still run.
+    pub until: Timestamp,
 }
 
 /// Whether and how well a runtime works on this machine.
@@ -113,6 +155,22 @@ pub trait Runtime: Send + Sync {
     async fn import(&self, archive: &Path, image: &Image) -> Result<(), RuntimeError> {
         let what = format!("import the image {} from {}", image.reference, archive.display());
         Err(RuntimeError::Unsupported { runtime: self.name(), what })
+    }
+
+    /// Whether a lease like this could begin now. Asked before terms are signed; a runtime that has the machine to itself
+    /// leaves it to the agent, which counts units.
+    ///
+    /// # Errors
+    /// [`RuntimeError::Unsupported`] where it never could, [`RuntimeError::Unavailable`] where it could not now.
+    async fn admit(&self, _ask: &Ask) -> Result<(), RuntimeError> {
+        Ok(())
+    }
+
+    /// Whether the workload's place was given to the owner's own work, by what schedules above this runtime. The agent then
+    /// gives the lease's notice, tells the job with [`Runtime::stop`], and ends the lease as taken back, not as failed. The
+    /// answer stays the same after the workload has ended, for as long as it is known.
+    async fn preempted(&self, _lease: LeaseId) -> Result<Option<Preemption>, RuntimeError> {
+        Ok(None)
     }
 
     /// Starts the workload, once.

@@ -30,7 +30,7 @@ fn agent(state: &str, order: &str) -> ExitCode {
     let runtime =
         ProcessRuntime::new(ProcessConfig { state_dir: state.into(), shim }).expect("open the runtime");
     let tokio = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("tokio");
-    tokio.block_on(runtime.start(&spec, &secrets, &Volumes { work })).expect("start");
+    tokio.block_on(runtime.start(&spec, &secrets, &Volumes { work, until: None })).expect("start");
     std::fs::write(format!("{order}.started"), "").expect("say so");
     loop {
         std::thread::park();

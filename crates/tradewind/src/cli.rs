@@ -242,6 +242,12 @@ pub(crate) enum NodeVerb {
 pub(crate) enum Provider {
     /// Examine this machine: what keeps it from lending or makes it a worse provider, each with its fix. Changes nothing.
     Doctor,
+    /// Compare a Slurm cluster with what lending it needs, and print what its administrator has to add.
+    Slurm {
+        /// Print only. Nothing of a cluster is ever edited by this program, so it is the only way.
+        #[arg(long, required = true)]
+        dry_run: bool,
+    },
     /// Sell this machine's capacity: examines and measures it, proposes a price, writes the role into the node's configuration
     /// and starts it.
     Join(Join),

@@ -44,8 +44,8 @@ impl<'a> Demand<'a> {
         // A limit that exceeds all money is none; one that the token cannot express was rounded down.
         let money = |amount: crate::job::Amount| amount.to_money(context.decimals).unwrap_or(Money::MAX);
         let runtimes = match job.image {
-            Some(_) => Runtimes::DOCKER.with(Runtimes::KUBERNETES).with(Runtimes::SLURM),
-            None => Runtimes::PROCESS,
+            Some(_) => Runtimes::DOCKER.with(Runtimes::KUBERNETES),
+            None => Runtimes::PROCESS.with(Runtimes::SLURM),
         };
         let wanted = job.timeout.map_or(context.default_duration, |timeout| timeout.plus(context.prepare));
         let mut demands = Vec::new();

@@ -24,6 +24,7 @@ use tradewind_proto::workload::LogCursor;
 use super::record::{Hosted, KIND, Record, first_report};
 use super::units::lowest_bits;
 use super::{Agent, Inner, access};
+use crate::runtime::{Ask, RuntimeError};
 
 /// How soon, and how rarely at last, a held-back log request looks for news.
 const LOG_POLL: (Duration, Duration) = (Duration::from_millis(5), Duration::from_millis(50));
@@ -169,6 +170,7 @@ impl Inner {
     async fn quote(&self, request: &TermsRequest) -> Result<Quote, Refusal> {
         let offer = self.offered(Some(request.kind))?;
         self.config.rules.judge(request.buyer, request.image.as_ref())?;
+        self.admit(request).await?;
         let now = self.now();
         let unheld = self.unheld_units();
         let picked =
@@ -195,6 +197,26 @@ impl Inner {
         let until = now.after(OPEN_WITHIN);
         self.promised.write().unwrap_or_else(PoisonError::into_inner).promise(mask, until);
         Ok(Quote { terms, signature })
+    }
+
+    /// Asks the runtime whether a lease like this could begin now.
+    async fn admit(&self, request: &TermsRequest) -> Result<(), Refusal> {
+        // One that is not here is refused with the job.
+        let Some(runtime) = self.parts.runtimes.get(request.runtime.as_str()) else { return Ok(()) };
+        let duration = request.duration.plus(request.prepare);
+        let ask = Ask { kind: request.kind, duration, share: request.share.clone() };
+        runtime.admit(&ask).await.map_err(|error| {
+            let code = match error {
+                RuntimeError::Unsupported { .. } => RefusalCode::NotOffered,
+                RuntimeError::Conflict(_)
+                | RuntimeError::Absent(_)
+                | RuntimeError::StillRunning(_)
+                | RuntimeError::Start(_)
+                | RuntimeError::Unavailable(_)
+                | RuntimeError::Io { .. } => RefusalCode::Busy,
+            };
+            Refusal::new(code, error.to_string(), "try another provider, or later")
+        })
     }
 
     fn check_begin(&self, peer: MeshKey, begin: &Begin) -> Result<LeaseId, Refusal> {

@@ -15,7 +15,7 @@ use tradewind_proto::workload::WorkloadStatus;
 
 use super::record::{Hosted, KIND, Record, reclaimed};
 use super::{Inner, outputs, prepare};
-use crate::runtime::{Runtime, RuntimeError, Volumes};
+use crate::runtime::{Preemption, Runtime, RuntimeError, Volumes};
 
 /// The shortest and the longest pause before something that failed is tried again.
 const RETRY: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(60));
@@ -81,12 +81,19 @@ impl Worker {
         let now = self.inner.now();
         let runtime = self.runtime().await?;
         let workload = timely(runtime.status(self.hosted.id)).await;
+        let preempted = match workload {
+            Some(WorkloadStatus::Absent) | None => None,
+            Some(_) => timely(runtime.preempted(self.hosted.id)).await.flatten(),
+        };
         let chain = self.look.within(CHAIN_LOOK).await;
         let chain = chain.map(|record| record.state(self.inner.parameters.answer_window));
         let seen = Seen { now, chain, workload };
         let policy = self.inner.settlement_policy();
         let record = self
             .update(|record| {
+                if let Some(Preemption { at, until }) = preempted {
+                    record.hosting.apply(Event::Preempted { at, until });
+                }
                 if let Some(workload) = workload {
                     record.hosting.observe(workload, now);
                 }
@@ -325,7 +332,7 @@ impl Worker {
                 }
             };
             let spec = record.manifest.workload(hosted.id, record.gpus.clone());
-            let volumes = Volumes { work: inner.work_dir(hosted.id) };
+            let volumes = Volumes { work: inner.work_dir(hosted.id), until: Some(record.hosting.terms.end) };
             match runtime.start(&spec, &secrets, &volumes).await {
                 Ok(()) => Done::Event(Event::Started { at: inner.now() }),
                 Err(error @ (RuntimeError::Unavailable(_) | RuntimeError::Io { .. })) => {

@@ -62,7 +62,7 @@ impl Controller {
 
 /// A workload's control group, one directory per controller (the same one for all under version 2).
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub(super) struct Cgroup {
+pub(crate) struct Cgroup {
     pub(super) memory: Option<Controller>,
     pub(super) pids: Option<Controller>,
     pub(super) cpu: Option<Controller>,

@@ -61,7 +61,7 @@ pub(super) fn unlinked(dir: &Path, pids: impl Iterator<Item = u32>) -> Bytes {
 
 /// Gives `dir` and all in it to `user` (and the group of the same number). A file with several names is refused: giving it away
 /// would give away what it is elsewhere too.
-pub(super) fn lend(dir: &Path, user: u32) -> io::Result<()> {
+pub(crate) fn lend(dir: &Path, user: u32) -> io::Result<()> {
     give(dir, user, |stat| {
         let shared = FileType::from_raw_mode(stat.st_mode) == FileType::RegularFile && stat.st_nlink > 1;
         if shared {
@@ -73,7 +73,7 @@ pub(super) fn lend(dir: &Path, user: u32) -> io::Result<()> {
 }
 
 /// Takes `dir` and all in it back for the calling user. Set-id bits that the job may have left are cleared by the kernel.
-pub(super) fn reclaim(dir: &Path) -> io::Result<()> {
+pub(crate) fn reclaim(dir: &Path) -> io::Result<()> {
     give(dir, rustix::process::geteuid().as_raw(), |_| Ok(()))
 }
 

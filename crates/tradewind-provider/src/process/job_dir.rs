@@ -36,29 +36,29 @@ use super::tree;
 
 /// What was asked of this runtime for a lease.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub(super) struct Order {
-    pub(super) spec: WorkloadSpec,
-    pub(super) work: PathBuf,
+pub(crate) struct Order {
+    pub(crate) spec: WorkloadSpec,
+    pub(crate) work: PathBuf,
     /// The host user lent to this lease alone; `None` when the agent is not root.
-    pub(super) user: Option<u32>,
+    pub(crate) user: Option<u32>,
 }
 
 /// The shim that runs a workload.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub(super) struct ShimRecord {
-    pub(super) pid: u32,
+pub(crate) struct ShimRecord {
+    pub(crate) pid: u32,
     /// In clock ticks since boot: tells this process from a later one with the same pid.
-    pub(super) start_time: u64,
-    pub(super) boot_id: String,
-    pub(super) since: Timestamp,
-    pub(super) cgroup: Cgroup,
+    pub(crate) start_time: u64,
+    pub(crate) boot_id: String,
+    pub(crate) since: Timestamp,
+    pub(crate) cgroup: Cgroup,
     /// Host loopback port of each of the spec's ports.
-    pub(super) ports: BTreeMap<u16, u16>,
+    pub(crate) ports: BTreeMap<u16, u16>,
 }
 
 /// Why nothing was executed.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub(super) enum Failure {
+pub(crate) enum Failure {
     /// The job's fault: asking again changes nothing.
     Job(String),
     /// The host's: it may be asked again.
@@ -67,22 +67,22 @@ pub(super) enum Failure {
 
 /// How a workload ended.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub(super) struct ExitRecord {
-    pub(super) exit: Exit,
-    pub(super) usage: Usage,
-    pub(super) failure: Option<Failure>,
+pub(crate) struct ExitRecord {
+    pub(crate) exit: Exit,
+    pub(crate) usage: Usage,
+    pub(crate) failure: Option<Failure>,
 }
 
 /// A living shim.
 #[derive(Debug)]
-pub(super) struct Live {
-    pub(super) record: ShimRecord,
-    pub(super) pidfd: OwnedFd,
+pub(crate) struct Live {
+    pub(crate) record: ShimRecord,
+    pub(crate) pidfd: OwnedFd,
 }
 
 /// What became of a lease's workload.
 #[derive(Debug)]
-pub(super) enum Fate {
+pub(crate) enum Fate {
     Absent,
     /// Asked for, but no shim took it: nothing was executed.
     Unstarted,
@@ -93,35 +93,35 @@ pub(super) enum Fate {
 
 /// A workload's directory.
 #[derive(Debug, Clone)]
-pub(super) struct JobDir {
+pub(crate) struct JobDir {
     path: PathBuf,
 }
 
 impl JobDir {
-    pub(super) fn of(jobs: &Path, lease: LeaseId) -> Self {
+    pub(crate) fn of(jobs: &Path, lease: LeaseId) -> Self {
         Self { path: jobs.join(hex::encode(lease.get())) }
     }
 
-    pub(super) fn at(path: PathBuf) -> Self {
+    pub(crate) fn at(path: PathBuf) -> Self {
         Self { path }
     }
 
-    pub(super) fn path(&self) -> &Path {
+    pub(crate) fn path(&self) -> &Path {
         &self.path
     }
 
-    pub(super) fn file(&self, name: &str) -> PathBuf {
+    pub(crate) fn file(&self, name: &str) -> PathBuf {
         self.path.join(name)
     }
 
     /// Makes it, readable by the agent's user only.
-    pub(super) fn create(&self) -> io::Result<()> {
+    pub(crate) fn create(&self) -> io::Result<()> {
         fs::DirBuilder::new().recursive(true).mode(0o700).create(&self.path)?;
         open_lock(&self.file("lock")).map(drop)
     }
 
     /// What was asked. An order that a power loss tore was never followed: the shim's record is written after it is whole.
-    pub(super) fn order(&self) -> io::Result<Option<Order>> {
+    pub(crate) fn order(&self) -> io::Result<Option<Order>> {
         match self.read("spec.json") {
             Err(error)
                 if error.kind() == io::ErrorKind::InvalidData
@@ -133,7 +133,7 @@ impl JobDir {
         }
     }
 
-    pub(super) fn read<T: DeserializeOwned>(&self, name: &str) -> io::Result<Option<T>> {
+    pub(crate) fn read<T: DeserializeOwned>(&self, name: &str) -> io::Result<Option<T>> {
         match fs::read(self.file(name)) {
             Ok(bytes) => serde_json::from_slice(&bytes).map(Some).map_err(io::Error::from),
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
@@ -142,7 +142,7 @@ impl JobDir {
     }
 
     /// Replaces a file so that a crash leaves the old or the new one, and the new one stays.
-    pub(super) fn write<T: Serialize>(&self, name: &str, value: &T) -> io::Result<()> {
+    pub(crate) fn write<T: Serialize>(&self, name: &str, value: &T) -> io::Result<()> {
         let draft = self.file(&format!("{name}.new"));
         let mut file = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&draft)?;
         file.write_all(&serde_json::to_vec(value)?)?;
@@ -152,23 +152,23 @@ impl JobDir {
     }
 
     /// Sees to it that what [`note`](Self::note) wrote stays.
-    pub(super) fn settle(&self, name: &str) -> io::Result<()> {
+    pub(crate) fn settle(&self, name: &str) -> io::Result<()> {
         File::open(self.file(name))?.sync_all()
     }
 
     /// Replaces a file that may be lost with the machine.
-    pub(super) fn note<T: Serialize>(&self, name: &str, value: &T) -> io::Result<()> {
+    pub(crate) fn note<T: Serialize>(&self, name: &str, value: &T) -> io::Result<()> {
         let draft = self.file(&format!("{name}.new"));
         fs::write(&draft, serde_json::to_vec(value)?)?;
         fs::rename(&draft, self.file(name))
     }
 
-    pub(super) fn paused(&self) -> bool {
+    pub(crate) fn paused(&self) -> bool {
         self.file("paused").exists()
     }
 
     /// Takes the shim's lock, or `None` when a shim has it.
-    pub(super) fn claim(&self) -> io::Result<Option<OwnedFd>> {
+    pub(crate) fn claim(&self) -> io::Result<Option<OwnedFd>> {
         let file = OpenOptions::new().write(true).open(self.file("lock"))?;
         match flock(&file, FlockOperation::NonBlockingLockExclusive) {
             Ok(()) => Ok(Some(file.into())),
@@ -177,7 +177,7 @@ impl JobDir {
         }
     }
 
-    pub(super) fn fate(&self) -> io::Result<Fate> {
+    pub(crate) fn fate(&self) -> io::Result<Fate> {
         if !self.path.exists() {
             return Ok(Fate::Absent);
         }
@@ -201,12 +201,12 @@ impl JobDir {
 }
 
 /// Opens a lock file, making it where needed.
-pub(super) fn open_lock(path: &Path) -> io::Result<File> {
+pub(crate) fn open_lock(path: &Path) -> io::Result<File> {
     OpenOptions::new().write(true).create(true).truncate(false).mode(0o600).open(path)
 }
 
 /// The kernel's name for this boot.
-pub(super) fn boot_id() -> io::Result<String> {
+pub(crate) fn boot_id() -> io::Result<String> {
     Ok(fs::read_to_string("/proc/sys/kernel/random/boot_id")?.trim().to_owned())
 }
 

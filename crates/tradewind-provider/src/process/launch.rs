@@ -255,6 +255,12 @@ pub(super) fn gpu_devices(gpus: &[u32]) -> Vec<String> {
     own.chain(shared).filter(|path| fs::metadata(path).is_ok_and(|found| found.rdev() != 0)).collect()
 }
 
+/// Whether every one of these accelerators has a device file here.
+pub(super) fn has_gpus(gpus: &[u32]) -> bool {
+    let shared = |path: &&String| path.contains("ctl") || path.contains("uvm");
+    gpu_devices(gpus).iter().filter(|path| !shared(path)).count() == gpus.len()
+}
+
 /// Whether this kernel has Landlock switched on.
 pub(super) fn landlock_works() -> bool {
     use landlock::{ABI, Access, AccessFs, CompatLevel, Compatible, Ruleset, RulesetAttr};

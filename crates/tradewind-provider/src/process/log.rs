@@ -54,7 +54,7 @@ impl LogWriter {
 }
 
 /// Reads up to `limit` bytes; `over` is whether the workload had ended before this call.
-pub(super) fn read(dir: &JobDir, from: LogCursor, limit: usize, over: bool) -> io::Result<LogChunk> {
+pub(crate) fn read(dir: &JobDir, from: LogCursor, limit: usize, over: bool) -> io::Result<LogChunk> {
     let dropped = read_dropped(dir);
     let mut file = match File::open(dir.file("log")) {
         Ok(file) => file,

@@ -6,6 +6,7 @@
 use std::io;
 use std::net::{Ipv4Addr, Ipv6Addr, Shutdown, TcpListener, TcpStream};
 use std::os::fd::{AsFd, OwnedFd};
+use std::path::Path;
 use std::process::{Child, Command, ExitCode, Stdio};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -20,17 +21,22 @@ use rustix::thread::{
 };
 
 use super::launch::SANDBOX_USER;
+use super::reins::door_key;
 use super::{ENTRY, SELF};
+
+pub(crate) mod door;
 
 /// Connections at a time; more are closed at once.
 const CONNECTIONS_MAX: usize = 128;
 /// After an accept that failed (out of descriptors), before the next.
 const BREATH: Duration = Duration::from_millis(50);
 
-/// Starts the forwarder of one port: from `listener` to `port` in the namespaces of the process `pid`.
-pub(super) fn spawn(listener: TcpListener, pid: u32, port: u16) -> io::Result<Child> {
+/// Starts the forwarder of one port: from `listener` to `port` in the namespaces of the process `pid`. Where there is a `door`,
+/// callers have to show that they know the key in that file.
+pub(super) fn spawn(listener: TcpListener, pid: u32, port: u16, door: Option<&Path>) -> io::Result<Child> {
     Command::new(SELF)
         .args([ENTRY, "port", &pid.to_string(), &port.to_string()])
+        .args(door)
         .env_clear()
         .stdin(Stdio::from(OwnedFd::from(listener)))
         .stdout(Stdio::null())
@@ -39,15 +45,16 @@ pub(super) fn spawn(listener: TcpListener, pid: u32, port: u16) -> io::Result<Ch
 
 /// The forwarder's process. Standard input is the listener.
 pub(super) fn main(arguments: &[String]) -> ExitCode {
-    let parse = || -> Option<(i32, u16)> {
-        let [pid, port] = arguments else { return None };
-        Some((pid.parse().ok()?, port.parse().ok()?))
-    };
-    let outcome = match parse() {
-        Some((pid, port)) => enter(pid).and_then(|listener| forward(&listener, port)),
-        None => Err(io::ErrorKind::InvalidInput.into()),
-    };
+    let outcome = serve(arguments);
     if outcome.is_ok() { ExitCode::SUCCESS } else { ExitCode::from(super::init::FAILED) }
+}
+
+fn serve(arguments: &[String]) -> io::Result<()> {
+    let [pid, port, door @ ..] = arguments else { return Err(io::ErrorKind::InvalidInput.into()) };
+    let (pid, port) = (pid.parse().map_err(io::Error::other)?, port.parse().map_err(io::Error::other)?);
+    let key = door.first().map(|path| door_key(Path::new(path))).transpose()?;
+    let listener = enter(pid)?;
+    forward(&listener, port, key)
 }
 
 fn enter(pid: i32) -> io::Result<TcpListener> {
@@ -66,7 +73,7 @@ fn enter(pid: i32) -> io::Result<TcpListener> {
     Ok(listener.into())
 }
 
-fn forward(listener: &TcpListener, port: u16) -> io::Result<()> {
+fn forward(listener: &TcpListener, port: u16, key: Option<[u8; 32]>) -> io::Result<()> {
     let open = Arc::new(AtomicUsize::new(0));
     loop {
         let Ok((outside, _)) = listener.accept() else {
@@ -80,7 +87,10 @@ fn forward(listener: &TcpListener, port: u16) -> io::Result<()> {
         let open = Arc::clone(&open);
         thread::Builder::new().spawn(move || {
             // What a connection suffers, its two ends see.
-            let _ = connect(outside, port);
+            let admitted = key.is_none_or(|key| door::admit(&outside, &key).is_ok());
+            if admitted {
+                let _ = connect(outside, port);
+            }
             open.fetch_sub(1, Ordering::Relaxed);
         })?;
     }

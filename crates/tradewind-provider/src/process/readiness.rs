@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::error::Error as _;
 use std::fs;
+use std::path::Path;
 
 use tradewind_proto::ids::LeaseId;
 use tradewind_proto::units::{Bytes, Seconds};
@@ -14,19 +15,32 @@ use crate::runtime::{Finding, Readiness, Runtime, RuntimeError, Volumes};
 /// Runs an empty job, and says what stands in its way or what is weaker than it could be.
 pub(super) async fn probe(runtime: &ProcessRuntime, privileged: bool, missing: &[&str]) -> Readiness {
     let mut findings = weaknesses(privileged, missing, launch::landlock_works());
-    let failure = run_empty_job(runtime).await.err();
+    let place = runtime.workshop.jobs().with_file_name("");
+    let failure = run_empty_job(runtime, &place).await.err();
     if let Some(error) = &failure {
         findings.insert(0, explain(error, &|path| fs::read_to_string(path).ok()));
     }
     Readiness { ready: failure.is_none(), findings }
 }
 
-async fn run_empty_job(runtime: &ProcessRuntime) -> Result<(), RuntimeError> {
+/// Starts a job that does nothing, with its work directory in `place`, and leaves nothing of it.
+pub(crate) async fn run_empty_job(runtime: &dyn Runtime, place: &Path) -> Result<(), RuntimeError> {
     let lease = LeaseId::new(rand::random::<[u8; 32]>().into());
-    let work = runtime.workshop.jobs().with_file_name(format!("probe-{}", lease.short()));
+    let work = place.join(format!("probe-{}", lease.short()));
     let doing = || RuntimeError::io("make a work directory for a probe");
     fs::create_dir(&work).map_err(doing())?;
-    let spec = WorkloadSpec {
+    let spec = empty_job(lease);
+    let volumes = Volumes { work: work.clone(), until: None };
+    let outcome = runtime.start(&spec, &Secrets::default(), &volumes).await;
+    let cleared = runtime.stop(lease, Seconds::new(0)).await;
+    let removed = runtime.remove(lease).await;
+    let deleted = fs::remove_dir_all(&work).map_err(doing());
+    outcome.and(cleared).and(removed).and(deleted)
+}
+
+/// A job that does nothing.
+pub(crate) fn empty_job(lease: LeaseId) -> WorkloadSpec {
+    WorkloadSpec {
         lease,
         image: None,
         setup: None,
@@ -43,12 +57,7 @@ async fn run_empty_job(runtime: &ProcessRuntime) -> Result<(), RuntimeError> {
         network: Network::None,
         ports: Vec::new(),
         stop: Stop::default(),
-    };
-    let outcome = runtime.start(&spec, &Secrets::default(), &Volumes { work: work.clone() }).await;
-    let cleared = runtime.stop(lease, Seconds::new(0)).await;
-    let removed = runtime.remove(lease).await;
-    let deleted = fs::remove_dir_all(&work).map_err(doing());
-    outcome.and(cleared).and(removed).and(deleted)
+    }
 }
 
 fn weaknesses(privileged: bool, missing: &[&str], landlock: bool) -> Vec<Finding> {

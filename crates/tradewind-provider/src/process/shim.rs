@@ -4,18 +4,17 @@
 //! lock for its life, and is the subreaper of all that it starts: when it has no child left, nothing of the workload runs.
 
 use std::collections::BTreeMap;
-use std::fs::{self, File, OpenOptions};
+use std::fs;
 use std::io::{self, Read, Write};
-use std::net::{Ipv4Addr, TcpListener};
+use std::net::TcpListener;
 use std::os::fd::{AsFd, OwnedFd};
-use std::os::unix::fs::OpenOptionsExt;
 use std::os::unix::net::UnixListener;
 use std::path::PathBuf;
 use std::process::{Child, Command, ExitCode};
 use std::time::{Duration, Instant};
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
-use rustix::fs::{CWD, FileType, Mode, OFlags, fchown, fcntl_setfl, mknodat};
+use rustix::fs::{OFlags, fchown, fcntl_setfl};
 use rustix::pipe::{PipeFlags, fcntl_setpipe_size, pipe_with};
 use rustix::process::{
     Pid, PidfdFlags, Signal, WaitOptions, getpid, pidfd_open, pidfd_send_signal, set_child_subreaper, wait,
@@ -29,12 +28,17 @@ use super::control::{self, Event, Launch};
 use super::job_dir::{ExitRecord, Failure, JobDir, Order, ShimRecord, boot_id};
 use super::log::LogWriter;
 use super::meter::Meter;
+use super::reins::Reins;
 use super::{ENTRY, SELF, door, init, ports, tree};
 
 /// A command on the control pipe: an operation and its argument.
-pub(super) const SIGNAL: u8 = b'S';
+pub(crate) const SIGNAL: u8 = b'S';
 /// Kills the whole tree.
-pub(super) const KILL: u8 = b'K';
+pub(crate) const KILL: u8 = b'K';
+/// Freezes it.
+pub(crate) const PAUSE: u8 = b'P';
+/// Thaws it.
+pub(crate) const RESUME: u8 = b'R';
 
 /// The log's pipe: larger than the default, so that a chatty job and a busy host wait for each other less.
 const PIPE_BYTES: usize = 256 << 10;
@@ -45,11 +49,11 @@ const REAP_PATIENCE: Duration = Duration::from_secs(10);
 
 /// What the agent gives a new shim, on its standard input.
 #[derive(Serialize, Deserialize)]
-pub(super) struct Assignment {
-    pub(super) order: Order,
-    pub(super) secrets: Secrets,
-    pub(super) dir: PathBuf,
-    pub(super) cgroup: Cgroup,
+pub(crate) struct Assignment {
+    pub(crate) order: Order,
+    pub(crate) secrets: Secrets,
+    pub(crate) dir: PathBuf,
+    pub(crate) cgroup: Cgroup,
 }
 
 /// What the shim answers, one line on its standard output.
@@ -79,7 +83,7 @@ pub(super) fn main() -> ExitCode {
     }
 }
 
-fn report(report: &Report) {
+pub(super) fn report(report: &Report) {
     // An agent that died asks again, and reads the answer from the job's directory.
     if let Ok(line) = serde_json::to_string(report) {
         let mut out = io::stdout().lock();
@@ -89,8 +93,6 @@ fn report(report: &Report) {
 
 fn serve(assignment: Assignment) -> io::Result<()> {
     rustix::process::setsid()?;
-    set_child_subreaper(Some(getpid()))?;
-    rustix::process::chdir("/")?;
     let dir = JobDir::at(assignment.dir.clone());
     let Some(_lock) = dir.claim()? else {
         report(&Report::Taken);
@@ -100,8 +102,16 @@ fn serve(assignment: Assignment) -> io::Result<()> {
         report(&Report::Taken);
         return Ok(());
     }
+    let reins = Reins::pipe(&dir)?;
+    run(dir, assignment, reins)
+}
+
+/// Runs the workload to its end, in this process, which holds the directory's lock.
+pub(crate) fn run(dir: JobDir, assignment: Assignment, reins: Reins) -> io::Result<()> {
+    set_child_subreaper(Some(getpid()))?;
+    rustix::process::chdir("/")?;
     let cgroup = assignment.cgroup.clone();
-    let outcome = Supervisor::start(dir, assignment).and_then(Supervisor::supervise);
+    let outcome = Supervisor::start(dir, assignment, reins).and_then(Supervisor::supervise);
     if outcome.is_err() {
         cgroup.remove()?;
     }
@@ -116,8 +126,9 @@ struct Supervisor {
     log_pipe: OwnedFd,
     log_rests_until: Option<Instant>,
     control: Option<OwnedFd>,
-    commands: File,
-    door: UnixListener,
+    reins: Reins,
+    /// None where the agent is on another machine, which no socket reaches.
+    door: Option<UnixListener>,
     launcher: Child,
     launcher_end: OwnedFd,
     listeners: BTreeMap<u16, TcpListener>,
@@ -129,14 +140,13 @@ struct Supervisor {
 }
 
 impl Supervisor {
-    fn start(dir: JobDir, assignment: Assignment) -> io::Result<Self> {
+    fn start(dir: JobDir, assignment: Assignment, reins: Reins) -> io::Result<Self> {
         let Assignment { order, secrets, cgroup, .. } = assignment;
         let log = LogWriter::create(&dir, order.spec.limits.log.get())?;
-        let commands = open_commands(&dir)?;
-        let door = door::open(&dir)?;
+        let door = if reins.is_local() { Some(door::open(&dir)?) } else { None };
         let mut listeners = BTreeMap::new();
         for &port in &order.spec.ports {
-            listeners.insert(port, TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?);
+            listeners.insert(port, TcpListener::bind((reins.listens_at(), 0))?);
         }
         let me = tree::process(std::process::id()).ok_or(io::ErrorKind::NotFound)?;
         let addresses: io::Result<_> =
@@ -183,7 +193,7 @@ impl Supervisor {
             log_pipe,
             log_rests_until: None,
             control: Some(control),
-            commands,
+            reins,
             door,
             launcher,
             launcher_end,
@@ -225,10 +235,12 @@ impl Supervisor {
     fn wait(&mut self) -> io::Result<Ready> {
         let now = Instant::now();
         let rests = self.log_rests_until.filter(|until| *until > now);
-        let next = rests.map_or(self.meter.next, |until| until.min(self.meter.next));
+        let next = [rests, self.reins.next_look()].into_iter().flatten().fold(self.meter.next, Instant::min);
         let timeout = Timespec::try_from(next.saturating_duration_since(now)).map_err(io::Error::other)?;
-        let mut fds =
-            vec![PollFd::new(&self.launcher_end, PollFlags::IN), PollFd::new(&self.commands, PollFlags::IN)];
+        let mut fds = vec![PollFd::new(&self.launcher_end, PollFlags::IN)];
+        let commands = self.reins.pollable();
+        fds.extend(commands.map(|pipe| PollFd::new(pipe, PollFlags::IN)));
+        let log = fds.len();
         if rests.is_none() {
             fds.push(PollFd::new(&self.log_pipe, PollFlags::IN));
         }
@@ -236,10 +248,11 @@ impl Supervisor {
         if let Some(socket) = &self.control {
             fds.push(PollFd::new(socket, PollFlags::IN));
         }
-        let door = fds.len();
-        if self.started {
-            fds.push(PollFd::new(&self.door, PollFlags::IN));
-        }
+        let listener = self.door.as_ref().filter(|_| self.started);
+        let door = listener.map(|listener| {
+            fds.push(PollFd::new(listener, PollFlags::IN));
+            fds.len() - 1
+        });
         match poll(&mut fds, Some(&timeout)) {
             Ok(_) | Err(rustix::io::Errno::INTR) => {}
             Err(error) => return Err(error.into()),
@@ -247,10 +260,13 @@ impl Supervisor {
         let ready = |index: usize| fds.get(index).is_some_and(|fd| !fd.revents().is_empty());
         Ok(Ready {
             launcher: ready(0),
-            commands: ready(1),
-            log: rests.is_none() && ready(2),
+            commands: match self.reins.next_look() {
+                Some(look) => Instant::now() >= look,
+                None => ready(1),
+            },
+            log: rests.is_none() && ready(log),
             control: self.control.is_some() && ready(control),
-            door: ready(door),
+            door: door.is_some_and(ready),
         })
     }
 
@@ -280,7 +296,9 @@ impl Supervisor {
             Some(Event::Sandboxed { pid }) => self.open_ports(pid),
             Some(Event::Started) => {
                 self.started = true;
-                report(&Report::Started);
+                if let Err(error) = self.reins.announce() {
+                    drop(self.log.say(&format!("the agent cannot be told: {error}")));
+                }
                 self.meter.begin();
             }
             Some(Event::NotExecuted { message, code }) => {
@@ -300,7 +318,7 @@ impl Supervisor {
 
     fn open_ports(&mut self, pid: u32) {
         for (port, listener) in std::mem::take(&mut self.listeners) {
-            match ports::spawn(listener, pid, port) {
+            match ports::spawn(listener, pid, port, self.reins.door().as_deref()) {
                 Ok(forwarder) => self.forwarders.push(forwarder),
                 Err(error) => drop(self.log.say(&format!("port {port} cannot be forwarded: {error}"))),
             }
@@ -308,26 +326,36 @@ impl Supervisor {
     }
 
     fn obey(&mut self) -> io::Result<()> {
-        let mut buffer = [0u8; 64];
-        let length = match self.commands.read(&mut buffer) {
-            Ok(length) => length,
-            Err(error) if matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted) => 0,
-            Err(error) => return Err(error),
-        };
-        for command in buffer.get(..length).unwrap_or_default().chunks_exact(2) {
+        let orders = self.reins.read()?;
+        if orders.is_empty() {
+            return Ok(());
+        }
+        for command in orders.chunks_exact(2) {
             match (command, &self.control) {
                 // The job may have ended in this moment.
                 ([SIGNAL, signal], Some(control)) => drop(control::send_raw(control, &[*signal])),
                 ([KILL, _], _) => self.kill()?,
+                ([PAUSE, _], _) => self.freeze(true)?,
+                ([RESUME, _], _) => self.freeze(false)?,
                 _ => {}
             }
+        }
+        self.reins.acknowledge()
+    }
+
+    fn freeze(&self, frozen: bool) -> io::Result<()> {
+        let by_group = if frozen { self.cgroup.freeze()? } else { self.cgroup.thaw()? };
+        if !by_group {
+            let signal = if frozen { Signal::STOP } else { Signal::CONT };
+            tree::signal_below(self.launcher.id(), signal);
         }
         Ok(())
     }
 
     /// Passes the next session on to PID 1. One that cannot be is closed, and its agent sees that.
     fn admit(&self) {
-        if let (Ok((connection, _)), Some(control)) = (self.door.accept(), &self.control) {
+        let Some(door) = &self.door else { return };
+        if let (Ok((connection, _)), Some(control)) = (door.accept(), &self.control) {
             let _ = control::pass(control, &connection.into());
         }
     }
@@ -434,7 +462,7 @@ struct Ready {
 }
 
 /// Seconds since the epoch, by this host's clock.
-fn now() -> Timestamp {
+pub(crate) fn now() -> Timestamp {
     let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
     Timestamp::from_unix(since.map(|duration| duration.as_secs()).unwrap_or(0))
 }
@@ -442,17 +470,6 @@ fn now() -> Timestamp {
 fn pidfd(pid: u32) -> io::Result<OwnedFd> {
     let pid = i32::try_from(pid).ok().and_then(Pid::from_raw).ok_or(io::ErrorKind::InvalidData)?;
     Ok(pidfd_open(pid, PidfdFlags::empty())?)
-}
-
-/// Makes the control pipe. Opened for both directions it never ends.
-fn open_commands(dir: &JobDir) -> io::Result<File> {
-    let path = dir.file("control");
-    match mknodat(CWD, &path, FileType::Fifo, Mode::RUSR | Mode::WUSR, 0) {
-        Ok(()) | Err(rustix::io::Errno::EXIST) => {}
-        Err(error) => return Err(error.into()),
-    }
-    let nonblocking = i32::try_from(OFlags::NONBLOCK.bits()).map_err(io::Error::other)?;
-    OpenOptions::new().read(true).write(true).custom_flags(nonblocking).open(path)
 }
 
 /// The pipe of the job's output. It belongs to the job's user, so that `/dev/stdout` can be opened.

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::fs;
 
-use rustix::process::Pid;
+use rustix::process::{Pid, Signal, kill_process};
 
 /// One process.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -71,6 +71,29 @@ fn children(pid: u32) -> Vec<u32> {
     lists
         .flat_map(|list| list.split_whitespace().filter_map(|pid| pid.parse().ok()).collect::<Vec<u32>>())
         .collect()
+}
+
+/// Signals what descends from `root`, where there is no freezer; what is forked meanwhile is found by looking again.
+pub(super) fn signal_below(root: u32, signal: Signal) {
+    let mut known = BTreeMap::new();
+    loop {
+        let before = known.len();
+        for process in descendants(root).iter().filter(|process| process.pid != root) {
+            if known.insert(process.pid, ()).is_none() {
+                send(process.pid, signal);
+            }
+        }
+        if known.len() == before {
+            return;
+        }
+    }
+}
+
+pub(super) fn send(pid: u32, signal: Signal) {
+    if let Some(pid) = i32::try_from(pid).ok().and_then(Pid::from_raw) {
+        // It may have ended in this moment.
+        let _ = kill_process(pid, signal);
+    }
 }
 
 #[cfg(test)]

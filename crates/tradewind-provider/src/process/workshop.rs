@@ -6,7 +6,6 @@
 //! <state>/locks/<n>       held while a lease is started or removed, by this or another agent
 //! ```
 
-use std::collections::BTreeMap;
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, BufRead, BufReader, Read, Write};
 use std::os::fd::AsFd;
@@ -18,7 +17,7 @@ use std::time::{Duration, Instant};
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::fs::{FlockOperation, OFlags, flock};
-use rustix::process::{Pid, Signal, kill_process};
+use rustix::process::Signal;
 use tradewind_proto::ids::LeaseId;
 use tradewind_proto::workload::{LogChunk, LogCursor, Network, Secrets, Usage, WorkloadSpec};
 
@@ -118,7 +117,8 @@ impl Workshop {
         secrets: Secrets,
         volumes: &Volumes,
     ) -> Result<(), RuntimeError> {
-        refuse(spec, &secrets)?;
+        refuse(ProcessRuntime::NAME, spec, &secrets)?;
+        refuse_missing_gpus(spec)?;
         let lease = spec.lease;
         let _lock = self.lock(lease)?;
         let dir = self.dir(lease);
@@ -165,7 +165,7 @@ impl Workshop {
             None => {
                 let work =
                     volumes.work.canonicalize().map_err(RuntimeError::io("find the work directory"))?;
-                let user = if self.privileged() { Some(self.lend_user()?) } else { None };
+                let user = if self.privileged() { Some(lend_user(&self.users)?) } else { None };
                 let order = Order { spec: spec.clone(), work, user };
                 dir.note("spec.json", &order).map_err(RuntimeError::io("write the job's order"))?;
                 order
@@ -175,19 +175,6 @@ impl Workshop {
             disk::lend(&order.work, user).map_err(RuntimeError::io("lend the work directory"))?;
         }
         Ok(order)
-    }
-
-    fn lend_user(&self) -> Result<u32, RuntimeError> {
-        for _ in 0..USER_TRIES {
-            let user = rand::random_range(USERS);
-            let path = self.users.join(user.to_string());
-            match OpenOptions::new().write(true).create_new(true).open(path) {
-                Ok(_) => return Ok(user),
-                Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
-                Err(source) => return Err(RuntimeError::Io { doing: "lend a user".into(), source }),
-            }
-        }
-        Err(RuntimeError::Unavailable("no user is left to lend".into()))
     }
 
     /// Executes a shim, hands it its assignment, and waits for its answer.
@@ -256,7 +243,7 @@ impl Workshop {
         let doing = || RuntimeError::io("freeze the job");
         File::create(self.dir(lease).file("paused")).map_err(doing())?;
         if !live.record.cgroup.freeze().map_err(doing())? {
-            signal_workload(&live.record, Signal::STOP);
+            tree::signal_below(live.record.pid, Signal::STOP);
         }
         Ok(())
     }
@@ -265,7 +252,7 @@ impl Workshop {
         let live = self.live(lease)?;
         let doing = || RuntimeError::io("thaw the job");
         if !live.record.cgroup.thaw().map_err(doing())? {
-            signal_workload(&live.record, Signal::CONT);
+            tree::signal_below(live.record.pid, Signal::CONT);
         }
         match fs::remove_file(self.dir(lease).file("paused")) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => Err(doing()(error)),
@@ -300,7 +287,7 @@ impl Workshop {
     /// The last resort: the tree goes with its shim.
     pub(super) fn kill_shim(&self, record: &ShimRecord) -> Result<(), RuntimeError> {
         record.cgroup.kill().map_err(RuntimeError::io("kill the job"))?;
-        send(record.pid, Signal::KILL);
+        tree::send(record.pid, Signal::KILL);
         Ok(())
     }
 
@@ -343,6 +330,20 @@ impl Workshop {
     }
 }
 
+/// Takes a host user that no lease below `users` has.
+pub(crate) fn lend_user(users: &Path) -> Result<u32, RuntimeError> {
+    for _ in 0..USER_TRIES {
+        let user = rand::random_range(USERS);
+        let path = users.join(user.to_string());
+        match OpenOptions::new().write(true).create_new(true).open(path) {
+            Ok(_) => return Ok(user),
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
+            Err(source) => return Err(RuntimeError::Io { doing: "lend a user".into(), source }),
+        }
+    }
+    Err(RuntimeError::Unavailable("no user is left to lend".into()))
+}
+
 /// Writes the assignment and reads the answer.
 fn hand_over(child: &mut Child, packet: &[u8], dir: &Path) -> io::Result<Report> {
     let mut input = child.stdin.take().ok_or(io::ErrorKind::BrokenPipe)?;
@@ -363,37 +364,18 @@ fn hand_over(child: &mut Child, packet: &[u8], dir: &Path) -> io::Result<Report>
     serde_json::from_str(&line).map_err(|_| io::Error::new(io::ErrorKind::UnexpectedEof, "the shim died"))
 }
 
-/// Signals the job's processes where there is no freezer; those it forks meanwhile are found by looking again.
-fn signal_workload(record: &ShimRecord, signal: Signal) {
-    let mut known = BTreeMap::new();
-    loop {
-        let before = known.len();
-        for process in tree::descendants(record.pid).iter().filter(|process| process.pid != record.pid) {
-            if known.insert(process.pid, ()).is_none() {
-                send(process.pid, signal);
-            }
-        }
-        if known.len() == before {
-            return;
-        }
-    }
-}
-
-fn send(pid: u32, signal: Signal) {
-    if let Some(pid) = i32::try_from(pid).ok().and_then(Pid::from_raw) {
-        // It may have ended in this moment.
-        let _ = kill_process(pid, signal);
-    }
-}
-
 /// Whether `signal` is one that a job can be sent: those with names, 1 to 31.
-pub(super) fn can_send(signal: u8) -> bool {
+pub(crate) fn can_send(signal: u8) -> bool {
     Signal::from_named_raw(i32::from(signal)).is_some()
 }
 
-/// Refuses what this runtime cannot do, before anything is made.
-fn refuse(spec: &WorkloadSpec, secrets: &Secrets) -> Result<(), RuntimeError> {
-    let refusal = |what: String| Err(RuntimeError::Unsupported { runtime: ProcessRuntime::NAME, what });
+/// Refuses what the sandbox cannot do, before anything is made.
+pub(crate) fn refuse(
+    runtime: &'static str,
+    spec: &WorkloadSpec,
+    secrets: &Secrets,
+) -> Result<(), RuntimeError> {
+    let refusal = |what: String| Err(RuntimeError::Unsupported { runtime, what });
     let limits = &spec.limits;
     if let Some(image) = &spec.image {
         return refusal(format!(
@@ -403,14 +385,6 @@ fn refuse(spec: &WorkloadSpec, secrets: &Secrets) -> Result<(), RuntimeError> {
     }
     if spec.network == Network::Internet {
         return refusal("reach the Internet: jobs here have no network".into());
-    }
-    if launch::gpu_devices(&limits.gpus)
-        .iter()
-        .filter(|path| !path.contains("ctl") && !path.contains("uvm"))
-        .count()
-        != limits.gpus.len()
-    {
-        return refusal("give GPUs that have no device file".into());
     }
     if spec.ports.len() > PORTS_MAX {
         return refusal(format!("forward more than {PORTS_MAX} ports"));
@@ -445,4 +419,14 @@ fn refuse(spec: &WorkloadSpec, secrets: &Secrets) -> Result<(), RuntimeError> {
         return refusal("run an empty command".into());
     }
     Ok(())
+}
+
+/// Refuses accelerators that this machine has no device file of.
+fn refuse_missing_gpus(spec: &WorkloadSpec) -> Result<(), RuntimeError> {
+    let gpus = &spec.limits.gpus;
+    if launch::has_gpus(gpus) {
+        return Ok(());
+    }
+    let what = "give GPUs that have no device file".into();
+    Err(RuntimeError::Unsupported { runtime: ProcessRuntime::NAME, what })
 }

@@ -95,7 +95,7 @@ impl Fixture {
                 stop: Stop { signal: 15, grace: Seconds::new(5) },
             },
             secrets: Secrets::default(),
-            volumes: Volumes { work },
+            volumes: Volumes { work, until: None },
         }
     }
 
@@ -171,7 +171,7 @@ impl Fixture {
 #[macro_export]
 macro_rules! conformance_suite {
     ($fixture:path) => {
-        $crate::conformance_suite!($fixture:
+        $crate::conformance_suite!(conformance, $fixture:
             a_job_leaves_its_exit_code,
             a_signal_is_128_plus_its_number,
             a_missing_program_does_not_start,
@@ -195,23 +195,14 @@ macro_rules! conformance_suite {
             cpu_is_bounded_and_metered,
             without_network_only_loopback_answers,
             a_port_is_reachable_by_the_tunnel,
-            a_command_beside_the_job_sees_what_the_job_sees,
-            a_command_leaves_its_own_exit_code,
-            a_command_reads_its_input_to_the_end,
-            output_that_nobody_takes_waits,
-            a_terminal_has_its_size_and_its_signals,
-            what_a_session_left_behind_is_killed,
-            a_session_ends_with_its_job,
-            a_session_reaches_a_port_that_the_job_did_not_name,
-            nothing_is_begun_where_no_job_runs,
             a_restarted_agent_adopts_it,
             an_exit_while_no_agent_runs_is_kept,
             a_running_job_is_not_removed,
             an_unknown_lease_is_absent
         );
     };
-    ($fixture:path: $($claim:ident),+) => {
-        mod conformance {
+    ($suite:ident, $fixture:path: $($claim:ident),+) => {
+        mod $suite {
             $(
                 #[tokio::test]
                 async fn $claim() {
@@ -220,6 +211,24 @@ macro_rules! conformance_suite {
                 }
             )+
         }
+    };
+}
+
+/// The claims about sessions, for runtimes that begin some.
+#[macro_export]
+macro_rules! session_suite {
+    ($fixture:path) => {
+        $crate::conformance_suite!(session_conformance, $fixture:
+            a_command_beside_the_job_sees_what_the_job_sees,
+            a_command_leaves_its_own_exit_code,
+            a_command_reads_its_input_to_the_end,
+            output_that_nobody_takes_waits,
+            a_terminal_has_its_size_and_its_signals,
+            what_a_session_left_behind_is_killed,
+            a_session_ends_with_its_job,
+            a_session_reaches_a_port_that_the_job_did_not_name,
+            nothing_is_begun_where_no_job_runs
+        );
     };
 }
 

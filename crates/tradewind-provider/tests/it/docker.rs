@@ -23,6 +23,7 @@ use crate::conformance::{Fixture, Job};
 use busybox::Recipe;
 
 crate::conformance_suite!(crate::docker::fixture);
+crate::session_suite!(crate::docker::fixture);
 
 /// Where the engine is.
 fn host() -> String {

@@ -5,3 +5,4 @@ mod attest;
 mod conformance;
 mod docker;
 mod process;
+mod slurm;

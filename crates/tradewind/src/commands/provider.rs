@@ -2,6 +2,7 @@
 
 mod doctor;
 mod join;
+mod slurm;
 
 use std::path::Path;
 use std::time::Duration;
@@ -25,6 +26,7 @@ const LOOK: Duration = Duration::from_millis(500);
 pub(super) async fn provider(verb: &Provider, cli: &Cli, printer: Printer) -> anyhow::Result<()> {
     match verb {
         Provider::Doctor => doctor::doctor(printer).await,
+        Provider::Slurm { dry_run: _ } => slurm::advise(printer).await,
         Provider::Join(options) => join::join(options, printer).await,
         Provider::Leave => leave(cli, printer).await,
         Provider::Status => {

@@ -129,7 +129,7 @@ pub(crate) struct ProviderSection {
     pub(crate) disk: Option<String>,
     /// Accelerators of a unit.
     pub(crate) gpus: Option<u16>,
-    /// Runtimes to use: `process`, `docker`.
+    /// Runtimes to use: `process`, `docker`; or `slurm`, alone.
     pub(crate) runtimes: Vec<String>,
     /// The Docker engine's address; `DOCKER_HOST` or the default socket where absent.
     pub(crate) docker_host: Option<String>,
@@ -162,6 +162,44 @@ pub(crate) struct ProviderSection {
     pub(crate) limits: Option<LimitsSection>,
     /// How the machine shows that it runs in trusted execution.
     pub(crate) tee: Option<TeeSection>,
+    /// The cluster that is lent, for the runtime `slurm`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) slurm: Option<SlurmSection>,
+}
+
+/// A Slurm cluster.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct SlurmSection {
+    /// A directory of the node's own, by the same path on this machine and on the cluster's nodes.
+    pub(crate) directory: PathBuf,
+    /// Where leases run: a partition from which the owner's jobs take their place.
+    #[serde(default = "lent")]
+    pub(crate) partition: String,
+    /// Who is charged, where the cluster keeps accounts.
+    pub(crate) account: Option<String>,
+    /// The quality of service.
+    pub(crate) qos: Option<String>,
+    /// Where `sbatch` and the others are; `PATH` where absent.
+    pub(crate) programs: Option<PathBuf>,
+    /// The accelerators of a unit, where `provider.gpus` sells some.
+    pub(crate) gpu: Option<SlurmGpuSection>,
+}
+
+/// Accelerators of a cluster, which this machine cannot see.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct SlurmGpuSection {
+    /// Their name in Slurm without a number: `gpu:a100`.
+    pub(crate) gres: String,
+    /// Their name in offers: `A100`.
+    pub(crate) model: String,
+    /// Memory of each.
+    pub(crate) vram: String,
+}
+
+fn lent() -> String {
+    "lent".into()
 }
 
 /// A price that follows the middle price of live offers of a unit's like.
@@ -241,6 +279,7 @@ impl Default for ProviderSection {
             schedule: None,
             limits: None,
             tee: None,
+            slurm: None,
         }
     }
 }

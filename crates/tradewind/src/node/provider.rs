@@ -1,11 +1,13 @@
 //! The provider role: a place in the registry, a stake, and the agent that hosts leases.
 
 mod sale;
+mod slurm;
 
 pub(crate) use sale::sold;
+pub(crate) use slurm::runtime as slurm;
 
 use std::collections::BTreeMap;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -22,6 +24,7 @@ use tradewind_provider::docker::{DockerConfig, DockerRuntime, GpuMode};
 use tradewind_provider::inventory::{Inventory, Nvml};
 use tradewind_provider::process::{ProcessConfig, ProcessRuntime};
 use tradewind_provider::runtime::Runtime;
+use tradewind_provider::slurm::SlurmRuntime;
 use tradewind_provider::web::SourcePolicy;
 use tradewind_store::Store;
 
@@ -31,6 +34,7 @@ use super::{attest, keys};
 /// The runtimes' names in offers and configuration.
 const PROCESS: &str = "process";
 const DOCKER: &str = "docker";
+const SLURM: &str = SlurmRuntime::NAME;
 /// How long one step of joining may take.
 const STEP: Duration = Duration::from_secs(120);
 /// How much rent is paid ahead.
@@ -86,7 +90,7 @@ pub(crate) async fn start(needs: Needs<'_>) -> anyhow::Result<Agent> {
         key: device_key,
     };
     attest::start(answers, attest::processor()).await.context("watchers cannot be answered")?;
-    let state_dir = needs.data_dir.join("provider");
+    let state_dir = state_dir(&needs)?;
     std::fs::create_dir_all(&state_dir).with_context(|| format!("cannot make {}", state_dir.display()))?;
     let inventory = Inventory::take(&state_dir, &Nvml)?;
     let sold = sold(needs.section, &inventory)?;
@@ -116,9 +120,15 @@ pub(crate) async fn start(needs: Needs<'_>) -> anyhow::Result<Agent> {
         key: needs.key,
         clock: needs.clock,
         attester,
-        gpus: Some(Arc::new(Nvml)),
+        gpus: if needs.section.slurm.is_some() { None } else { Some(Arc::new(Nvml)) },
     };
     Ok(Agent::start(config, parts).await?)
+}
+
+/// Where leases work: a cluster's nodes have to see it.
+fn state_dir(needs: &Needs<'_>) -> anyhow::Result<PathBuf> {
+    let cluster = slurm::section(needs.section)?;
+    Ok(cluster.map_or_else(|| needs.data_dir.join("provider"), |cluster| cluster.directory.join("agent")))
 }
 
 fn device_key(needs: &Needs<'_>) -> anyhow::Result<SigningKey> {
@@ -151,13 +161,16 @@ pub(crate) fn runtimes(
                 }
                 runtimes.insert(DOCKER, Arc::new(DockerRuntime::connect(config)?));
             }
+            SLURM => {
+                runtimes.insert(SLURM, Arc::new(slurm::runtime(section)?));
+            }
             other => bail!(
-                "`provider.runtimes` in node.toml: there is no runtime `{other}`; use process or docker"
+                "`provider.runtimes` in node.toml: there is no runtime `{other}`; use process, docker or slurm"
             ),
         }
     }
     if runtimes.is_empty() {
-        bail!("`provider.runtimes` in node.toml is empty; use process or docker");
+        bail!("`provider.runtimes` in node.toml is empty; use process, docker or slurm");
     }
     Ok(runtimes)
 }

@@ -19,7 +19,7 @@ use tradewind_provider::inventory::{Inventory, Reserve, Sold, Wanted};
 use tradewind_provider::runtime::Runtime;
 use tradewind_provider::tee::{Attester, CommandAttester};
 
-use super::{DOCKER, Needs, PROCESS};
+use super::{DOCKER, Needs, PROCESS, SLURM, slurm};
 use crate::node::config::{
     FollowSection, LimitsSection, PricesSection, ProviderSection, ReserveSection, RulesSection,
     ScheduleSection, TeeSection,
@@ -27,6 +27,9 @@ use crate::node::config::{
 
 /// Cuts the machine into what the configuration sells, or says what it has not.
 pub(crate) fn sold(section: &ProviderSection, inventory: &Inventory) -> anyhow::Result<Sold> {
+    if slurm::section(section)?.is_some() {
+        return slurm::sold(section);
+    }
     let wanted = Wanted {
         units: section.units,
         cpus: section.cpus,
@@ -56,7 +59,7 @@ fn reserve(section: &ReserveSection) -> anyhow::Result<Reserve> {
     })
 }
 
-fn size(text: Option<&str>, field: &str) -> anyhow::Result<Option<Bytes>> {
+pub(super) fn size(text: Option<&str>, field: &str) -> anyhow::Result<Option<Bytes>> {
     text.map(|text| text.parse::<Bytes>().with_context(|| format!("`provider.{field}` in node.toml")))
         .transpose()
 }
@@ -241,6 +244,7 @@ fn runtime_bit(name: &str) -> Runtimes {
     match name {
         PROCESS => Runtimes::PROCESS,
         DOCKER => Runtimes::DOCKER,
+        SLURM => Runtimes::SLURM,
         _ => Runtimes::NONE,
     }
 }
