@@ -126,6 +126,9 @@ pub(crate) enum Command {
     Setup(Setup),
     /// Run a node in the foreground; or start, stop and describe one.
     Node(Node),
+    /// Replace the program by a newer one and start the node anew with it. Workloads go on; where the new program does
+    /// not answer or lost a lease, the old one comes back.
+    Upgrade(Upgrade),
     /// Who the node is, and what it does.
     Status,
     /// The configuration.
@@ -233,8 +236,40 @@ pub(crate) enum NodeVerb {
     Stop,
     /// End the node and start it in the background, with its configuration as it is now.
     Restart,
+    /// Make the node a service of systemd: started with the machine, and again after a fault. `start`, `stop` and `restart`
+    /// then drive the service.
+    Install(Install),
+    /// End and remove the service. Data, leases and workloads stay.
+    Uninstall,
     /// Print the local API as an OpenAPI document.
     Openapi,
+}
+
+/// A service to install.
+#[derive(Debug, Args)]
+pub(crate) struct Install {
+    /// As a service of this user. What it is where neither is said, and the user is not root.
+    #[arg(long, conflicts_with = "system")]
+    pub(crate) user: bool,
+    /// As a service of the machine.
+    #[arg(long)]
+    pub(crate) system: bool,
+    /// Print the unit and change nothing.
+    #[arg(long)]
+    pub(crate) dry_run: bool,
+}
+
+/// A new program.
+#[derive(Debug, Args)]
+pub(crate) struct Upgrade {
+    /// The new program; nothing is downloaded.
+    pub(crate) file: PathBuf,
+    /// Also where it is older than the installed one.
+    #[arg(long)]
+    pub(crate) force: bool,
+    /// How long the node may take until it answers, before the old program comes back.
+    #[arg(long, value_name = "SECONDS", default_value_t = 90, value_parser = clap::value_parser!(u64).range(1..=3600))]
+    pub(crate) wait: u64,
 }
 
 /// The provider role.

@@ -15,6 +15,7 @@ mod reputation;
 mod run;
 mod setup;
 mod ssh;
+mod upgrade;
 mod wallet;
 mod watcher;
 
@@ -32,6 +33,7 @@ use crate::client::{NodeClient, Told};
 use crate::node::config::NodeConfig;
 use crate::paths;
 use crate::printer::Printer;
+use crate::service::Unit;
 
 /// Does what the command line says. The exit code is the job's where there is one.
 pub(crate) async fn dispatch(cli: Cli, printer: &Printer) -> anyhow::Result<u8> {
@@ -62,7 +64,8 @@ pub(crate) async fn dispatch(cli: Cli, printer: &Printer) -> anyhow::Result<u8> 
         Command::Watcher => watcher::show(&node()?, *printer).await.map(|()| 0),
         Command::Setup(options) => setup::setup(options, *printer).await,
         Command::Node(options) => node::node(options, *printer).await.map(|()| 0),
-        Command::Status => market::status(&node()?, *printer).await.map(|()| 0),
+        Command::Upgrade(options) => upgrade::upgrade(options, *printer).await.map(|()| 0),
+        Command::Status => market::status(&node()?, service(&cli).as_ref(), *printer).await.map(|()| 0),
         Command::Config(Config::Show { origin }) => config::show(&cli, *origin, *printer).map(|()| 0),
         Command::Demo(options) => demo::demo(options, *printer).await,
         Command::HostileDevice { config, lie } => demo::serve_hostile(config, *lie).await.map(|()| 0),
@@ -89,6 +92,12 @@ fn client(cli: &Cli) -> anyhow::Result<NodeClient> {
     }
     let socket = paths::data_dir()?.join("node.sock");
     if socket.exists() { Ok(NodeClient::new(socket)) } else { Err(not_set_up(&socket)) }
+}
+
+/// The service of the node that the configuration names.
+fn service(cli: &Cli) -> Option<Unit> {
+    let file = paths::config_file().ok().filter(|_| cli.socket.is_none())?;
+    Unit::of(&std::path::absolute(file).ok()?)
 }
 
 /// The same, started in the background where none runs.

@@ -7,6 +7,8 @@ mod commands;
 mod node;
 mod paths;
 mod printer;
+mod program;
+mod service;
 
 use std::process::ExitCode;
 

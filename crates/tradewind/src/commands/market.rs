@@ -1,7 +1,11 @@
 //! What a node sees of the market and of itself.
 
-use crate::client::NodeClient;
+use serde::Serialize;
+
+use crate::client::{NodeClient, Told};
+use crate::node::api::view::Status;
 use crate::printer::{Printer, short, table};
+use crate::service::Unit;
 
 pub(super) async fn offers(node: &NodeClient, printer: Printer) -> anyhow::Result<()> {
     let mut offers = node.offers().await?;
@@ -32,18 +36,40 @@ pub(super) async fn offers(node: &NodeClient, printer: Printer) -> anyhow::Resul
     })
 }
 
-pub(super) async fn status(node: &NodeClient, printer: Printer) -> anyhow::Result<()> {
-    let status = node.status().await?;
-    printer.data(&status, |status| {
+pub(super) async fn status(
+    node: &NodeClient,
+    service: Option<&Unit>,
+    printer: Printer,
+) -> anyhow::Result<()> {
+    let status = match (node.status().await, service) {
+        (Err(problem), Some(unit)) => {
+            let hint = format!("`tradewind node start` starts it; its log: {}", unit.scope.journal());
+            let error = format!("{problem}; its service {} is {}", unit.file.display(), unit.state().await);
+            return Err(Told::error(error, hint));
+        }
+        (status, _) => status?,
+    };
+    let service = service.map(|unit| unit.file.display().to_string());
+    printer.data(&Answering { status, service }, |Answering { status, service }| {
         let mut rows = vec![
             ["network".to_owned(), status.network.clone()],
             ["roles".into(), status.roles.join(", ")],
             ["mesh".into(), status.mesh_address.clone()],
             ["process".into(), status.pid.to_string()],
         ];
+        rows.extend(service.iter().map(|file| ["service".to_owned(), file.clone()]));
         rows.extend(status.explorer.iter().map(|url| ["explorer".to_owned(), url.clone()]));
         rows.extend(status.relayer.iter().map(|url| ["relayer".to_owned(), url.clone()]));
         rows.extend(status.rpc.iter().map(|url| ["RPC".to_owned(), url.clone()]));
         table(["account", &status.account], rows)
     })
+}
+
+/// A node that answers, and what keeps it up.
+#[derive(Serialize)]
+struct Answering {
+    #[serde(flatten)]
+    status: Status,
+    /// The file of its unit.
+    service: Option<String>,
 }

@@ -1,4 +1,6 @@
-//! `node`: in the foreground, or in the background.
+//! `node`: in the foreground, in the background, or as a service.
+
+mod service;
 
 use std::io;
 use std::io::IsTerminal;
@@ -22,6 +24,7 @@ use crate::node::lock::Lock;
 use crate::node::{self, api, keys, log};
 use crate::paths;
 use crate::printer::Printer;
+use crate::service::Unit;
 
 pub(super) async fn node(options: &Node, printer: Printer) -> anyhow::Result<()> {
     let file = || options.config.clone().map_or_else(paths::config_file, Ok);
@@ -33,12 +36,12 @@ pub(super) async fn node(options: &Node, printer: Printer) -> anyhow::Result<()>
         Some(NodeVerb::Start) => {
             let (file, config) = load(&file()?)?;
             let (node, fresh) = ensure(&file, &config, printer).await?;
-            tell(&node, &config, if fresh { "started" } else { "runs already" }, printer).await
+            tell(&node, &file, &config, if fresh { "started" } else { "runs already" }, printer).await
         }
         Some(NodeVerb::Stop) => {
-            let (_, config) = load(&file()?)?;
+            let (file, config) = load(&file()?)?;
             let bar = printer.spinner("ending the node");
-            let ran = background::stop(&config).await;
+            let ran = background::stop(&file, &config).await;
             bar.finish_and_clear();
             let text = if ran? { "the node ended; leases and workloads go on" } else { "no node runs" };
             printer.data(&serde_json::json!({ "running": false }), |_| text.into())
@@ -46,8 +49,10 @@ pub(super) async fn node(options: &Node, printer: Printer) -> anyhow::Result<()>
         Some(NodeVerb::Restart) => {
             let (file, config) = load(&file()?)?;
             let node = restart(&file, &config, printer).await?;
-            tell(&node, &config, "started anew", printer).await
+            tell(&node, &file, &config, "started anew", printer).await
         }
+        Some(NodeVerb::Install(options)) => service::install(&file()?, options, printer).await,
+        Some(NodeVerb::Uninstall) => service::uninstall(&file()?, printer).await,
     }
 }
 
@@ -58,7 +63,7 @@ pub(super) async fn restart(
     printer: Printer,
 ) -> anyhow::Result<NodeClient> {
     let bar = printer.spinner("ending the node");
-    let ended = background::stop(config).await;
+    let ended = background::stop(file, config).await;
     bar.finish_and_clear();
     ended?;
     Ok(ensure(file, config, printer).await?.0)
@@ -74,24 +79,35 @@ pub(super) async fn ensure(
     if node.status().await.is_ok() {
         return Ok((node, false));
     }
-    let password = password(config, printer)?;
+    let password = match Lock::holder(&config.data_dir)? {
+        Some(_) => None,
+        None => password(config, printer)?,
+    };
     let bar = printer.spinner("starting a node in the background");
     let started = background::start(file, config, password).await;
     bar.finish_and_clear();
     Ok((started?, true))
 }
 
-async fn tell(node: &NodeClient, config: &NodeConfig, what: &str, printer: Printer) -> anyhow::Result<()> {
+async fn tell(
+    node: &NodeClient,
+    file: &Path,
+    config: &NodeConfig,
+    what: &str,
+    printer: Printer,
+) -> anyhow::Result<()> {
     let status = node.status().await?;
-    let log = background::log_file(config)?;
-    let told =
-        serde_json::json!({ "running": true, "pid": status.pid, "account": status.account, "log": log });
+    let unit = Unit::of(file);
+    let log = match &unit {
+        Some(unit) => unit.scope.journal().to_owned(),
+        None => background::log_file(config)?.display().to_string(),
+    };
+    let told = serde_json::json!({
+        "running": true, "pid": status.pid, "account": status.account, "log": log, "unit": unit.map(|unit| unit.file),
+    });
     printer.data(&told, |_| {
         let (pid, roles) = (status.pid, status.roles.join(", "));
-        format!(
-            "the node {what}: process {pid}, {roles}\nlog: {}\n`tradewind node stop` ends it",
-            log.display()
-        )
+        format!("the node {what}: process {pid}, {roles}\nlog: {log}\n`tradewind node stop` ends it")
     })
 }
 
@@ -103,9 +119,9 @@ pub(super) fn load(file: &Path) -> anyhow::Result<(PathBuf, NodeConfig)> {
 }
 
 /// The wallet's password, asked for where neither a file nor the environment has it and somebody is there.
-fn password(config: &NodeConfig, printer: Printer) -> anyhow::Result<Option<Zeroizing<String>>> {
+pub(super) fn password(config: &NodeConfig, printer: Printer) -> anyhow::Result<Option<Zeroizing<String>>> {
     let known = config.password_file.is_some() || std::env::var_os(keys::PASSWORD_VARIABLE).is_some();
-    if known || Lock::holder(&config.data_dir)?.is_some() || !io::stdin().is_terminal() {
+    if known || !io::stdin().is_terminal() {
         return Ok(None);
     }
     printer.ask_secret("password of the wallet: ").map(Some)

@@ -2,33 +2,28 @@
 
 mod doctor;
 mod join;
+mod leave;
 mod slurm;
 
 use std::path::Path;
-use std::time::Duration;
 
 use anyhow::Context;
 use jiff::Timestamp;
 use toml_edit::DocumentMut;
 use tradewind_proto::ids::LeaseId;
 
-use super::node;
 use crate::cli::{Cli, Provider};
 use crate::client::NodeClient;
 use crate::node::api::view::ProviderView;
 use crate::node::config::NodeConfig;
-use crate::paths;
 use crate::printer::{Printer, money, table};
-
-/// The pause between two looks at running leases.
-const LOOK: Duration = Duration::from_millis(500);
 
 pub(super) async fn provider(verb: &Provider, cli: &Cli, printer: Printer) -> anyhow::Result<()> {
     match verb {
         Provider::Doctor => doctor::doctor(printer).await,
         Provider::Slurm { dry_run: _ } => slurm::advise(printer).await,
         Provider::Join(options) => join::join(options, printer).await,
-        Provider::Leave => leave(cli, printer).await,
+        Provider::Leave => leave::leave(cli, printer).await,
         Provider::Status => {
             let view = super::client(cli)?.provider().await?;
             printer.data(&view, show)
@@ -38,43 +33,6 @@ pub(super) async fn provider(verb: &Provider, cli: &Cli, printer: Printer) -> an
         Provider::Resume => accept(true, &super::client(cli)?, printer).await,
         Provider::Reclaim { lease } => reclaim(*lease, &super::client(cli)?, printer).await,
     }
-}
-
-async fn leave(cli: &Cli, printer: Printer) -> anyhow::Result<()> {
-    let node = super::client(cli)?;
-    let view = node.provider().await?;
-    if view.device.as_ref().is_none_or(|device| device.stake == 0) && !view.serving {
-        return printer.data(&view, |_| "this machine is no provider".into());
-    }
-    if view.serving {
-        node.accept_leases(false).await?;
-        let bar = printer.spinner("waiting for running leases; Ctrl-C leaves them running, leave again then");
-        while node.provider().await?.leases > 0 {
-            tokio::time::sleep(LOOK).await;
-        }
-        bar.finish_and_clear();
-    }
-    let bar = printer.spinner("unbonding the stake");
-    let left = node.leave().await;
-    bar.finish_and_clear();
-    let view = left?;
-    let file = paths::config_file()?;
-    if view.serving && cli.socket.is_none() && file.exists() {
-        edit(&file, |document| {
-            document.remove("provider");
-        })?;
-        let (file, config) = node::load(&file)?;
-        node::restart(&file, &config, printer).await?;
-    }
-    printer.data(&view, |view| {
-        let next = match view.device.as_ref().and_then(|device| device.unbonds_at) {
-            Some(at) => {
-                format!("the stake is free at {}; run `tradewind provider leave` again then", time(at))
-            }
-            None => "the stake is back; `tradewind wallet withdraw --all` takes everything out".into(),
-        };
-        format!("{}\n{next}", show(view))
-    })
 }
 
 /// Changes the configuration and keeps everything else in it, comments too. What would not be valid is not written.

@@ -14,9 +14,11 @@ mod receipt;
 mod relay;
 mod rounds;
 mod screens;
+mod service;
 mod setup;
 mod stake;
 mod supply;
+mod upgrade;
 mod watch;
 
 use std::process::{Command, Output};

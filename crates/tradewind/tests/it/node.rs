@@ -282,6 +282,18 @@ fn a_machine_joins_as_a_provider_and_leaves_with_its_stake_unbonding() {
     let left = machine.json(&["provider", "leave"]);
     assert_eq!(left["device"]["state"], "unbonding");
     assert!(left["device"]["unbonds_at"].as_u64().is_some(), "{left}");
+    let remains = left["remains"].to_string();
+    assert!(
+        remains.contains("keep it until the stake is back") && remains.contains("tradewind node stop"),
+        "{left}"
+    );
+    assert!(
+        left["remains"]
+            .as_array()
+            .unwrap()
+            .iter()
+            .any(|one| one["path"] == machine.path("provider").to_str().unwrap())
+    );
     let text = std::fs::read_to_string(&file).unwrap();
     assert!(text.starts_with("# the owner's own words\n") && !text.contains("[provider]"), "{text}");
     assert_eq!(machine.json(&["status"])["roles"], serde_json::json!(["buyer"]));
