@@ -25,6 +25,9 @@ const BUFFER: usize = 64 << 10;
 /// How long a port may go on talking to one that says nothing more; it may be gone.
 const HALF_CLOSED: Duration = Duration::from_secs(300);
 
+/// How long a port that takes nothing more may still say something.
+const LAST_WORDS: Duration = Duration::from_secs(5);
+
 /// Why nobody got in.
 #[derive(Debug, thiserror::Error)]
 pub enum AccessError {
@@ -205,6 +208,10 @@ async fn outbound(mut read: ReadHalf<DuplexStream>, mut writer: FrameWriter) -> 
             return Ok(());
         }
         let bytes = bytes::Bytes::copy_from_slice(&buffer[..length]);
-        writer.send(Input::Stdin(bytes).encode()).await?;
+        if let Err(error) = writer.send(Input::Stdin(bytes).encode()).await {
+            // The port takes no more; what it says last comes by the other direction.
+            tokio::time::sleep(LAST_WORDS).await;
+            return Err(error);
+        }
     }
 }

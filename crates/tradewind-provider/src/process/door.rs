@@ -72,7 +72,7 @@ async fn carry(stream: UnixStream, inputs: mpsc::Receiver<Input>, outputs: mpsc:
     let (read, write) = stream.into_split();
     let gone = outputs.clone();
     let ended = tokio::select! {
-        ended = send(write, inputs) => ended,
+        () = send(write, inputs) => Ok(()),
         ended = receive(read, outputs) => ended,
         () = gone.closed() => Ok(()),
     };
@@ -81,11 +81,14 @@ async fn carry(stream: UnixStream, inputs: mpsc::Receiver<Input>, outputs: mpsc:
     }
 }
 
-async fn send(mut write: OwnedWriteHalf, mut inputs: mpsc::Receiver<Input>) -> io::Result<()> {
+/// Until nobody gives input any more. Where it is not taken any more the command has ended, and its last words are read first.
+async fn send(mut write: OwnedWriteHalf, mut inputs: mpsc::Receiver<Input>) {
     while let Some(input) = inputs.recv().await {
-        write.write_all(&frame(&input)?).await?;
+        let Ok(frame) = frame(&input) else { return };
+        if write.write_all(&frame).await.is_err() {
+            return std::future::pending().await;
+        }
     }
-    Ok(())
 }
 
 async fn receive(mut read: OwnedReadHalf, outputs: mpsc::Sender<Output>) -> io::Result<()> {
@@ -101,5 +104,50 @@ async fn receive(mut read: OwnedReadHalf, outputs: mpsc::Sender<Output>) -> io::
         if outputs.send(output).await.is_err() || last {
             return Ok(());
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::{Read, Write};
+
+    use tradewind_proto::access::{Session, Target};
+    use tradewind_proto::ids::LeaseId;
+
+    use super::*;
+
+    const WORDS: u8 = 64;
+
+    /// Says much and its end, and is gone before anybody listens.
+    fn answer(listener: &UnixListener) {
+        let (mut connection, _) = listener.accept().unwrap();
+        connection.read_exact(&mut [0; PREFIX]).unwrap();
+        for word in 0..WORDS {
+            let said = Output::Stderr(bytes::Bytes::copy_from_slice(&[word]));
+            connection.write_all(&frame(&said).unwrap()).unwrap();
+        }
+        connection.write_all(&frame(&Output::Exited(3)).unwrap()).unwrap();
+    }
+
+    #[tokio::test]
+    async fn the_last_words_of_a_command_are_heard_though_it_takes_no_more_input() {
+        let root = tempfile::tempdir().unwrap();
+        let dir = JobDir::of(root.path(), LeaseId::default());
+        dir.create().unwrap();
+        let listener = open(&dir).unwrap();
+        listener.set_nonblocking(false).unwrap();
+        let answered = std::thread::spawn(move || answer(&listener));
+        let session = Session { target: Target::Command(vec!["true".into()]), ..Session::port(1) };
+        let mut ends = knock(&dir, &session).await.unwrap();
+        answered.join().unwrap();
+        for _ in 0..3 {
+            ends.input.send(Input::End).await.unwrap();
+            tokio::task::yield_now().await;
+        }
+        for word in 0..WORDS {
+            let said = ends.output.recv().await.expect("all that was said");
+            assert_eq!(said, Output::Stderr(bytes::Bytes::copy_from_slice(&[word])));
+        }
+        assert_eq!(ends.output.recv().await, Some(Output::Exited(3)));
     }
 }

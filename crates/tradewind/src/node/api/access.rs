@@ -24,6 +24,8 @@ use crate::client::{SESSION, told};
 
 /// How long a connection may take to say what it wants.
 const PATIENCE: Duration = Duration::from_secs(10);
+/// How long a side that takes nothing more may still say something.
+const LAST_WORDS: Duration = Duration::from_secs(5);
 
 type Connection = TokioIo<Upgraded>;
 
@@ -170,7 +172,14 @@ async fn open(buyer: &Buyer, id: JobId, near: &mut FrameStream) -> Result<FrameS
 async fn pass_on(mut from: FrameReader, mut to: FrameWriter) {
     loop {
         let passed = match from.recv().await {
-            Ok(Some(frame)) => to.send(frame).await,
+            Ok(Some(frame)) => {
+                let sent = to.send(frame).await;
+                if sent.is_err() {
+                    // It takes no more; what it says last comes by the other direction.
+                    tokio::time::sleep(LAST_WORDS).await;
+                }
+                sent
+            }
             Ok(None) => {
                 // Whoever reads is done too, or gone.
                 let _ = to.finish().await;
