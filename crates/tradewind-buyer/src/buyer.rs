@@ -20,11 +20,12 @@ use tokio_util::task::TaskTracker;
 use tradewind_chain::ledger::{Ledger, LedgerError, Parameters};
 use tradewind_mesh::blobs::{BlobHash, Label};
 use tradewind_mesh::{PeerAddr, Transport};
-use tradewind_proto::ids::{BuyerId, JobId, ProviderId};
+use tradewind_proto::ids::{BuyerId, JobId, MeshKey, ProviderId};
 use tradewind_proto::job::{JobSpec, SecretSource};
-use tradewind_proto::manifest::Source;
+use tradewind_proto::manifest::{JobManifest, MAX_INPUTS, Source};
 use tradewind_proto::negotiation::TermsParameters;
 use tradewind_proto::plan::{self, Plan};
+use tradewind_proto::saving::MAX_FILES;
 use tradewind_proto::signature::SigningKey;
 use tradewind_proto::terms::Domain;
 use tradewind_proto::units::{Clock, Money, Seconds, Timestamp};
@@ -230,6 +231,9 @@ impl Buyer {
         let transport = self.inner.parts.transport.as_ref();
         let image = image::pack(&spec, &base_dir, transport, &label).await?;
         let inputs = inputs::gather(&spec, &base_dir, transport, &label).await?;
+        if spec.checkpoint.is_some() && inputs.len() + MAX_FILES > MAX_INPUTS {
+            return Err(InputError::NoRoom(inputs.len()).into());
+        }
         make_dir(&self.inner.job_dir(id))?;
         let record = JobRecord {
             id,
@@ -243,6 +247,8 @@ impl Buyer {
             stop_requested: false,
             unattended,
             meter,
+            checkpoint: None,
+            checkpoints: 0,
         };
         self.inner.parts.store.put(KIND, id.to_string(), &record).await?;
         self.track(record, secrets);
@@ -391,17 +397,18 @@ impl Inner {
     /// Lets the providers of running attempts fetch inputs again: grants live in memory only.
     fn regrant(&self, record: &JobRecord) {
         for attempt in record.attempts.iter().filter(|attempt| attempt.outcome.is_none()) {
-            self.grant(record, attempt.address.key);
+            self.grant(record.id, &attempt.manifest, attempt.address.key);
         }
     }
 
-    pub(crate) fn grant(&self, record: &JobRecord, peer: tradewind_proto::ids::MeshKey) {
-        let label = label(record.id);
-        let inputs = record.inputs.iter().filter_map(|input| match input.source {
+    /// Lets the provider of an attempt fetch what it runs.
+    pub(crate) fn grant(&self, job: JobId, manifest: &JobManifest, peer: MeshKey) {
+        let label = label(job);
+        let inputs = manifest.inputs.iter().filter_map(|input| match input.source {
             Source::Blob { hash, .. } => Some(hash),
             Source::Https { .. } => None,
         });
-        for hash in inputs.chain(record.image.as_ref().and_then(|image| image.archive)) {
+        for hash in inputs.chain(manifest.image.as_ref().and_then(|image| image.archive)) {
             if let Err(error) = self.parts.transport.grant(&label, BlobHash::from_bytes(hash), peer) {
                 tracing::warn!(%error, "an input cannot be shared");
             }

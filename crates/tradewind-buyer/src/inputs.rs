@@ -7,7 +7,11 @@ use tradewind_mesh::Transport;
 use tradewind_mesh::blobs::{BlobError, Label};
 use tradewind_proto::job::{InputSource, JobSpec};
 use tradewind_proto::manifest::{Input, MAX_INPUTS, Source, check_path};
+use tradewind_proto::saving::MAX_FILES;
 use tradewind_proto::units::Bytes;
+
+/// Inputs beside a checkpoint.
+const BESIDE: usize = MAX_INPUTS - MAX_FILES;
 
 /// Why an input cannot be used.
 #[derive(Debug, thiserror::Error)]
@@ -26,6 +30,11 @@ pub enum InputError {
     /// There are too many files.
     #[error("{0} holds more than {MAX_INPUTS} files; pack them into an archive")]
     TooMany(PathBuf),
+    /// There would be too many with the checkpoint's.
+    #[error(
+        "the job has {0} inputs; a job with a checkpoint has at most {BESIDE} beside it, pack them into an archive"
+    )]
+    NoRoom(usize),
     /// A file that usually holds passwords.
     #[error("{0} looks like a file of secrets and is not sent; name the values under `secrets`")]
     Secrets(PathBuf),

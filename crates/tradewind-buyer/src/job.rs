@@ -7,6 +7,7 @@ mod logs;
 mod outputs;
 mod place;
 pub mod record;
+mod saved;
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -53,8 +54,11 @@ pub(crate) async fn run(inner: Arc<Inner>, job: Arc<Tracked>) {
             () = tokio::time::sleep(wait) => {}
         }
     }
-    if let Err(error) = inner.parts.transport.release(&label(job.id)).await {
-        tracing::warn!(job = %job.id, %error, "the job's inputs stay in the blob store");
+    let record = job.record.lock().await.clone();
+    for label in saved::labels(&record).chain([label(job.id)]) {
+        if let Err(error) = inner.parts.transport.release(&label).await {
+            tracing::warn!(job = %job.id, %error, "the job's data stay in the blob store");
+        }
     }
 }
 
@@ -80,7 +84,8 @@ async fn step(
                     record.attempts.push(attempt);
                     record.state = JobState::Leased;
                 };
-                inner.update(job, leased).await?;
+                let record = inner.update(job, leased).await?;
+                saved::release_stale(inner, &record, None).await;
                 Ok(Duration::ZERO)
             }
             Err(problem) => {
@@ -109,16 +114,16 @@ async fn judge(
             let code = supervision.report.as_ref().and_then(|report| report.exit).map(|exit| exit.code);
             end(inner, job, code, reason.to_string()).await?;
         }
-        Some(Outcome::Unpaid) => end(inner, job, None, unpaid(attempt)).await?,
+        Some(Outcome::Unpaid) => end_short(inner, job, record, unpaid(attempt)).await?,
         Some(Outcome::ProviderFailed | Outcome::NeverOpened | Outcome::Reclaimed) => {
             let tried = record.attempts.len();
             // Terms that never opened cost nothing and are no attempt of the job's.
             let spent = record.attempts.iter().filter(|a| a.outcome != Some(Outcome::NeverOpened)).count();
             if record.stop_requested {
-                end(inner, job, None, format!("stopped; {}", failure(attempt))).await?;
+                end_short(inner, job, record, format!("stopped; {}", failure(attempt))).await?;
             } else if spent > usize::from(record.spec.retry.attempts.max(1) - 1) || tried >= MAX_TRIES {
                 let hint = "set `retry` in the job file to place it again elsewhere";
-                end(inner, job, None, format!("{}; {hint}", failure(attempt))).await?;
+                end_short(inner, job, record, format!("{}; {hint}", failure(attempt))).await?;
             } else {
                 let problem = failure(attempt);
                 inner.update(job, |record| record.state = JobState::Placing { problem }).await?;
@@ -160,6 +165,22 @@ fn failure(attempt: &record::Attempt) -> String {
         _ => "it did not answer any more",
     };
     format!("the provider {provider} failed: {what}")
+}
+
+/// Ends a job that did not come to its own end: what it saved last takes the place of its outputs.
+async fn end_short(
+    inner: &Inner,
+    job: &Tracked,
+    record: &JobRecord,
+    mut reason: String,
+) -> Result<(), tradewind_store::StoreError> {
+    let fetched = record.attempts.last().is_some_and(|attempt| attempt.supervision.fetched);
+    match if fetched { Ok(false) } else { saved::export(inner, record).await } {
+        Ok(true) => reason.push_str("; what it saved last is with its outputs"),
+        Ok(false) => {}
+        Err(error) => tracing::warn!(job = %job.id, %error, "what the job saved last cannot be written"),
+    }
+    end(inner, job, None, reason).await
 }
 
 async fn end(

@@ -8,6 +8,7 @@
 //!   ◄───────────────────────────── Terms(terms, signature)
 //!   Begin(terms, both signatures, manifest) ► opens if the chain has not seen it, prepares, starts
 //!   Report / Logs (long polls) ───────────►  what became of it
+//!   Saved ────────────────────────────────►  the files of a snapshot, to be fetched
 //!   Pay(voucher) ─────────────────────────►  verifies, stores, then acknowledges
 //!   Stop ─────────────────────────────────►  signal, grace, kill
 //!   Pay(last voucher) ────────────────────►  closes the lease on chain
@@ -25,7 +26,8 @@ use crate::ids::{LeaseId, MeshKey};
 use crate::ladder::Ladder;
 use crate::manifest::JobManifest;
 use crate::negotiation::{Refusal, TermsRequest};
-use crate::report::{MAX_OUTPUTS, Report};
+use crate::report::{MAX_OUTPUTS, OutputFile, Report};
+use crate::saving::{MAX_FILES, Saved};
 use crate::signature::Signature;
 use crate::terms::LeaseTerms;
 use crate::units::{Money, Seconds};
@@ -92,6 +94,11 @@ pub enum Request {
         /// Fresh.
         nonce: B256,
     },
+    /// The files of the newest snapshot.
+    Saved {
+        /// Which lease.
+        lease: LeaseId,
+    },
 }
 
 /// Everything that starts a job.
@@ -139,6 +146,8 @@ pub enum Answer {
     Refused(Refusal),
     /// The evidence.
     Attestation(Box<Attestation>),
+    /// A snapshot and its files.
+    Saved(Saved, Vec<OutputFile>),
 }
 
 /// Terms that the provider has signed.
@@ -182,7 +191,9 @@ impl Answer {
         match &answer {
             Self::Report(report) if report.outputs.len() > MAX_OUTPUTS => Err(FrameError::Malformed),
             Self::Attestation(attestation) if !attestation.is_bounded() => Err(FrameError::Malformed),
+            Self::Saved(_, files) if files.len() > MAX_FILES => Err(FrameError::Malformed),
             Self::Attestation(_)
+            | Self::Saved(..)
             | Self::Terms(_)
             | Self::Begun(_)
             | Self::Report(_)

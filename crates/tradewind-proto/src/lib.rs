@@ -37,6 +37,7 @@ pub mod probe;
 pub mod profile;
 pub mod report;
 pub mod reputation;
+pub mod saving;
 pub mod signature;
 pub mod supervision;
 pub mod terms;

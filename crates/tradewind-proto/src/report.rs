@@ -4,6 +4,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::ids::LeaseId;
 use crate::meter::Run;
+use crate::saving::Saved;
 use crate::units::{Bytes, Money, Timestamp};
 use crate::voucher::SignedVoucher;
 use crate::workload::{Exit, Usage};
@@ -78,4 +79,7 @@ pub struct Report {
     pub reclaimed: Option<Timestamp>,
     /// What it left; complete once the stage is `Finished`.
     pub outputs: Vec<OutputFile>,
+    /// The newest snapshot of what it saved while it runs.
+    #[serde(default)]
+    pub saved: Option<Saved>,
 }

@@ -445,6 +445,7 @@ mod tests {
             voucher: None,
             reclaimed: None,
             outputs: Vec::new(),
+            saved: None,
         }
     }
 

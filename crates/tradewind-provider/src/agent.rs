@@ -18,6 +18,7 @@ mod owner;
 mod prepare;
 mod record;
 mod requests;
+mod saving;
 mod units;
 mod worker;
 

@@ -8,7 +8,8 @@ use tradewind_proto::attestation::Attestation;
 use tradewind_proto::conversation::{Answer, FrameError, Quote, Request};
 use tradewind_proto::ids::LeaseId;
 use tradewind_proto::negotiation::{Refusal, TermsRequest};
-use tradewind_proto::report::Report;
+use tradewind_proto::report::{OutputFile, Report};
+use tradewind_proto::saving::Saved;
 use tradewind_proto::units::{Money, Seconds};
 use tradewind_proto::voucher::SignedVoucher;
 use tradewind_proto::workload::{LogChunk, LogCursor};
@@ -57,7 +58,8 @@ async fn ask(transport: &dyn Transport, peer: &PeerAddr, request: &Request) -> R
         | Answer::Logs(_)
         | Answer::Paid { .. }
         | Answer::Stopping
-        | Answer::Attestation(_)) => Ok(answer),
+        | Answer::Attestation(_)
+        | Answer::Saved(..)) => Ok(answer),
     }
 }
 
@@ -102,6 +104,16 @@ pub(crate) async fn report(
 ) -> Result<Report, AskError> {
     let request = Request::Report { lease, seen, wait };
     expect!(ask(transport, peer, &request).await?, Answer::Report(report) => *report)
+}
+
+/// The newest snapshot of what a job saved.
+pub(crate) async fn saved(
+    transport: &dyn Transport,
+    peer: &PeerAddr,
+    lease: LeaseId,
+) -> Result<(Saved, Vec<OutputFile>), AskError> {
+    let answer = ask(transport, peer, &Request::Saved { lease }).await?;
+    expect!(answer, Answer::Saved(saved, files) => (saved, files))
 }
 
 pub(crate) async fn logs(

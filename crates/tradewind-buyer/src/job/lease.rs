@@ -1,6 +1,7 @@
 //! One attempt: listen to the provider, pay, fetch, and leave by the chain when it must be.
 
 mod claim;
+mod snapshots;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -60,6 +61,7 @@ pub(super) async fn follow(inner: Arc<Inner>, job: Arc<Tracked>, index: usize) {
         () = work => {}
         () = lease.listen() => {}
         () = lease.follow_log() => {}
+        () = lease.follow_saved() => {}
     }
     // The end of the log may still be on its way when the lease is over.
     let rest = tokio::time::timeout(Duration::from_secs(5), lease.rest_of_log()).await;
@@ -317,6 +319,7 @@ impl Lease {
         )
         .await
         .map_err(|error| error.to_string())?;
+        self.keep_outputs(&attempt.manifest, &report.outputs).await?;
         self.update(|attempt| attempt.supervision.fetched = true).await.map(|_| ())
     }
 

@@ -46,17 +46,26 @@ pub(super) async fn fetch(
             .fetch(peer, hash, &options, &|_| {})
             .await
             .map_err(|source| OutputError::Fetch { path: output.path.clone(), source })?;
-        let target = directory.join(&output.path);
-        let write = |reason: String| OutputError::Write { path: output.path.clone(), reason };
-        if let Some(parent) = target.parent() {
-            tokio::fs::create_dir_all(parent).await.map_err(|error| write(error.to_string()))?;
-        }
-        let target = std::path::absolute(&target).map_err(|error| write(error.to_string()))?;
-        transport.export(hash, &target).await.map_err(|error| write(error.to_string()))?;
-        let mode = if output.executable { 0o755 } else { 0o644 };
-        tokio::fs::set_permissions(&target, std::fs::Permissions::from_mode(mode))
-            .await
-            .map_err(|error| write(error.to_string()))?;
+        write(transport, output, directory).await?;
     }
     Ok(())
+}
+
+/// Writes a file that is in the blob store to its path below `directory`.
+pub(super) async fn write(
+    transport: &dyn Transport,
+    output: &OutputFile,
+    directory: &Path,
+) -> Result<(), OutputError> {
+    let failed = |reason: String| OutputError::Write { path: output.path.clone(), reason };
+    let target = directory.join(&output.path);
+    if let Some(parent) = target.parent() {
+        tokio::fs::create_dir_all(parent).await.map_err(|error| failed(error.to_string()))?;
+    }
+    let target = std::path::absolute(&target).map_err(|error| failed(error.to_string()))?;
+    let hash = BlobHash::from_bytes(output.hash);
+    transport.export(hash, &target).await.map_err(|error| failed(error.to_string()))?;
+    let mode = if output.executable { 0o755 } else { 0o644 };
+    let permissions = std::fs::Permissions::from_mode(mode);
+    tokio::fs::set_permissions(&target, permissions).await.map_err(|error| failed(error.to_string()))
 }

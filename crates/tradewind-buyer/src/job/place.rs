@@ -16,7 +16,7 @@ use tradewind_proto::units::{Money, RatePerSecond, Seconds};
 use tradewind_proto::workload::LogCursor;
 
 use super::record::{Attempt, Delegate, JobRecord};
-use super::{conversation, evidence};
+use super::{conversation, evidence, saved};
 use crate::buyer::{BuyerConfig, Inner, Tracked};
 use crate::delegate::{self, MeterError, MeterNode};
 
@@ -74,7 +74,7 @@ async fn negotiate(
         let (kind, until) = (verified.machine.kind, verified.expires.unix());
         tracing::info!(job = %job.id, provider = %offer.provider, %kind, until, "its trusted execution is verified");
     }
-    let (image, inputs) = (record.image.clone(), record.inputs.clone());
+    let (image, inputs) = (record.image.clone(), saved::inputs(record));
     let salt = (inner.parts.entropy)();
     let manifest = spec.manifest(&choice.runtime, image, choice.share.clone(), inputs, salt);
     let buyer = BuyerId::new(inner.parts.key.address());
@@ -92,7 +92,7 @@ async fn negotiate(
         .verify(id.get(), offer.provider.account())
         .map_err(|error| format!("its signature does not count: {error}"))?;
     fund(inner, quote.terms.token, quote.terms.deposit, id.get()).await?;
-    inner.grant(record, address.key);
+    inner.grant(record.id, &manifest, address.key);
     let limits = limits(config, record, &purse, quote.terms.deposit);
     let mut supervision = Supervision::new(id, quote.terms, limits);
     let delegate = match &record.meter {
@@ -118,6 +118,8 @@ async fn negotiate(
         log_length: 0,
         vouchers: 1,
         refused: None,
+        resumed: record.checkpoint.as_ref().map(|checkpoint| checkpoint.number),
+        saved: 0,
         outcome: None,
         settled: None,
         claim: None,

@@ -8,6 +8,7 @@ use tradewind_proto::claim::Claim;
 use tradewind_proto::ids::{JobId, ProviderId};
 use tradewind_proto::job::JobSpec;
 use tradewind_proto::manifest::JobManifest;
+use tradewind_proto::report::OutputFile;
 use tradewind_proto::signature::Signature;
 use tradewind_proto::supervision::{Outcome, Supervision};
 use tradewind_proto::units::{Money, Timestamp};
@@ -46,6 +47,25 @@ pub struct JobRecord {
     /// Another node signs the vouchers: it goes on when this one is gone.
     #[serde(default)]
     pub meter: Option<MeterNode>,
+    /// What it saved of its progress, and is here: the next attempt goes on from it.
+    #[serde(default)]
+    pub checkpoint: Option<Checkpoint>,
+    /// How many checkpoints were brought here.
+    #[serde(default)]
+    pub checkpoints: u32,
+}
+
+/// A job's saved progress, in this node's blob store.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Checkpoint {
+    /// Which one of the job's.
+    pub number: u32,
+    /// The attempt that saved it.
+    pub attempt: usize,
+    /// When its provider took it.
+    pub at: Timestamp,
+    /// Its files.
+    pub files: Vec<OutputFile>,
 }
 
 /// Where a job stands.
@@ -94,6 +114,12 @@ pub struct Attempt {
     pub vouchers: u32,
     /// Why the provider did not take the job after it had signed.
     pub refused: Option<String>,
+    /// The checkpoint that it went on from.
+    #[serde(default)]
+    pub resumed: Option<u32>,
+    /// The newest of its provider's snapshots that is here.
+    #[serde(default)]
+    pub saved: u64,
     /// How it ended.
     pub outcome: Option<Outcome>,
     /// What the chain says was paid in the end.

@@ -9,6 +9,7 @@ use tradewind_mesh::blobs::{BlobError, Label};
 use tradewind_proto::ids::LeaseId;
 use tradewind_proto::manifest::check_path;
 use tradewind_proto::report::{MAX_OUTPUTS, OutputFile};
+use tradewind_proto::saving::is_part;
 use tradewind_proto::units::Bytes;
 
 use super::Inner;
@@ -33,7 +34,10 @@ pub(super) fn label(lease: LeaseId) -> Label {
 pub(super) async fn collect(inner: &Inner, record: &Record) -> Result<Vec<OutputFile>, CollectError> {
     let work = inner.work_dir(record.hosting.id);
     let declared = record.manifest.outputs.clone();
-    let inputs: BTreeSet<String> = record.manifest.inputs.iter().map(|input| input.target.clone()).collect();
+    let checkpoint = record.manifest.checkpoint.as_deref();
+    let is_saved = |path: &str| checkpoint.is_some_and(|checkpoint| is_part(path, checkpoint));
+    let inputs = record.manifest.inputs.iter().map(|input| input.target.clone());
+    let inputs: BTreeSet<String> = inputs.filter(|target| !is_saved(target)).collect();
     let found = tokio::task::spawn_blocking(move || find(&work, &declared, &inputs)).await;
     let found = found
         .map_err(|error| CollectError::Read(std::io::Error::other(error)))?

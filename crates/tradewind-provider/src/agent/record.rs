@@ -10,6 +10,7 @@ use tradewind_proto::hosting::Hosting;
 use tradewind_proto::ids::{LeaseId, MeshKey};
 use tradewind_proto::manifest::JobManifest;
 use tradewind_proto::report::{OutputFile, Report};
+use tradewind_proto::saving::Saved;
 use tradewind_proto::signature::Signature;
 use tradewind_proto::units::Timestamp;
 use tradewind_proto::workload::{Secrets, Usage};
@@ -54,6 +55,8 @@ pub(super) struct Hosted {
     pub(super) report: watch::Sender<Report>,
     /// Places for sessions.
     pub(super) sessions: Arc<Semaphore>,
+    /// The newest snapshot of what it saved, and its files.
+    pub(super) saved: std::sync::Mutex<Option<(Saved, Arc<[OutputFile]>)>>,
     over: AtomicBool,
 }
 
@@ -68,6 +71,7 @@ impl Hosted {
             bell: Notify::new(),
             report: watch::Sender::new(report),
             sessions: Arc::new(Semaphore::new(MAX_SESSIONS)),
+            saved: std::sync::Mutex::default(),
         })
     }
 
@@ -108,6 +112,7 @@ pub(super) fn first_report(record: &Record, now: Timestamp) -> Report {
         voucher: record.hosting.best,
         reclaimed: reclaimed(record),
         outputs: record.outputs.clone(),
+        saved: None,
     }
 }
 

@@ -91,6 +91,13 @@ impl Agent {
                 Ok(Answer::Stopping)
             }
             Request::Attest { nonce } => self.inner.attest(nonce).await,
+            Request::Saved { lease } => {
+                let (hosted, _) = self.inner.owned(peer, lease).await?;
+                let none =
+                    || Refusal::new(RefusalCode::Unavailable, "the job saved nothing yet", "ask again later");
+                let (saved, files) = hosted.saved().ok_or_else(none)?;
+                Ok(Answer::Saved(saved, files.to_vec()))
+            }
         }
     }
 
@@ -262,7 +269,7 @@ impl Inner {
         let mut report = hosted.report.borrow().clone();
         if role == Role::Meter {
             // What the job left is none of its business.
-            report.outputs.clear();
+            (report.outputs, report.saved) = (Vec::new(), None);
         }
         Ok(Answer::Report(Box::new(report)))
     }

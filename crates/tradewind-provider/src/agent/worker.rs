@@ -14,7 +14,7 @@ use tradewind_proto::units::Timestamp;
 use tradewind_proto::workload::WorkloadStatus;
 
 use super::record::{Hosted, KIND, Record, reclaimed};
-use super::{Inner, outputs, prepare};
+use super::{Inner, outputs, prepare, saving};
 use crate::runtime::{Preemption, Runtime, RuntimeError, Volumes};
 
 /// The shortest and the longest pause before something that failed is tried again.
@@ -38,6 +38,7 @@ enum Done {
 /// Hosts a lease until it is over.
 pub(super) async fn run(inner: Arc<Inner>, hosted: Arc<Hosted>) {
     let look = LeaseLook::new(inner.parts.ledger.clone(), hosted.id);
+    let saver = tokio::spawn(saving::follow(inner.clone(), hosted.clone()));
     let (retry, pulled) = (HashMap::new(), prepare::Pulled::default());
     let mut worker = Worker { inner, hosted, step: None, retry, pulled, look };
     loop {
@@ -56,6 +57,7 @@ pub(super) async fn run(inner: Arc<Inner>, hosted: Arc<Hosted>) {
             () = tokio::time::sleep(tick) => {}
         }
     }
+    saver.abort();
     if let Some((_, step)) = worker.step {
         step.abort();
     }
@@ -152,6 +154,7 @@ impl Worker {
             voucher: record.hosting.best,
             reclaimed: reclaimed(record),
             outputs: if record.hosting.collected { record.outputs.clone() } else { Vec::new() },
+            saved: self.hosted.saved().map(|(saved, _)| saved),
         });
     }
 
@@ -384,7 +387,9 @@ async fn forget(
         Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(error.to_string()),
         Ok(()) | Err(_) => {}
     }
-    inner.parts.transport.release(&outputs::label(id)).await.map_err(|error| error.to_string())?;
+    for label in saving::labels(id).iter().chain([&outputs::label(id)]) {
+        inner.parts.transport.release(label).await.map_err(|error| error.to_string())?;
+    }
     inner.parts.store.remove(KIND, id.to_string()).await.map_err(|error| error.to_string())
 }
 

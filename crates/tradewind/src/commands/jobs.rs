@@ -5,9 +5,11 @@ use std::time::Duration;
 use anyhow::bail;
 use serde::Serialize;
 use tradewind_buyer::job::record::{Attempt, JobRecord, JobState, Settlement};
+use tradewind_mesh::directory::system_clock;
 use tradewind_proto::claim::Claim;
 use tradewind_proto::ids::{JobId, LeaseId};
 use tradewind_proto::report::Stage;
+use tradewind_proto::units::Timestamp;
 
 use super::run;
 use crate::client::NodeClient;
@@ -29,6 +31,8 @@ struct Row {
     signed: u128,
     meter: String,
     attempts: usize,
+    /// When the progress that is here was saved.
+    saved: Option<Timestamp>,
 }
 
 /// Who signs a job's vouchers.
@@ -58,7 +62,10 @@ fn stage(attempt: &Attempt) -> String {
             format!("pulling data ({done} of {total})")
         }
         Some(Stage::Preparing { .. }) => "pulling data".into(),
-        Some(Stage::Running) => "running".into(),
+        Some(Stage::Running) => match attempt.resumed {
+            Some(number) => format!("running from checkpoint {number}"),
+            None => "running".into(),
+        },
         Some(Stage::Paused) => match &attempt.delegate {
             Some(delegate) => format!("paused until {} pays", delegate.meter),
             None => "paused until paid".into(),
@@ -72,6 +79,7 @@ fn stage(attempt: &Attempt) -> String {
 
 pub(super) async fn ps(all: bool, node: &NodeClient, printer: Printer) -> anyhow::Result<()> {
     let jobs = node.jobs().await?;
+    let now = (system_clock())();
     let rows: Vec<Row> = jobs
         .iter()
         .filter(|job| all || !job.is_over())
@@ -84,6 +92,7 @@ pub(super) async fn ps(all: bool, node: &NodeClient, printer: Printer) -> anyhow
             signed: job.attempts.iter().map(|attempt| attempt.supervision.signed.base_units()).sum(),
             meter: meter(job),
             attempts: job.attempts.len(),
+            saved: job.checkpoint.as_ref().map(|checkpoint| checkpoint.at),
         })
         .collect();
     printer.data(&rows, |rows| {
@@ -93,9 +102,10 @@ pub(super) async fn ps(all: bool, node: &NodeClient, printer: Printer) -> anyhow
         let cells = rows.iter().map(|row| {
             let provider = row.provider.as_deref().map_or("", |p| p.get(..10).unwrap_or(p)).to_owned();
             let Row { id, name, state, meter, attempts, .. } = row;
-            [id.to_string(), name.clone(), state.clone(), provider, meter.clone(), attempts.to_string()]
+            let saved = row.saved.map_or_else(String::new, |at| format!("{} ago", now.since(at)));
+            [id.to_string(), name.clone(), state.clone(), provider, meter.clone(), attempts.to_string(), saved]
         });
-        table(["job", "name", "state", "provider", "metered by", "attempts"], cells)
+        table(["job", "name", "state", "provider", "metered by", "attempts", "saved"], cells)
     })
 }
 

@@ -274,6 +274,8 @@ pub(super) fn receipt(record: &JobRecord) -> serde_json::Value {
         "vouchers": record.attempts.iter().map(|attempt| attempt.vouchers).sum::<u32>(),
         "meter": jobs::meter(record),
         "attempts": record.attempts.len(),
+        "checkpoints": record.checkpoints,
+        "resumed_from": last.and_then(|attempt| attempt.resumed),
         "outputs": outputs,
     })
 }

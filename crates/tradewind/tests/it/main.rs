@@ -12,6 +12,7 @@ mod meter;
 mod node;
 mod receipt;
 mod relay;
+mod resume;
 mod rounds;
 mod screens;
 mod service;

@@ -30,6 +30,10 @@ pub(crate) struct JobSchema {
     unattended: bool,
     /// The node that meters it, where that is another one.
     meter: Option<serde_json::Value>,
+    /// What it saved of its progress and is here: `number`, `attempt`, `at` in seconds since 1970, and its `files`.
+    checkpoint: Option<serde_json::Value>,
+    /// How many checkpoints were brought here.
+    checkpoints: u32,
 }
 
 /// One lease of a job.
@@ -44,6 +48,10 @@ pub(crate) struct AttemptSchema {
     delegate: Option<serde_json::Value>,
     /// How many vouchers were signed.
     vouchers: u32,
+    /// The checkpoint that it went on from.
+    resumed: Option<u32>,
+    /// The newest of its provider's snapshots that is here.
+    saved: u64,
     /// How it ended.
     outcome: Option<serde_json::Value>,
     /// What the chain says was paid in the end, in base units.

@@ -108,6 +108,8 @@ fn described_types_have_the_fields_of_the_real_ones() {
         stop_requested: false,
         unattended: false,
         meter: None,
+        checkpoint: None,
+        checkpoints: 0,
     };
     assert_eq!(properties(&document, "Job"), fields(&job));
 }
