@@ -67,7 +67,9 @@ pub enum CapacityError {
         field: &'static str,
     },
     /// Nothing is left for a unit.
-    #[error("after the reserve no {what} is left for {units} units; lower `provider.reserve.{field}`")]
+    #[error(
+        "not enough {what} is left after the reserve for `provider.units = {units}`; lower it, or `provider.reserve.{field}`"
+    )]
     Nothing {
         /// How many units.
         units: u8,

@@ -10,6 +10,7 @@ mod kill;
 mod market;
 mod meter;
 mod node;
+mod page;
 mod receipt;
 mod relay;
 mod resume;
