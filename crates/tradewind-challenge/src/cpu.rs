@@ -46,6 +46,18 @@ pub enum CpuError {
     },
 }
 
+impl CpuError {
+    /// Whether `round` follows `kept` products of `size`, and fits into `room` bytes with them.
+    pub(crate) fn check(round: usize, kept: usize, size: Size, room: usize) -> Result<(), Self> {
+        if round != kept {
+            return Err(Self::Order { got: round, kept });
+        }
+        let rounds = round + 1;
+        let needed = rounds.saturating_mul(4 * size.width() * size.width());
+        if needed > room { Err(Self::Room { rounds, needed, room }) } else { Ok(()) }
+    }
+}
+
 /// Multiplies on the CPU, and keeps the products of one epoch in memory.
 #[derive(Debug)]
 pub struct CpuEngine {
@@ -117,14 +129,7 @@ impl Engine for CpuEngine {
         if round == 0 {
             self.products.clear();
         }
-        if round != self.products.len() {
-            return Err(CpuError::Order { got: round, kept: self.products.len() });
-        }
-        let rounds = round + 1;
-        let needed = rounds.saturating_mul(4 * self.size.width() * self.size.width());
-        if needed > self.room {
-            return Err(CpuError::Room { rounds, needed, room: self.room });
-        }
+        CpuError::check(round, self.products.len(), self.size, self.room)?;
         let product = self.product(seed);
         let root = product.tree.root();
         self.products.push(product);

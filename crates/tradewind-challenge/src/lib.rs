@@ -43,6 +43,7 @@ mod any;
 mod cpu;
 mod expansion;
 mod field;
+mod gpu;
 mod memory;
 mod product;
 mod prover;
@@ -54,6 +55,7 @@ mod wide;
 
 pub use any::{AnyEngine, AnyError};
 pub use cpu::{CpuEngine, CpuError};
+pub use gpu::{GpuEngine, GpuError, Pick as GpuPick};
 pub use memory::CpuMemory;
 pub use product::rows;
 pub use prover::{AnswerError, Engine, SelfCheck, answer};

@@ -7,7 +7,7 @@ use anyhow::Context;
 use async_trait::async_trait;
 use tradewind_chain::ledger::court::CourtSetup;
 use tradewind_chain::ledger::{Ledger, LedgerError};
-use tradewind_challenge::{AnyEngine, CpuEngine, Threads};
+use tradewind_challenge::{AnyEngine, CpuEngine, GpuEngine, GpuPick, Threads};
 use tradewind_mesh::Transport;
 use tradewind_proto::challenge::Size;
 use tradewind_proto::evidence::Epoch;
@@ -21,6 +21,8 @@ use tradewind_store::Store;
 const SELF_CHECK: usize = 64;
 /// What an engine may hold while it multiplies.
 const MEMORY: usize = 64 << 20;
+/// The same in an accelerator's own memory.
+const ACCELERATOR_MEMORY: usize = 4 << 30;
 
 /// What makes an engine for products of this size.
 pub(crate) type Engines = Box<dyn Fn(Size) -> AnyEngine + Send + Sync>;
@@ -35,9 +37,32 @@ pub(crate) struct Needs<'a> {
     pub(crate) key: SigningKey,
 }
 
+/// The engine of what the device has.
+pub(crate) fn hardware(has_accelerators: bool) -> Engines {
+    if has_accelerators { Box::new(|size| accelerator(size, GpuPick::Accelerator)) } else { processor() }
+}
+
 /// The processor's engine.
 pub(crate) fn processor() -> Engines {
-    Box::new(|size| AnyEngine::new(CpuEngine::new(size, Threads::available(), MEMORY)))
+    Box::new(on_processor)
+}
+
+fn on_processor(size: Size) -> AnyEngine {
+    AnyEngine::new(CpuEngine::new(size, Threads::available(), MEMORY))
+}
+
+/// The accelerator's engine; the processor's where none opens: it answers as well, and more slowly.
+fn accelerator(size: Size, pick: GpuPick) -> AnyEngine {
+    match GpuEngine::open(size, ACCELERATOR_MEMORY, pick) {
+        Ok(engine) => {
+            tracing::info!(device = engine.name(), "an accelerator answers watchers");
+            AnyEngine::new(engine)
+        }
+        Err(error) => {
+            tracing::warn!(%error, "no accelerator answers watchers; the processor does");
+            on_processor(size)
+        }
+    }
 }
 
 /// Answers watchers from now on; on a network without a court nobody asks.
@@ -96,5 +121,21 @@ impl Beacon for Rounds {
         let tribunal = self.ledger.tribunal();
         let tribunal = tribunal.ok_or_else(|| LedgerError::Invalid("this network has no court".into()))?;
         tribunal.seed(self.setup.start_of(epoch)).await
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tradewind_challenge::Engine as _;
+
+    use super::*;
+
+    #[test]
+    fn whatever_opens_answers_as_the_processor_does() {
+        let (size, seed) = (Size::new(256).unwrap(), B256::repeat_byte(4));
+        let root = on_processor(size).multiply(0, seed).unwrap();
+        for mut engine in [hardware(false)(size), hardware(true)(size), accelerator(size, GpuPick::Any)] {
+            assert_eq!(engine.multiply(0, seed).unwrap(), root);
+        }
     }
 }

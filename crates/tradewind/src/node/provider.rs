@@ -89,11 +89,12 @@ pub(crate) async fn start(needs: Needs<'_>) -> anyhow::Result<Agent> {
         device,
         key: device_key,
     };
-    attest::start(answers, attest::processor()).await.context("watchers cannot be answered")?;
     let state_dir = state_dir(&needs)?;
     std::fs::create_dir_all(&state_dir).with_context(|| format!("cannot make {}", state_dir.display()))?;
     let inventory = Inventory::take(&state_dir, &Nvml)?;
     let sold = sold(needs.section, &inventory)?;
+    let engines = attest::hardware(!inventory.gpus.is_empty() && !sold.gpus.is_empty());
+    attest::start(answers, engines).await.context("watchers cannot be answered")?;
     let owner = needs.key.address();
     let runtimes = runtimes(needs.section, owner, &needs.data_dir.join("runtime"), !sold.gpus.is_empty())?;
     let offer = sale::offer(&needs, device, &runtimes, sold.unit).await?;
