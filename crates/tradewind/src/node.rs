@@ -16,6 +16,7 @@ pub(crate) mod lock;
 pub(crate) mod log;
 pub(crate) mod mesh;
 pub(crate) mod meter;
+mod metrics;
 pub(crate) mod provider;
 mod roles;
 mod rounds;
@@ -104,13 +105,22 @@ pub(crate) async fn run(config: NodeConfig, background: bool) -> anyhow::Result<
         shutdown: shutdown.clone(),
     };
     tracing::info!(account = %served.status.account, roles = ?served.status.roles, "the node is up");
-    let result = api::serve(served, &config.socket()).await;
+    let result = serve(served, &config).await;
 
     shutdown.cancel();
     // A socket that is left behind is replaced by the next start.
     let _ = std::fs::remove_file(config.socket());
     end(started, &mesh, hosted).await;
     result
+}
+
+/// Answers people and Prometheus until the node is told to stop.
+async fn serve(served: api::Served, config: &NodeConfig) -> anyhow::Result<()> {
+    let served = Arc::new(served);
+    if let Some(section) = &config.metrics {
+        metrics::start(section.listen, served.clone(), served.shutdown.clone()).await?;
+    }
+    api::serve(served, &config.socket()).await
 }
 
 /// Milliseconds since 1970, by this machine's clock.

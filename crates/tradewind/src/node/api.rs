@@ -80,11 +80,11 @@ type Answer<T> = Result<Json<T>, Failure>;
 type Shared = State<Arc<Served>>;
 
 /// Serves the API on `socket` until `shutdown`. The node's lock is held, so a socket that is there is a dead node's.
-pub(crate) async fn serve(roles: Served, socket: &Path) -> anyhow::Result<()> {
+pub(crate) async fn serve(roles: Arc<Served>, socket: &Path) -> anyhow::Result<()> {
     let listener = bind(socket)?;
     let shutdown = roles.shutdown.clone();
     let (router, _) = routes().split_for_parts();
-    let router: Router = router.layer(DefaultBodyLimit::max(MAX_BODY)).with_state(Arc::new(roles));
+    let router: Router = router.layer(DefaultBodyLimit::max(MAX_BODY)).with_state(roles);
     axum::serve(listener, router)
         .with_graceful_shutdown(shutdown.cancelled_owned())
         .await

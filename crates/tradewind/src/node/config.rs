@@ -41,6 +41,8 @@ pub(crate) struct NodeConfig {
     pub(crate) explorer: Option<ExplorerSection>,
     /// Serves a relay for nodes that cannot reach each other.
     pub(crate) relay: Option<RelaySection>,
+    /// Serves figures to Prometheus.
+    pub(crate) metrics: Option<MetricsSection>,
 }
 
 /// The mesh endpoint.
@@ -421,6 +423,15 @@ pub(crate) struct ExplorerSection {
     pub(crate) listen: SocketAddr,
 }
 
+/// Figures for Prometheus.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct MetricsSection {
+    /// Where `/metrics` is served; whoever reaches it reads it.
+    #[serde(default = "metrics")]
+    pub(crate) listen: SocketAddr,
+}
+
 /// A relay.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -446,6 +457,7 @@ impl NodeConfig {
             watcher: None,
             explorer: None,
             relay: None,
+            metrics: None,
         }
     }
 
@@ -487,6 +499,10 @@ impl NodeConfig {
     pub(crate) fn socket(&self) -> PathBuf {
         self.data_dir.join("node.sock")
     }
+}
+
+fn metrics() -> SocketAddr {
+    SocketAddr::from(([127, 0, 0, 1], 9_464))
 }
 
 fn loopback() -> SocketAddr {

@@ -9,6 +9,7 @@ mod fault;
 mod kill;
 mod market;
 mod meter;
+mod metrics;
 mod node;
 mod page;
 mod receipt;
