@@ -31,7 +31,7 @@ struct Row {
     signed: u128,
     meter: String,
     attempts: usize,
-    /// When the progress that is here was saved.
+    /// When the progress that is here was saved; of a job that is not over.
     saved: Option<Timestamp>,
 }
 
@@ -92,7 +92,7 @@ pub(super) async fn ps(all: bool, node: &NodeClient, printer: Printer) -> anyhow
             signed: job.attempts.iter().map(|attempt| attempt.supervision.signed.base_units()).sum(),
             meter: meter(job),
             attempts: job.attempts.len(),
-            saved: job.checkpoint.as_ref().map(|checkpoint| checkpoint.at),
+            saved: job.checkpoint.as_ref().filter(|_| !job.is_over()).map(|checkpoint| checkpoint.at),
         })
         .collect();
     printer.data(&rows, |rows| {

@@ -297,6 +297,10 @@ pub(super) fn receipt_text(record: &JobRecord, asset: &Asset) -> String {
             rows.push(["compensated".into(), money(settled.compensated)]);
         }
     }
+    if record.attempts.len() > 1 {
+        let resumed = attempt.resumed.map(|number| format!(", the last one from checkpoint {number}"));
+        rows.push(["attempts".into(), format!("{}{}", record.attempts.len(), resumed.unwrap_or_default())]);
+    }
     rows.push(["metered by".into(), jobs::meter(record)]);
     rows.push(["vouchers".into(), attempt.vouchers.to_string()]);
     let outputs = attempt.supervision.report.as_ref().map(|report| report.outputs.len()).unwrap_or(0);
