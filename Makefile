@@ -30,7 +30,7 @@ test: ## Passes every test; says what it lacks and installs it first
 bench: ## Measures everything beside its peers; says what it lacks and installs it first
 	scripts/tools bench
 	cargo build --release --locked -p tradewind -p tradewind-bench
-	scripts/with-dockerd $${CARGO_TARGET_DIR:-target}/release/tradewind-bench --json target/bench.json $(ARGS)
+	scripts/with-dockerd scripts/with-slurm $${CARGO_TARGET_DIR:-target}/release/tradewind-bench --json target/bench.json $(ARGS)
 
 mutants: ## Mutates each rule of slashing, bonds and fees: a test has to fail; takes hours
 	scripts/tools mutants

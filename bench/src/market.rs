@@ -31,10 +31,15 @@ impl Market {
         let dir = tempfile::Builder::new().prefix("tradewind-bench-").tempdir()?;
         let mut market = Self { program: program.to_owned(), dir, nodes: Vec::new() };
         market.node("ledger", "[ledger]\n").await?;
-        let provider = format!(
-            "[provider]\nprice = \"0.20\"\ncpus = 1\nunits = 2\nmemory = \"64MiB\"\ndisk = \"64MiB\"\nheartbeat = 15\n\
-             bonds = \"1000\"\nruntimes = [\"{runtime}\"]\n[provider.reserve]\ncpus = 0\n"
+        let mut provider = format!(
+            "[provider]\nprice = \"0.20\"\nspot_price = \"0.10\"\nnotice = 5\ncpus = 1\nunits = 2\nmemory = \"64MiB\"\ndisk = \"64MiB\"\n\
+             heartbeat = 15\nbonds = \"1000\"\nruntimes = [\"{runtime}\"]\n[provider.reserve]\ncpus = 0\n"
         );
+        if runtime == "slurm" {
+            let shared = market.dir().join("shared");
+            std::fs::create_dir(&shared)?;
+            write!(provider, "[provider.slurm]\ndirectory = \"{}\"\n", shared.display())?;
+        }
         market.node("provider", &provider).await?;
         market.node("buyer", "[buyer]\nfaucet = \"500\"\n").await?;
         let began = Instant::now();

@@ -2,7 +2,8 @@
 //!
 //! The image is there already on both sides. Ours plans, negotiates, opens a lease on the embedded ledger, starts the
 //! container and carries its log through the mesh, with every part in a process of its own. The `process` runtime does
-//! the same without an image; its peer is the command itself.
+//! the same without an image; its peer is the command itself. On `slurm` the lease is a job of a cluster of this one machine; its
+//! peer is `srun`.
 
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
@@ -18,9 +19,9 @@ use crate::market::Market;
 use crate::progress::say;
 
 const ROUNDS: usize = 11;
-const IMAGE: &str = "tradewind-bench:present";
+pub(crate) const IMAGE: &str = "tradewind-bench:present";
 const LINE: &str = "the first line";
-const BUSYBOX: &str = "/bin/busybox";
+pub(crate) const BUSYBOX: &str = "/bin/busybox";
 const SLOWEST: Duration = Duration::from_secs(60);
 /// The budget: milliseconds over a bare `docker run`.
 const OVERHEAD: f64 = 150.0;
@@ -30,11 +31,13 @@ pub(crate) async fn measure(program: &Path) -> anyhow::Result<Vec<Figure>> {
     import()?;
     let (ours, bare) = docker(program).await?;
     let (process, command) = process(program).await?;
+    let (slurm, srun) = slurm(program).await?;
     Ok(vec![
         Figure::new("start: over a bare docker run", ours - bare, "ms").at_most(OVERHEAD),
         Figure::new("start: run to first log line, docker", ours, "ms").beside("docker run", bare),
         Figure::new("start: run to first log line, process", process, "ms")
             .beside("the command itself", command),
+        Figure::new("start: run to first log line, slurm", slurm, "ms").beside("srun", srun),
     ])
 }
 
@@ -62,6 +65,26 @@ async fn process(program: &Path) -> anyhow::Result<(f64, f64)> {
     let taken = rounds(&market, &job, || {
         let mut bare = Command::new(BUSYBOX);
         bare.args(["echo", LINE]);
+        bare
+    })
+    .await;
+    market.end().await;
+    taken
+}
+
+async fn slurm(program: &Path) -> anyhow::Result<(f64, f64)> {
+    ensure!(
+        std::env::var_os("SLURM_CONF").is_some(),
+        "no Slurm cluster is up; `scripts/with-slurm` starts one"
+    );
+    let market = Market::start(program, "slurm").await?;
+    let job = format!(
+        "name: first-line\nrun: [{BUSYBOX}, echo, {LINE}]\nmarket: spot\n\
+         resources: {{memory: 32MiB, disk: 32MiB}}\ntimeout: 1m\n"
+    );
+    let taken = rounds(&market, &job, || {
+        let mut bare = Command::new("srun");
+        bare.args(["--partition=lent", "--ntasks=1", "--mem=32", BUSYBOX, "echo", LINE]);
         bare
     })
     .await;
@@ -117,7 +140,7 @@ async fn first_line(mut command: Command) -> anyhow::Result<Duration> {
 }
 
 /// Makes an image of nothing but a static busybox.
-fn import() -> anyhow::Result<()> {
+pub(crate) fn import() -> anyhow::Result<()> {
     let root = tempfile::tempdir()?;
     let place: PathBuf = root.path().join("bin");
     std::fs::create_dir(&place)?;
