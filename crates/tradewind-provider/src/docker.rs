@@ -27,6 +27,7 @@ mod launch;
 mod logs;
 mod network;
 mod readiness;
+mod seccomp;
 mod usage;
 mod warden;
 mod work;

@@ -51,7 +51,7 @@ mod meter;
 pub(crate) mod ports;
 pub(crate) mod readiness;
 pub(crate) mod reins;
-mod seccomp;
+pub(crate) mod seccomp;
 mod session;
 pub(crate) mod shim;
 pub(crate) mod tree;

@@ -229,3 +229,22 @@ pub trait Runtime: Send + Sync {
     /// Deletes everything of an ended workload, except the volumes, which are the agent's.
     async fn remove(&self, lease: LeaseId) -> Result<(), RuntimeError>;
 }
+
+/// Refuses names that no environment can hold, and words that would end early, before anything is made.
+pub(crate) fn refuse_environment(
+    runtime: &'static str,
+    spec: &WorkloadSpec,
+    secrets: &Secrets,
+) -> Result<(), RuntimeError> {
+    let refusal = |what: &str| Err(RuntimeError::Unsupported { runtime, what: what.into() });
+    let variables = || spec.envs.iter().chain(&secrets.0);
+    let odd = |name: &str| name.is_empty() || name.contains(|c: char| c == '=' || c.is_control());
+    if variables().any(|(name, _)| odd(name)) {
+        return refusal("set a variable without a name, or with `=` or a control character in it");
+    }
+    let commands = || spec.setup.iter().chain([&spec.run]).flat_map(|command| command.argv());
+    if variables().any(|(_, value)| value.contains('\0')) || commands().any(|word| word.contains('\0')) {
+        return refusal("take a zero byte in a variable or command");
+    }
+    Ok(())
+}

@@ -1,6 +1,7 @@
 //! What the tests of the process runtime execute: the shim, an agent that can be killed, and a job that tries to break out.
 #![expect(clippy::expect_used, reason = "a test program says what it expected")]
 
+use std::io::Write;
 use std::process::ExitCode;
 
 use tradewind_proto::workload::{Secrets, WorkloadSpec};
@@ -14,8 +15,12 @@ fn main() -> ExitCode {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
     match arguments.iter().map(String::as_str).collect::<Vec<_>>()[..] {
         ["agent", state, order] => agent(state, order),
-        ["attempt"] => {
+        ["attempt", ref targets @ ..] => {
             attempt();
+            let mut out = std::io::stdout();
+            for target in targets {
+                writeln!(out, "{target}={}", reach(target)).expect("write");
+            }
             ExitCode::SUCCESS
         }
         _ => ExitCode::FAILURE,
@@ -40,7 +45,7 @@ fn agent(state: &str, order: &str) -> ExitCode {
 /// Makes one system call that a sandbox must refuse for each line that it prints: the call's name and the error.
 #[expect(unsafe_code, reason = "these are the raw calls of a hostile job")]
 fn attempt() {
-    use std::io::{Error, Write};
+    use std::io::Error;
     const X32: libc::c_long = 0x4000_0000;
     let dir = c"/work".as_ptr();
     let mut out = std::io::stdout();
@@ -58,7 +63,7 @@ fn attempt() {
         say("open_tree", call(libc::SYS_open_tree, libc::AT_FDCWD, dir, 1));
         say("unshare", call(libc::SYS_unshare, libc::CLONE_NEWUSER));
         say("setns", call(libc::SYS_setns, 0, 0));
-        say("ptrace", call(libc::SYS_ptrace, libc::PTRACE_ATTACH, 1, 0, 0));
+        say("ptrace", call(libc::SYS_ptrace, libc::PTRACE_SEIZE, 1, 0, 0));
         say("process_vm_readv", call(libc::SYS_process_vm_readv, 1, 0, 0, 0, 0, 0));
         say("keyctl", call(libc::SYS_keyctl, 0, -3, 1, 0, 0));
         say("add_key", call(libc::SYS_add_key, c"user".as_ptr(), c"k".as_ptr(), c"v".as_ptr(), 1, -3));
@@ -88,4 +93,35 @@ fn attempt() {
         }
         say("clone", child);
     }
+}
+
+/// Tries to reach one thing of the host, and returns the error; 0 when it is reached.
+#[expect(unsafe_code, reason = "these are the raw calls of a hostile job")]
+fn reach(target: &str) -> i32 {
+    use std::io::Error;
+    use std::net::TcpStream;
+    use std::os::linux::net::SocketAddrExt;
+    use std::os::unix::net::{SocketAddr, UnixStream};
+    use std::time::Duration;
+    let (kind, name) = target.split_once(':').expect("a kind of target");
+    let call = |result: libc::c_long| if result < 0 { Err(Error::last_os_error()) } else { Ok(()) };
+    let process = || name.parse::<libc::pid_t>().expect("a process's number");
+    let outcome = match kind {
+        "socket" => UnixStream::connect(name).map(drop),
+        "abstract" => SocketAddr::from_abstract_name(name)
+            .and_then(|address| UnixStream::connect_addr(&address))
+            .map(drop),
+        "tcp" => {
+            TcpStream::connect_timeout(&name.parse().expect("an address"), Duration::from_secs(2)).map(drop)
+        }
+        // SAFETY: these calls get no pointers.
+        "trace" => call(unsafe { libc::syscall(libc::SYS_ptrace, libc::PTRACE_ATTACH, process(), 0, 0) }),
+        // SAFETY: the vectors are empty.
+        "memory" => call(unsafe { libc::syscall(libc::SYS_process_vm_readv, process(), 0, 0, 0, 0, 0) }),
+        // SAFETY: signal 0 only asks.
+        "signal" => call(unsafe { libc::syscall(libc::SYS_kill, process(), 0) }),
+        _ => return libc::EINVAL,
+    };
+    // A wait that ended has no number of its own.
+    outcome.map_or_else(|error| error.raw_os_error().unwrap_or(libc::ETIMEDOUT), |()| 0)
 }

@@ -66,6 +66,8 @@ pub(super) struct Surroundings<'a> {
     pub(super) files: i64,
     pub(super) gpus: &'a GpuMode,
     pub(super) oci_runtime: Option<&'a str>,
+    /// The option that replaces the engine's own seccomp profile.
+    pub(super) seccomp: Option<String>,
 }
 
 /// The digest under which a second start recognises the first.
@@ -199,7 +201,7 @@ fn host_config(
         init: Some(true),
         privileged: Some(false),
         cap_drop: Some(vec!["ALL".into()]),
-        security_opt: Some(vec!["no-new-privileges".into()]),
+        security_opt: Some(["no-new-privileges".into()].into_iter().chain(around.seccomp.clone()).collect()),
         readonly_rootfs: Some(true),
         cgroupns_mode: Some(HostConfigCgroupnsModeEnum::PRIVATE),
         ipc_mode: Some("private".into()),

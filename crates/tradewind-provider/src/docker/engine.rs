@@ -109,6 +109,12 @@ impl Engine {
         self.client.get_or_try_init(|| self.connect()).await
     }
 
+    /// The API that both sides speak, as (major, minor).
+    pub(super) async fn api(&self) -> Result<(usize, usize), CallError> {
+        let version = self.client().await?.client_version();
+        Ok((version.major_version, version.minor_version))
+    }
+
     async fn connect(&self) -> Result<Docker, CallError> {
         let path = self.socket()?;
         let client = Docker::connect_with_unix(path, self.patience.as_secs().max(1), API_DEFAULT_VERSION)?;

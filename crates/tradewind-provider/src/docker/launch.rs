@@ -12,8 +12,8 @@ use super::container::{self, Described, Phase, Surroundings};
 use super::engine::CallError;
 use super::image::Resolved;
 use super::network::Kind;
-use super::{NAME, Shared, image, work};
-use crate::runtime::{RuntimeError, Volumes};
+use super::{NAME, Shared, image, seccomp, work};
+use crate::runtime::{RuntimeError, Volumes, refuse_environment};
 
 /// Open files of a job, as far as the agent itself may give as many.
 const FILES: u64 = 65_536;
@@ -30,6 +30,7 @@ pub(super) async fn start(
     secrets: &Secrets,
     volumes: &Volumes,
 ) -> Result<(), RuntimeError> {
+    refuse_environment(NAME, spec, secrets)?;
     let found = match shared.describe(spec.lease).await? {
         Some(found) => found,
         None => create(shared, spec, secrets, volumes).await?,
@@ -75,6 +76,7 @@ async fn create(
         files: files(),
         gpus: &shared.config.gpus,
         oci_runtime: shared.config.oci_runtime.as_deref(),
+        seccomp: seccomp::option(shared.engine.api().await?),
     };
     let made = match container::request(spec, secrets, &around) {
         Ok(request) => make(shared, spec, request).await,

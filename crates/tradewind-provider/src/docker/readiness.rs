@@ -38,9 +38,7 @@ pub(super) async fn check(shared: &Shared) -> Readiness {
 }
 
 async fn of_version(shared: &Shared) -> Option<Finding> {
-    let client = shared.engine.client().await.ok()?;
-    let version = client.client_version();
-    let found = (version.major_version, version.minor_version);
+    let found = shared.engine.api().await.ok()?;
     (found < OLDEST_API).then(|| {
         grave(format!("the engine speaks API {}.{}", found.0, found.1), "update it to 20.10 or newer")
     })

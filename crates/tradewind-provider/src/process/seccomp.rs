@@ -12,73 +12,73 @@ use seccompiler::{
 };
 
 /// Refused with `EPERM`, whatever the arguments.
-const DENIED: &[c_long] = &[
+pub(crate) const DENIED: &[(&str, c_long)] = &[
     // another root, other mounts
-    libc::SYS_mount,
-    libc::SYS_umount2,
-    libc::SYS_pivot_root,
-    libc::SYS_chroot,
-    libc::SYS_move_mount,
-    libc::SYS_open_tree,
-    libc::SYS_fsopen,
-    libc::SYS_fsconfig,
-    libc::SYS_fsmount,
-    libc::SYS_fspick,
-    libc::SYS_mount_setattr,
-    libc::SYS_swapon,
-    libc::SYS_swapoff,
-    libc::SYS_quotactl,
-    libc::SYS_open_by_handle_at,
-    libc::SYS_name_to_handle_at,
-    libc::SYS_fanotify_init,
+    ("mount", libc::SYS_mount),
+    ("umount2", libc::SYS_umount2),
+    ("pivot_root", libc::SYS_pivot_root),
+    ("chroot", libc::SYS_chroot),
+    ("move_mount", libc::SYS_move_mount),
+    ("open_tree", libc::SYS_open_tree),
+    ("fsopen", libc::SYS_fsopen),
+    ("fsconfig", libc::SYS_fsconfig),
+    ("fsmount", libc::SYS_fsmount),
+    ("fspick", libc::SYS_fspick),
+    ("mount_setattr", libc::SYS_mount_setattr),
+    ("swapon", libc::SYS_swapon),
+    ("swapoff", libc::SYS_swapoff),
+    ("quotactl", libc::SYS_quotactl),
+    ("open_by_handle_at", libc::SYS_open_by_handle_at),
+    ("name_to_handle_at", libc::SYS_name_to_handle_at),
+    ("fanotify_init", libc::SYS_fanotify_init),
     // other namespaces
-    libc::SYS_unshare,
-    libc::SYS_setns,
+    ("unshare", libc::SYS_unshare),
+    ("setns", libc::SYS_setns),
     // other processes
-    libc::SYS_ptrace,
-    libc::SYS_process_vm_readv,
-    libc::SYS_process_vm_writev,
-    libc::SYS_process_madvise,
-    libc::SYS_pidfd_getfd,
-    libc::SYS_kcmp,
+    ("ptrace", libc::SYS_ptrace),
+    ("process_vm_readv", libc::SYS_process_vm_readv),
+    ("process_vm_writev", libc::SYS_process_vm_writev),
+    ("process_madvise", libc::SYS_process_madvise),
+    ("pidfd_getfd", libc::SYS_pidfd_getfd),
+    ("kcmp", libc::SYS_kcmp),
     // keyrings are not namespaced
-    libc::SYS_keyctl,
-    libc::SYS_add_key,
-    libc::SYS_request_key,
+    ("keyctl", libc::SYS_keyctl),
+    ("add_key", libc::SYS_add_key),
+    ("request_key", libc::SYS_request_key),
     // the kernel itself
-    libc::SYS_bpf,
-    libc::SYS_perf_event_open,
-    libc::SYS_userfaultfd,
-    libc::SYS_io_uring_setup,
-    libc::SYS_io_uring_enter,
-    libc::SYS_io_uring_register,
-    libc::SYS_kexec_load,
-    libc::SYS_init_module,
-    libc::SYS_finit_module,
-    libc::SYS_delete_module,
-    libc::SYS_reboot,
-    libc::SYS_acct,
-    libc::SYS_syslog,
-    libc::SYS_vhangup,
-    libc::SYS_lookup_dcookie,
-    libc::SYS_nfsservctl,
+    ("bpf", libc::SYS_bpf),
+    ("perf_event_open", libc::SYS_perf_event_open),
+    ("userfaultfd", libc::SYS_userfaultfd),
+    ("io_uring_setup", libc::SYS_io_uring_setup),
+    ("io_uring_enter", libc::SYS_io_uring_enter),
+    ("io_uring_register", libc::SYS_io_uring_register),
+    ("kexec_load", libc::SYS_kexec_load),
+    ("init_module", libc::SYS_init_module),
+    ("finit_module", libc::SYS_finit_module),
+    ("delete_module", libc::SYS_delete_module),
+    ("reboot", libc::SYS_reboot),
+    ("acct", libc::SYS_acct),
+    ("syslog", libc::SYS_syslog),
+    ("vhangup", libc::SYS_vhangup),
+    ("lookup_dcookie", libc::SYS_lookup_dcookie),
+    ("nfsservctl", libc::SYS_nfsservctl),
     // the clock
-    libc::SYS_settimeofday,
-    libc::SYS_clock_settime,
-    libc::SYS_adjtimex,
-    libc::SYS_clock_adjtime,
+    ("settimeofday", libc::SYS_settimeofday),
+    ("clock_settime", libc::SYS_clock_settime),
+    ("adjtimex", libc::SYS_adjtimex),
+    ("clock_adjtime", libc::SYS_clock_adjtime),
     #[cfg(target_arch = "x86_64")]
-    libc::SYS_kexec_file_load,
+    ("kexec_file_load", libc::SYS_kexec_file_load),
     #[cfg(target_arch = "x86_64")]
-    libc::SYS_iopl,
+    ("iopl", libc::SYS_iopl),
     #[cfg(target_arch = "x86_64")]
-    libc::SYS_ioperm,
+    ("ioperm", libc::SYS_ioperm),
     #[cfg(target_arch = "x86_64")]
-    libc::SYS_modify_ldt,
+    ("modify_ldt", libc::SYS_modify_ldt),
     #[cfg(target_arch = "x86_64")]
-    libc::SYS_uselib,
+    ("uselib", libc::SYS_uselib),
     #[cfg(target_arch = "x86_64")]
-    libc::SYS__sysctl,
+    ("_sysctl", libc::SYS__sysctl),
 ];
 
 /// Set in the number of a call through the x32 table, which shares x86-64's architecture value.
@@ -90,10 +90,10 @@ const X32_ONLY: std::ops::Range<c_long> = 512..548;
 
 /// Address families that a job may open sockets of. All others are refused: `AF_VSOCK` reaches the hypervisor from any network
 /// namespace, and the rest are seldom-walked kernel code.
-const FAMILIES: [i32; 4] = [libc::AF_UNIX, libc::AF_INET, libc::AF_INET6, libc::AF_NETLINK];
+pub(crate) const FAMILIES: [i32; 4] = [libc::AF_UNIX, libc::AF_INET, libc::AF_INET6, libc::AF_NETLINK];
 
 /// Namespaces that `clone` could make.
-const CLONE_NAMESPACES: i32 = libc::CLONE_NEWUSER
+pub(crate) const CLONE_NAMESPACES: i32 = libc::CLONE_NEWUSER
     | libc::CLONE_NEWNS
     | libc::CLONE_NEWPID
     | libc::CLONE_NEWNET
@@ -102,7 +102,7 @@ const CLONE_NAMESPACES: i32 = libc::CLONE_NEWUSER
     | libc::CLONE_NEWCGROUP;
 
 /// Terminal requests that put words into another session's mouth.
-const TERMINAL_INJECTION: [u64; 2] = [0x5412, 0x541c];
+pub(crate) const TERMINAL_INJECTION: [u64; 2] = [0x5412, 0x541c];
 
 /// Why no filter could be made or set.
 #[derive(Debug, thiserror::Error)]
@@ -125,7 +125,7 @@ pub(super) fn apply() -> Result<(), SeccompError> {
 type Rules = BTreeMap<i64, Vec<SeccompRule>>;
 
 fn refusals() -> Result<Rules, SeccompError> {
-    let mut rules: Rules = DENIED.iter().map(|&call| (call, Vec::new())).collect();
+    let mut rules: Rules = DENIED.iter().map(|&(_, call)| (call, Vec::new())).collect();
     let mut namespaces = Vec::new();
     for bit in (0..32)
         .map(|shift| 1u64 << shift)

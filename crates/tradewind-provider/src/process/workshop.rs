@@ -26,7 +26,7 @@ use super::control::PACKET_MAX;
 use super::job_dir::{Failure, Fate, JobDir, Live, Order, ShimRecord, open_lock};
 use super::shim::{self, Assignment, Report};
 use super::{ENTRY, ProcessConfig, ProcessRuntime, disk, launch, log, tree};
-use crate::runtime::{RuntimeError, Volumes};
+use crate::runtime::{RuntimeError, Volumes, refuse_environment};
 
 /// Host users that leases are run as. Above those that distributions, systemd and containers hand out.
 const USERS: std::ops::Range<u32> = 1_900_000_000..2_100_000_000;
@@ -397,18 +397,11 @@ pub(crate) fn refuse(
     if !can_send(spec.stop.signal) {
         return refusal(format!("stop with signal {}", spec.stop.signal));
     }
-    let names = spec.envs.keys().chain(secrets.0.keys());
-    let values = spec.envs.values().chain(secrets.0.values());
-    if names.clone().any(|name| name.is_empty() || name.contains('=')) {
-        return refusal("set a variable without a name, or with `=` in it".into());
-    }
+    refuse_environment(runtime, spec, secrets)?;
     let commands: Vec<String> =
         spec.setup.iter().chain([&spec.run]).flat_map(|command| command.argv()).collect();
-    let words = || names.clone().chain(values.clone()).chain(&commands);
-    if words().any(|word| word.contains('\0')) {
-        return refusal("take a zero byte in a variable or command".into());
-    }
-    if words().map(|word| word.len() + 8).sum::<usize>() > PACKET_MAX - PACKET_RESERVE {
+    let variables = || spec.envs.iter().chain(&secrets.0).flat_map(|(name, value)| [name, value]);
+    if variables().chain(&commands).map(|word| word.len() + 8).sum::<usize>() > PACKET_MAX - PACKET_RESERVE {
         return refusal(format!(
             "take more than {} bytes of environment and commands",
             PACKET_MAX - PACKET_RESERVE

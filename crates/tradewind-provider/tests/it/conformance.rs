@@ -19,8 +19,10 @@ use tradewind_proto::workload::{
 };
 use tradewind_provider::runtime::{Runtime, RuntimeError, SessionEnds, Volumes};
 
+mod escapes;
 mod sessions;
 
+pub(crate) use escapes::*;
 pub(crate) use sessions::*;
 
 /// The static busybox of Debian's package `busybox-static`.
@@ -228,6 +230,23 @@ macro_rules! session_suite {
             a_session_ends_with_its_job,
             a_session_reaches_a_port_that_the_job_did_not_name,
             nothing_is_begun_where_no_job_runs
+        );
+    };
+}
+
+/// The claims about what a job tries against its host.
+#[macro_export]
+macro_rules! escape_suite {
+    ($fixture:path) => {
+        $crate::conformance_suite!(escape_conformance, $fixture:
+            calls_that_reach_out_are_refused,
+            processes_of_the_host_cannot_be_touched,
+            no_socket_of_the_host_answers,
+            a_scan_of_the_network_finds_no_route,
+            mounts_and_devices_are_not_made,
+            proc_and_sys_give_nothing_of_the_host,
+            a_variable_that_is_none_is_refused_before_anything_is_made,
+            variables_that_steer_programs_steer_the_job_alone
         );
     };
 }
@@ -478,7 +497,9 @@ pub(crate) async fn processes_are_bounded(f: &Fixture) {
     }
     let forks: u32 = job.read("forks").trim().parse().expect("a number");
     assert!(forks < 32, "{forks} processes with a limit of 32");
-    assert!(!f.log(job.lease()).await.contains("unbounded"));
+    let log = f.log(job.lease()).await;
+    assert!(!log.contains("unbounded"));
+    assert!(log.to_lowercase().contains("fork"), "the kernel's refusal is in the log: {log}");
     f.clear(&job).await;
 }
 

@@ -24,6 +24,7 @@ use busybox::Recipe;
 
 crate::conformance_suite!(crate::docker::fixture);
 crate::session_suite!(crate::docker::fixture);
+crate::escape_suite!(crate::docker::fixture);
 
 /// Where the engine is.
 fn host() -> String {

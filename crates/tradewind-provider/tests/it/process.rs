@@ -16,6 +16,7 @@ mod unprivileged;
 
 crate::conformance_suite!(crate::process::fixture);
 crate::session_suite!(crate::process::fixture);
+crate::escape_suite!(crate::process::fixture);
 
 /// Names another copy of the shim, for a test run by a user who cannot read this one.
 const SHIM: &str = "TRADEWIND_TEST_SHIM";

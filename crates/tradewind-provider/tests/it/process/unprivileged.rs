@@ -40,6 +40,7 @@ async fn an_agent_without_root_keeps_the_claims() {
     let outcome = Command::new(tests)
         .args([
             "process::conformance",
+            "process::escape_conformance",
             "process::unprivileged::this_host_is_ready",
             "process::sandbox",
             "process::limits::what_lies_in_a_closed",
