@@ -92,7 +92,7 @@ pub(super) fn request(
     Ok(ContainerCreateBody {
         hostname: Some(format!("tw-{}", spec.lease.short().trim_start_matches("0x"))),
         user: Some(format!("{}:{}", around.user.uid, around.user.gid)),
-        env: Some(environment(spec, secrets)),
+        env: Some(environment(spec, secrets, around.gpus)),
         entrypoint: Some(argv),
         cmd: Some(arguments),
         image: Some(around.image.id.clone()),
@@ -136,10 +136,14 @@ fn labels(
     ]))
 }
 
-fn environment(spec: &WorkloadSpec, secrets: &Secrets) -> Vec<String> {
+fn environment(spec: &WorkloadSpec, secrets: &Secrets, mode: &GpuMode) -> Vec<String> {
     // The engine's init passes signals on to the job's whole process group when it reads the last of these.
     let mut all = BTreeMap::from([("HOME", "/work"), ("TMPDIR", "/tmp"), ("TINI_KILL_PROCESS_GROUP", "1")]);
     all.extend(spec.envs.iter().chain(&secrets.0).map(|(name, value)| (name.as_str(), value.as_str())));
+    // Where NVIDIA's runtime is the engine's usual one, a job or an image would take every GPU of the host by this variable.
+    let gpus = spec.limits.gpus.iter().map(u32::to_string).collect::<Vec<_>>().join(",");
+    let visible = if *mode == GpuMode::Toolkit && !gpus.is_empty() { gpus.as_str() } else { "void" };
+    all.insert("NVIDIA_VISIBLE_DEVICES", visible);
     all.into_iter().map(|(name, value)| format!("{name}={value}")).collect()
 }
 
@@ -359,5 +363,27 @@ pub(super) fn network_kind(spec: &WorkloadSpec) -> Option<super::network::Kind> 
         Network::Internet => Some(super::network::Kind::Open),
         Network::None if spec.ports.is_empty() => None,
         Network::None => Some(super::network::Kind::Closed),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::process::readiness::empty_job;
+
+    #[test]
+    fn no_variable_of_a_job_shows_it_gpus_that_it_did_not_lease() {
+        let mut spec = empty_job(LeaseId::default());
+        spec.envs.insert("NVIDIA_VISIBLE_DEVICES".into(), "all".into());
+        let visible = |spec: &WorkloadSpec, mode: GpuMode| {
+            let all = environment(spec, &Secrets::default(), &mode);
+            all.into_iter().filter(|pair| pair.starts_with("NVIDIA_VISIBLE_DEVICES=")).collect::<Vec<_>>()
+        };
+        for mode in [GpuMode::Off, GpuMode::Cdi, GpuMode::Toolkit] {
+            assert_eq!(visible(&spec, mode), ["NVIDIA_VISIBLE_DEVICES=void"]);
+        }
+        spec.limits.gpus = vec![1, 3];
+        assert_eq!(visible(&spec, GpuMode::Toolkit), ["NVIDIA_VISIBLE_DEVICES=1,3"]);
+        assert_eq!(visible(&spec, GpuMode::Cdi), ["NVIDIA_VISIBLE_DEVICES=void"]);
     }
 }
