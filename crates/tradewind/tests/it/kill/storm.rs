@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 use rand::rngs::StdRng;
 use rand::{RngExt as _, SeedableRng as _};
 use tradewind_buyer::job::record::{Attempt, JobRecord};
+use tradewind_proto::ids::LeaseId;
 use tradewind_proto::supervision::Outcome;
 use tradewind_proto::units::{Money, Seconds};
 
@@ -19,7 +20,7 @@ const LOAD: usize = 2;
 const SHORT: u32 = 3;
 const LONG: u32 = 25;
 /// The longest time between a node's start and its end, and between its end and its start, in milliseconds.
-const SPELL: u64 = 5_000;
+const SPELL: u64 = 4_000;
 const AWAY: u64 = 500;
 
 /// A job under way: its length, and what its buyer had signed when its provider was last killed.
@@ -53,6 +54,14 @@ fn twenty_kills_of_a_loaded_provider_lose_no_job_run_none_twice_and_leave_nothin
     market.hears_of(1);
 
     let mut runs = Vec::new();
+    refill(&market, &mut runs);
+    let leases = || -> Vec<LeaseId> {
+        runs.iter().filter_map(|run| Some(market.attempt(&run.job)?.supervision.id)).collect()
+    };
+    market.until("the count sees what runs", || {
+        let seen = market.left_behind("provider", &leases());
+        ["file", "process", "control group"].iter().all(|kind| seen.iter().any(|line| line.starts_with(kind)))
+    });
     for _ in 0..KILLS {
         refill(&market, &mut runs);
         std::thread::sleep(Duration::from_millis(random.random_range(0..SPELL)));
