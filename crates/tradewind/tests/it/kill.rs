@@ -1,5 +1,7 @@
 //! What goes wrong in the demonstration's scenarios, and what their reports claim: read again, and added up again.
 
+mod storm;
+
 use std::time::Duration;
 
 use alloy::primitives::Address;

@@ -8,6 +8,7 @@
 //! What a test asserts it reads where a person would: from the nodes' local APIs, the outputs, and the chain itself.
 
 mod chain;
+mod leaks;
 mod node;
 
 use std::collections::BTreeMap;
@@ -19,6 +20,7 @@ use serde::de::DeserializeOwned;
 use serde_json::Value;
 use tempfile::TempDir;
 use tradewind_buyer::job::record::{Attempt, JobRecord};
+use tradewind_proto::ids::LeaseId;
 use tradewind_proto::profile::NetworkProfile;
 use tradewind_proto::signature::SigningKey;
 use tradewind_testbed::net::Net;
@@ -94,6 +96,14 @@ impl Market {
         self.launch(Node::new(self.dir.path(), name, roles));
     }
 
+    /// The same, with one mesh port for its whole life, as an operator gives it.
+    pub(crate) fn start_at_one_port(&mut self, name: &str, roles: &str) {
+        let port = std::net::UdpSocket::bind("127.0.0.1:0").and_then(|socket| socket.local_addr());
+        let mut node = Node::new(self.dir.path(), name, roles);
+        node.bind = port.expect("a port").to_string();
+        self.launch(node);
+    }
+
     /// Starts a provider that keeps its products to itself. It has no local API.
     pub(crate) fn start_secretive(&mut self, name: &str, roles: &str) {
         let mut node = Node::new(self.dir.path(), name, roles);
@@ -150,6 +160,12 @@ impl Market {
         let node = self.node_mut(name);
         node.kill();
         node.kill_workloads();
+    }
+
+    /// What a node that runs has left on this machine of leases that are over; a line each.
+    pub(crate) fn left_behind(&self, name: &str, leases: &[LeaseId]) -> Vec<String> {
+        let node = &self.nodes[name];
+        leaks::left_behind(&self.path(name), node.pid(), leases)
     }
 
     /// SIGSTOP: it holds its connections and answers nothing.
