@@ -117,8 +117,9 @@ async fn judge(
         Some(Outcome::Unpaid) => end_short(inner, job, record, unpaid(attempt)).await?,
         Some(Outcome::ProviderFailed | Outcome::NeverOpened | Outcome::Reclaimed) => {
             let tried = record.attempts.len();
-            // Terms that never opened cost nothing and are no attempt of the job's.
-            let spent = record.attempts.iter().filter(|a| a.outcome != Some(Outcome::NeverOpened)).count();
+            // Terms that never opened, or found no room, cost nothing and are no attempt of the job's.
+            let is_spent = |a: &&record::Attempt| a.outcome != Some(Outcome::NeverOpened) && !a.busy;
+            let spent = record.attempts.iter().filter(is_spent).count();
             if record.stop_requested {
                 end_short(inner, job, record, format!("stopped; {}", failure(attempt))).await?;
             } else if spent > usize::from(record.spec.retry.attempts.max(1) - 1) || tried >= MAX_TRIES {

@@ -12,6 +12,7 @@ use tradewind_chain::ledger::{Action as ChainAction, ActionStatus, LeaseRecord, 
 use tradewind_proto::conversation::{Begin, MAX_WAIT};
 use tradewind_proto::delegation;
 use tradewind_proto::ladder::Ladder;
+use tradewind_proto::negotiation::RefusalCode;
 use tradewind_proto::report::Report;
 use tradewind_proto::supervision::{Action, Outcome, Seen, StopReason, Supervision};
 use tradewind_proto::units::{Money, Seconds, Timestamp};
@@ -247,6 +248,7 @@ impl Lease {
                 tracing::warn!(job = %self.job.id, %refusal, hint = %refusal.hint, "the provider did not take the job");
                 let refused = |attempt: &mut Attempt| {
                     attempt.supervision.gave_up = true;
+                    attempt.busy = refusal.code == RefusalCode::Busy;
                     attempt.refused = Some(refusal.reason);
                 };
                 self.update(refused).await.map(|_| ())

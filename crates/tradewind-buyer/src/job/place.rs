@@ -118,6 +118,7 @@ async fn negotiate(
         log_length: 0,
         vouchers: 1,
         refused: None,
+        busy: false,
         resumed: record.checkpoint.as_ref().map(|checkpoint| checkpoint.number),
         saved: 0,
         outcome: None,

@@ -114,6 +114,9 @@ pub struct Attempt {
     pub vouchers: u32,
     /// Why the provider did not take the job after it had signed.
     pub refused: Option<String>,
+    /// It had no room any more: that is no attempt of the job's.
+    #[serde(default)]
+    pub busy: bool,
     /// The checkpoint that it went on from.
     #[serde(default)]
     pub resumed: Option<u32>,

@@ -10,10 +10,11 @@ use tradewind_proto::hosting::Hosting;
 use tradewind_proto::ids::{LeaseId, MeshKey};
 use tradewind_proto::manifest::JobManifest;
 use tradewind_proto::report::{OutputFile, Report};
-use tradewind_proto::saving::Saved;
 use tradewind_proto::signature::Signature;
 use tradewind_proto::units::Timestamp;
 use tradewind_proto::workload::{Secrets, Usage};
+
+use super::saving::Snapshots;
 
 /// The kind of the agent's records in the store.
 pub(super) const KIND: &str = "hosting";
@@ -55,8 +56,8 @@ pub(super) struct Hosted {
     pub(super) report: watch::Sender<Report>,
     /// Places for sessions.
     pub(super) sessions: Arc<Semaphore>,
-    /// The newest snapshot of what it saved, and its files.
-    pub(super) saved: std::sync::Mutex<Option<(Saved, Arc<[OutputFile]>)>>,
+    /// Snapshots of what it saved.
+    pub(super) snapshots: std::sync::Mutex<Snapshots>,
     over: AtomicBool,
 }
 
@@ -71,7 +72,7 @@ impl Hosted {
             bell: Notify::new(),
             report: watch::Sender::new(report),
             sessions: Arc::new(Semaphore::new(MAX_SESSIONS)),
-            saved: std::sync::Mutex::default(),
+            snapshots: std::sync::Mutex::default(),
         })
     }
 

@@ -95,8 +95,8 @@ impl Agent {
                 let (hosted, _) = self.inner.owned(peer, lease).await?;
                 let none =
                     || Refusal::new(RefusalCode::Unavailable, "the job saved nothing yet", "ask again later");
-                let (saved, files) = hosted.saved().ok_or_else(none)?;
-                Ok(Answer::Saved(saved, files.to_vec()))
+                let (saved, files) = hosted.snapshots().tell().ok_or_else(none)?;
+                Ok(Answer::Saved(saved, files))
             }
         }
     }

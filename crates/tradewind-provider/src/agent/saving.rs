@@ -6,14 +6,15 @@
 //! ```
 //!
 //! The job may change its directory at any moment, so nothing is found by its path twice: what is copied is what was opened
-//! below the work directory, without links. Two snapshots are kept, so that the buyer may still fetch the older one.
+//! below the work directory, without links. The snapshot whose files the buyer was told last stays until it asks again, however
+//! long it fetches; beside it there are the newest one, and the one that is being taken.
 //!
 //! Failure paths: too many files, too much, or a disk that is nearly full is told in the log and no snapshot is taken; after a
 //! restart of the agent the next snapshot is taken anew.
 
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::path::Path;
-use std::sync::{Arc, PoisonError};
+use std::sync::{Arc, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use rustix::fs::{CWD, Dir, FileType, Mode, OFlags, ResolveFlags, Stat, fstat, openat, openat2, statvfs};
@@ -79,10 +80,48 @@ impl FileState {
     }
 }
 
-/// The labels of a lease's snapshots, used in turn.
-pub(super) fn labels(lease: LeaseId) -> [Label; 2] {
+/// Places for snapshots: the newest, the one that the buyer fetches, and the one that is being taken.
+const PLACES: usize = 3;
+
+/// The labels of a lease's snapshots, by place.
+pub(super) fn labels(lease: LeaseId) -> [Label; PLACES] {
     #[expect(clippy::expect_used, reason = "a lease id and a suffix of letters are a label")]
-    ["a", "b"].map(|turn| format!("{lease}.saved-{turn}").parse().expect("a label"))
+    ["a", "b", "c"].map(|place| format!("{lease}.saved-{place}").parse().expect("a label"))
+}
+
+/// A job's snapshots.
+#[derive(Debug, Default)]
+pub(super) struct Snapshots {
+    newest: Option<Snapshot>,
+    /// Where the one is that the buyer was told of last.
+    told: Option<usize>,
+}
+
+#[derive(Debug)]
+struct Snapshot {
+    saved: Saved,
+    files: Vec<OutputFile>,
+    place: usize,
+}
+
+impl Snapshots {
+    pub(super) fn newest(&self) -> Option<Saved> {
+        self.newest.as_ref().map(|newest| newest.saved)
+    }
+
+    /// The newest one, for its buyer to fetch; it stays until the next is asked for.
+    pub(super) fn tell(&mut self) -> Option<(Saved, Vec<OutputFile>)> {
+        let newest = self.newest.as_ref()?;
+        self.told = Some(newest.place);
+        Some((newest.saved, newest.files.clone()))
+    }
+
+    /// A place that nobody needs.
+    fn free(&self) -> usize {
+        let newest = self.newest.as_ref().map(|newest| newest.place);
+        let is_free = |place: &usize| Some(*place) != newest && Some(*place) != self.told;
+        (0..PLACES).find(is_free).unwrap_or_default()
+    }
 }
 
 /// Takes snapshots of a job that has a checkpoint, until it ends.
@@ -138,10 +177,14 @@ impl Saver {
         if found.is_empty() || !self.rest.is_due(&found) {
             return Ok(());
         }
-        let known = self.hosted.saved();
-        let number = known.as_ref().map_or(0, |(saved, _)| saved.number) + 1;
+        let (known, place) = {
+            let snapshots = self.hosted.snapshots();
+            (snapshots.newest(), snapshots.free())
+        };
+        // Greater than those of earlier lives of this agent, too.
+        let number = known.map_or(0, |saved| saved.number) + 1;
         let number = number.max(self.inner.now().unix());
-        let label = &labels(self.hosted.id)[usize::from(number % 2 == 1)];
+        let label = &labels(self.hosted.id)[place];
         let transport = &self.inner.parts.transport;
         transport.release(label).await?;
         let Some(files) = self.copy(&found, label).await? else {
@@ -156,7 +199,7 @@ impl Saver {
         let count = u32::try_from(files.len()).unwrap_or(u32::MAX);
         let saved = Saved { number, at: self.inner.now(), files: count, size };
         tracing::debug!(lease = %self.hosted.id, number, files = count, %size, "took a snapshot");
-        self.hosted.set_saved(saved, files);
+        self.hosted.snapshots().newest = Some(Snapshot { saved, files, place });
         self.rest.took(found);
         self.hosted.bell.notify_one();
         Ok(())
@@ -282,19 +325,16 @@ fn names(directory: &OwnedFd) -> std::io::Result<Vec<String>> {
 }
 
 impl Hosted {
-    /// The newest snapshot and its files.
-    pub(super) fn saved(&self) -> Option<(Saved, Arc<[OutputFile]>)> {
-        self.saved.lock().unwrap_or_else(PoisonError::into_inner).clone()
-    }
-
-    fn set_saved(&self, saved: Saved, files: Vec<OutputFile>) {
-        *self.saved.lock().unwrap_or_else(PoisonError::into_inner) = Some((saved, files.into()));
+    pub(super) fn snapshots(&self) -> MutexGuard<'_, Snapshots> {
+        self.snapshots.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 #[cfg(test)]
 mod tests {
     use std::os::unix::fs::symlink;
+
+    use tradewind_proto::units::Timestamp;
 
     use super::*;
 
@@ -336,6 +376,26 @@ mod tests {
         symlink("/etc/passwd", work.join("state")).unwrap();
         let link = open_below(&root, "state").unwrap().expect("the link itself");
         assert!(!is_still(&link, before[0].state).unwrap() && find(&work, "state").unwrap().is_empty());
+    }
+
+    #[test]
+    fn what_a_buyer_fetches_stays_while_newer_snapshots_come() {
+        let mut snapshots = Snapshots::default();
+        let take = |snapshots: &mut Snapshots, number: u64| {
+            let place = snapshots.free();
+            let saved = Saved { number, at: Timestamp::default(), files: 0, size: Bytes::ZERO };
+            snapshots.newest = Some(Snapshot { saved, files: Vec::new(), place });
+            place
+        };
+        assert!(snapshots.tell().is_none());
+        let first = take(&mut snapshots, 1);
+        assert_eq!(snapshots.tell().unwrap().0.number, 1);
+        let later: Vec<usize> = (2..9).map(|number| take(&mut snapshots, number)).collect();
+        assert!(!later.contains(&first) && later.windows(2).all(|pair| pair[0] != pair[1]), "{later:?}");
+        assert_eq!(snapshots.tell().unwrap().0.number, 8);
+        let kept = later[later.len() - 1];
+        let later: Vec<usize> = (9..16).map(|number| take(&mut snapshots, number)).collect();
+        assert!(!later.contains(&kept) && later.contains(&first), "{later:?}");
     }
 
     #[test]

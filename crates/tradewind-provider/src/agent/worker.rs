@@ -154,7 +154,7 @@ impl Worker {
             voucher: record.hosting.best,
             reclaimed: reclaimed(record),
             outputs: if record.hosting.collected { record.outputs.clone() } else { Vec::new() },
-            saved: self.hosted.saved().map(|(saved, _)| saved),
+            saved: self.hosted.snapshots().newest(),
         });
     }
 

@@ -96,7 +96,7 @@ fn twenty_kills_of_a_loaded_provider_lose_no_job_run_none_twice_and_leave_nothin
 }
 
 /// Waits for the good end of a job; its one lease that was taken. A provider that was killed forgets which unit it promised to
-/// whom, so it may refuse a lease that it had given terms for.
+/// whom, so it may refuse a lease that it had given terms for, which is no attempt of the job's.
 fn finished_once(market: &Market, run: &Run) -> Attempt {
     let taken = |record: &JobRecord| -> Vec<(usize, Attempt)> {
         let all = record.attempts.iter().cloned().enumerate();
@@ -128,7 +128,7 @@ fn refill(market: &Market, runs: &mut Vec<Run>) {
     for _ in under_way.len()..LOAD {
         let seconds = if long { SHORT } else { LONG };
         long = true;
-        let job = market.submit(&format!("{}retry: {{attempts: 9}}\n", counting(seconds)));
+        let job = market.submit(&counting(seconds));
         runs.push(Run { job, seconds, signed: Money::ZERO, grew: 0 });
     }
 }
