@@ -14,12 +14,24 @@ use crate::job::{conversation, saved};
 /// A snapshot that took long to come is followed by a pause of so many times as long.
 const PAUSE: u32 = 4;
 
+/// Saved progress whose files are here.
+struct Kept {
+    /// The number that its label has; the next one where the job's own label keeps it.
+    number: Option<u32>,
+    files: Vec<OutputFile>,
+    at: Timestamp,
+    /// The provider's own number.
+    snapshot: u64,
+}
+
 impl Lease {
     /// Fetches every newer snapshot of the job; never ends.
     pub(super) async fn follow_saved(&self) {
         let index = self.index;
         let is_news = |attempt: &Attempt| {
             let report = attempt.supervision.report.as_ref();
+            // What a job leaves at its end comes with its outputs.
+            let report = report.filter(|report| report.exit.is_none());
             report.and_then(|report| report.saved).is_some_and(|saved| saved.number > attempt.saved)
         };
         loop {
@@ -51,14 +63,16 @@ impl Lease {
         }
         let disk = attempt.manifest.share.disk;
         let size = saving::check(&files, checkpoint, disk).map_err(|error| error.to_string())?;
-        let label = saved::label(self.job.id, self.job.record.lock().await.checkpoints.saturating_add(1));
+        let number = self.job.record.lock().await.checkpoints.saturating_add(1);
+        let label = saved::label(self.job.id, number);
         for file in &files {
             let options = FetchOptions::new(file.size.get(), label.clone());
             let fetched = transport.fetch(&peer, BlobHash::from_bytes(file.hash), &options, &|_| {}).await;
             fetched.map_err(|error| format!("{}: {error}", file.path))?;
         }
-        self.keep(files, snapshot.at, Some(snapshot.number)).await?;
-        tracing::info!(job = %self.job.id, number = snapshot.number, %size, "what the job saved is here");
+        let kept = Kept { number: Some(number), files, at: snapshot.at, snapshot: snapshot.number };
+        self.keep(kept).await?;
+        tracing::info!(job = %self.job.id, number, %size, "what the job saved is here");
         Ok(())
     }
 
@@ -74,19 +88,23 @@ impl Lease {
         if files.is_empty() || saving::check(&files, checkpoint, manifest.share.disk).is_err() {
             return Ok(());
         }
-        self.keep(files, self.inner.now(), None).await
+        self.keep(Kept { number: None, files, at: self.inner.now(), snapshot: 0 }).await
     }
 
-    /// Notes that `files` are here, unless a later attempt runs already.
-    async fn keep(&self, files: Vec<OutputFile>, at: Timestamp, snapshot: Option<u64>) -> Result<(), String> {
+    /// Notes what is here, unless a later attempt runs already, or something newer came meanwhile.
+    async fn keep(&self, kept: Kept) -> Result<(), String> {
         let (index, mut known) = (self.index, None);
         let keep = |record: &mut JobRecord| {
             let is_current = index + 1 == record.attempts.len();
-            let Some(attempt) = record.attempts.get_mut(index).filter(|_| is_current) else { return };
-            attempt.saved = snapshot.unwrap_or(attempt.saved);
+            let next = record.checkpoints.saturating_add(1);
+            let is_next = kept.number.is_none_or(|number| number == next);
+            let attempt = record.attempts.get_mut(index).filter(|_| is_current && is_next);
+            let Some(attempt) = attempt else { return };
+            attempt.saved = attempt.saved.max(kept.snapshot);
             known = record.checkpoint.as_ref().map(|checkpoint| checkpoint.number);
-            record.checkpoints = record.checkpoints.saturating_add(1);
-            record.checkpoint = Some(Checkpoint { number: record.checkpoints, attempt: index, at, files });
+            record.checkpoints = next;
+            record.checkpoint =
+                Some(Checkpoint { number: next, attempt: index, at: kept.at, files: kept.files });
         };
         let record = self.inner.update(&self.job, keep).await.map_err(|error| error.to_string())?;
         saved::release_stale(&self.inner, &record, known).await;
