@@ -5,6 +5,8 @@ use std::io::{BufRead, IsTerminal, Write};
 use comfy_table::presets::UTF8_BORDERS_ONLY;
 use comfy_table::{ContentArrangement, Table};
 use indicatif::{ProgressBar, ProgressStyle};
+use rustix::stdio::stdin;
+use rustix::termios::{LocalModes, OptionalActions, Termios, tcgetattr, tcsetattr};
 use serde::Serialize;
 use tradewind_proto::profile::Asset;
 use tradewind_proto::units::Money;
@@ -95,6 +97,7 @@ impl Printer {
 
     /// An answer that is not shown.
     pub(crate) fn ask_secret(self, question: &str) -> anyhow::Result<Zeroizing<String>> {
+        let _echo = Echo::off();
         Ok(Zeroizing::new(rpassword::prompt_password(question)?))
     }
 
@@ -113,6 +116,26 @@ impl Printer {
             lines.push_str(&format!("\nhint: {hint}"));
         }
         let _ = writeln!(err, "{lines}");
+    }
+}
+
+/// A terminal that shows nothing of what is typed, from before the question stands there: whoever types at once is not shown either.
+struct Echo(Option<Termios>);
+
+impl Echo {
+    fn off() -> Self {
+        let Ok(before) = tcgetattr(stdin()) else { return Self(None) };
+        let mut quiet = before.clone();
+        quiet.local_modes.remove(LocalModes::ECHO);
+        Self(tcsetattr(stdin(), OptionalActions::Now, &quiet).ok().map(|()| before))
+    }
+}
+
+impl Drop for Echo {
+    fn drop(&mut self) {
+        if let Some(before) = &self.0 {
+            let _ = tcsetattr(stdin(), OptionalActions::Now, before);
+        }
     }
 }
 
