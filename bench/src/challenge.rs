@@ -7,7 +7,9 @@ use std::time::{Duration, Instant};
 
 use alloy::primitives::{Address, B256, U256};
 use anyhow::{Context as _, bail, ensure};
-use tradewind_challenge::{Answer, CpuEngine, CpuMemory, Engine as _, Pick, Secret, Threads, Verifier, rows};
+use tradewind_challenge::{
+    Answer, CpuEngine, CpuWalker, Engine as _, Pick, Secret, Threads, Verifier, Walker as _, rows,
+};
 use tradewind_proto::challenge::memory::Walk;
 use tradewind_proto::challenge::{self, Challenge, Claim, RowOpening, Side, Size, Tree, row_root};
 use tradewind_proto::evidence::{Court, Epoch, ProductRoots, Sworn};
@@ -110,7 +112,7 @@ fn engines() -> anyhow::Result<Vec<Figure>> {
     }
     let walk = Walk::new(B256::repeat_byte(5), [256, 1_024], [16, 64, 256])?;
     let began = Instant::now();
-    let memory = CpuMemory::answer(walk, Threads::available());
+    let memory = CpuWalker { threads: Threads::available(), room: 16 << 20 }.walk(walk)?;
     let rate = number(walk.bytes_read()) / began.elapsed().as_secs_f64() / 1e6;
     let began = Instant::now();
     let stretch = memory.open(3, 5).context("no such stretch")?;

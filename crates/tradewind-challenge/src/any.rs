@@ -12,6 +12,12 @@ use crate::prover::Engine;
 #[error("{0}")]
 pub struct AnyError(Box<dyn std::error::Error + Send + Sync>);
 
+impl AnyError {
+    pub(crate) fn new(error: impl std::error::Error + Send + Sync + 'static) -> Self {
+        Self(Box::new(error))
+    }
+}
+
 /// An engine of any kind.
 pub struct AnyEngine(Box<dyn Engine<Error = AnyError> + Send>);
 
@@ -55,11 +61,11 @@ impl<E: Engine> Engine for Erased<E> {
     }
 
     fn multiply(&mut self, round: usize, seed: B256) -> Result<B256, AnyError> {
-        self.0.multiply(round, seed).map_err(|error| AnyError(Box::new(error)))
+        self.0.multiply(round, seed).map_err(AnyError::new)
     }
 
     fn open(&mut self, round: usize, row: u32) -> Result<RowOpening, AnyError> {
-        self.0.open(round, row).map_err(|error| AnyError(Box::new(error)))
+        self.0.open(round, row).map_err(AnyError::new)
     }
 }
 

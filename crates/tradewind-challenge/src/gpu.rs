@@ -10,16 +10,21 @@
 //!
 //! Tested on Mesa's software device; no accelerator was at hand.
 //!
+//! [`GpuWalker`] does the memory walk, on a device of its own.
+//!
 //! Failure paths: no device is [`GpuError::None`]; whatever its driver says, a lost device included, is [`GpuError::Device`], and nothing is kept
 //! of that round.
 
 mod device;
+mod walk;
 
 use alloy_primitives::B256;
 use tradewind_proto::challenge::{LEAF, RowOpening, Side, Size, Tree};
 
-use self::device::{Device, Kernel, Shape};
+use self::device::{Device, Program};
+pub use self::walk::GpuWalker;
 use crate::cpu::CpuError;
+use crate::memory::RoomError;
 use crate::prover::Engine;
 
 /// What one buffer of a strip may hold.
@@ -28,6 +33,8 @@ const STRIP: usize = 64 << 20;
 const TILE: usize = 64;
 /// Threads of a group of the other kernels.
 const GROUP: usize = 64;
+/// Entry points of `kernels.wgsl`.
+const KERNELS: &[&str] = &["expand", "multiply", "leaves", "pairs"];
 /// Bytes of a hash.
 const HASH: usize = 32;
 
@@ -42,6 +49,20 @@ pub enum GpuError {
     /// What was asked for does not go, on a processor neither.
     #[error(transparent)]
     Asked(#[from] CpuError),
+    /// The walk fills more than its driver lets a kernel see.
+    #[error(transparent)]
+    Room(#[from] RoomError),
+    /// Walks of other lanes are asked of nobody.
+    #[error(
+        "an accelerator walks through fewer than 2^24 lanes of a power of two of at most 65,536 blocks, not through {lanes} of \
+         {lane_blocks}"
+    )]
+    Lanes {
+        /// How many.
+        lanes: u32,
+        /// Of how many blocks.
+        lane_blocks: u32,
+    },
     /// Its driver's word.
     #[error("the accelerator failed: {0}")]
     Device(String),
@@ -54,6 +75,24 @@ pub enum Pick {
     Accelerator,
     /// Also a driver that computes on the processor.
     Any,
+}
+
+/// What a kernel is told, as its own text names it.
+#[derive(Debug, Clone, Copy, Default)]
+struct Shape {
+    seed: B256,
+    side_or_column: usize,
+    line_or_columns: usize,
+    count: usize,
+    words: usize,
+}
+
+impl Shape {
+    fn bytes(&self) -> Vec<u8> {
+        let numbers = [self.side_or_column, self.line_or_columns, self.count, self.words];
+        let numbers = numbers.map(|number| u32::try_from(number).unwrap_or(u32::MAX).to_le_bytes());
+        [self.seed.as_slice(), numbers.as_flattened()].concat()
+    }
 }
 
 /// Multiplies on an accelerator, and keeps the products of one epoch in its memory.
@@ -78,7 +117,11 @@ impl GpuEngine {
     /// # Errors
     /// [`GpuError::None`], [`GpuError::Device`].
     pub fn open(size: Size, room: usize, pick: Pick) -> Result<Self, GpuError> {
-        Ok(Self { size, room, device: Device::open(pick)?, products: Vec::new() })
+        let program = |_| {
+            let source = include_str!("gpu/kernels.wgsl").to_owned();
+            Ok(Program { source, kernels: KERNELS, limits: wgpu::Limits::downlevel_defaults() })
+        };
+        Ok(Self { size, room, device: Device::open(pick, program)?, products: Vec::new() })
     }
 
     /// The device's name.
@@ -103,7 +146,7 @@ impl GpuEngine {
             words: width / 4,
         };
         let groups = (lines * width / HASH).div_ceil(GROUP);
-        self.device.run(Kernel::Expand, &shape, [None, None], &out, [groups, 1])?;
+        self.device.run("expand", &shape.bytes(), &[(3, &out)], [groups, 1])?;
         Ok(out)
     }
 
@@ -124,7 +167,8 @@ impl GpuEngine {
                     ..Shape::default()
                 };
                 let groups = [columns / TILE, rows / TILE];
-                self.device.run(Kernel::Multiply, &shape, [Some(&left), Some(right)], &strip, groups)?;
+                let bound = [(1, &left), (2, right), (3, &strip)];
+                self.device.run("multiply", &shape.bytes(), &bound, groups)?;
             }
             roots.extend(self.row_roots(&strip, rows)?);
             strips.push(strip);
@@ -135,19 +179,19 @@ impl GpuEngine {
     /// The hash of each row of a strip.
     fn row_roots(&self, strip: &wgpu::Buffer, rows: usize) -> Result<Vec<B256>, GpuError> {
         let mut count = rows * self.size.width() / LEAF;
-        let mut level = self.hash(Kernel::Leaves, strip, count)?;
+        let mut level = self.hash("leaves", strip, count)?;
         while count > rows {
             count /= 2;
-            level = self.hash(Kernel::Pairs, &level, count)?;
+            level = self.hash("pairs", &level, count)?;
         }
         let bytes = self.device.read(&level, 0, rows * HASH)?;
         Ok(bytes.as_chunks::<HASH>().0.iter().map(|hash| B256::new(*hash)).collect())
     }
 
-    fn hash(&self, kernel: Kernel, of: &wgpu::Buffer, count: usize) -> Result<wgpu::Buffer, GpuError> {
+    fn hash(&self, kernel: &str, of: &wgpu::Buffer, count: usize) -> Result<wgpu::Buffer, GpuError> {
         let out = self.device.buffer(count * HASH)?;
         let shape = Shape { count, ..Shape::default() };
-        self.device.run(kernel, &shape, [Some(of), None], &out, [count.div_ceil(GROUP), 1])?;
+        self.device.run(kernel, &shape.bytes(), &[(1, of), (3, &out)], [count.div_ceil(GROUP), 1])?;
         Ok(out)
     }
 }

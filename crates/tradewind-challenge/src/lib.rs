@@ -55,8 +55,8 @@ mod wide;
 
 pub use any::{AnyEngine, AnyError};
 pub use cpu::{CpuEngine, CpuError};
-pub use gpu::{GpuEngine, GpuError, Pick as GpuPick};
-pub use memory::CpuMemory;
+pub use gpu::{GpuEngine, GpuError, GpuWalker, Pick as GpuPick};
+pub use memory::{CpuWalker, RoomError, Walked, Walker};
 pub use product::rows;
 pub use prover::{AnswerError, Engine, SelfCheck, answer};
 pub use threads::Threads;

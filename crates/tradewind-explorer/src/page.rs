@@ -2,6 +2,7 @@
 
 use askama::Template;
 use serde::Serialize;
+use tradewind_proto::challenge::{MemoryRate, WalkProfile};
 use tradewind_proto::ids::{DeviceId, ProviderId};
 use tradewind_proto::offer::Offer;
 use tradewind_proto::reputation::Standing;
@@ -58,11 +59,21 @@ pub struct DeviceRow {
     /// What it comes to, and how much it rests on.
     #[serde(flatten)]
     pub rated: Rated,
+    /// How fast its memory is, and whether that fits what is offered.
+    pub memory_rate: Option<MemoryRate>,
 }
 
 impl DeviceRow {
-    pub(crate) const fn new(device: DeviceId, provider: Option<ProviderId>, rated: Rated) -> Self {
-        Self { device, provider, rated }
+    /// `model` is what its live offer says that it is.
+    pub(crate) fn new(
+        device: DeviceId,
+        provider: Option<ProviderId>,
+        rated: Rated,
+        profile: Option<&WalkProfile>,
+        model: Option<&str>,
+    ) -> Self {
+        let memory_rate = rated.memory.map(|measured| MemoryRate::new(measured, profile, model));
+        Self { device, provider, rated, memory_rate }
     }
 
     /// Rated ones first, by score; then those with the most evidence.

@@ -1,5 +1,6 @@
 //! The HTTP side: the page, its JSON twin, and a stream that says when to look again.
 
+use std::collections::HashMap;
 use std::convert::Infallible;
 use std::net::SocketAddr;
 use std::sync::{Arc, PoisonError, RwLock};
@@ -21,6 +22,7 @@ use tokio_util::sync::CancellationToken;
 use tower_http::set_header::SetResponseHeaderLayer;
 use tradewind_chain::ledger::{EventCursor, Ledger};
 use tradewind_mesh::Transport;
+use tradewind_proto::ids::DeviceId;
 use tradewind_proto::offer::Offer;
 use tradewind_proto::profile::NetworkProfile;
 use tradewind_proto::units::Clock;
@@ -194,18 +196,26 @@ impl Shared {
             overview,
             offers: offers.iter().map(OfferRow::from).collect(),
             pages: self.reputations.pages(),
-            devices: self.devices(),
+            devices: self.devices(&offers),
         }
     }
 }
 
 impl Shared {
     /// Devices with what they stand for, the best first.
-    fn devices(&self) -> Vec<DeviceRow> {
+    fn devices(&self, offers: &[Offer]) -> Vec<DeviceRow> {
+        let models: HashMap<DeviceId, &str> = offers
+            .iter()
+            .filter_map(|offer| Some((offer.device, offer.unit.gpus.as_ref()?.model.as_str())))
+            .collect();
+        let walk = self.profile.walk.as_ref();
         let owners = self.index.read().unwrap_or_else(PoisonError::into_inner).owners();
         let rated = self.reputations.all().into_iter();
         let mut rows: Vec<DeviceRow> = rated
-            .map(|(device, rated)| DeviceRow::new(device, owners.get(&device).copied(), rated))
+            .map(|(device, rated)| {
+                let model = models.get(&device).copied();
+                DeviceRow::new(device, owners.get(&device).copied(), rated, walk, model)
+            })
             .collect();
         rows.sort_by_key(|row| std::cmp::Reverse(row.rank()));
         rows.truncate(ROWS);

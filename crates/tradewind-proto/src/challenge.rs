@@ -18,6 +18,7 @@
 mod claim;
 mod class;
 pub mod memory;
+mod order;
 mod tree;
 mod wrong;
 
@@ -28,6 +29,7 @@ use serde::{Deserialize, Serialize};
 
 pub use claim::{Claim, ClaimError};
 pub use class::{Bounds, Measured, Placed};
+pub use order::{ClassProfile, MemoryRate, WalkOrder, WalkProfile};
 pub use tree::{LEAF, OpeningError, RowOpening, Tree, row_root};
 pub use wrong::{Disproof, ProofError, WrongElement};
 

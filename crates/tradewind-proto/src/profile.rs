@@ -20,7 +20,7 @@ use std::net::SocketAddr;
 use alloy_primitives::{Address, B256, keccak256};
 use serde::{Deserialize, Serialize};
 
-use crate::challenge::{MAX_ROUNDS, Size};
+use crate::challenge::{MAX_ROUNDS, Size, WalkProfile};
 use crate::ids::MeshKey;
 use crate::signature::{Signature, SignatureError, Signed, SigningKey};
 use crate::terms::Domain;
@@ -184,6 +184,9 @@ pub struct NetworkProfile {
     /// The hardware challenge; none where nobody asks.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub challenge: Option<ChallengeProfile>,
+    /// How devices' memory is measured; none where nobody does.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub walk: Option<WalkProfile>,
     /// What devices and seats stake; the quote asset where absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub stake: Option<Asset>,
@@ -292,6 +295,8 @@ impl NetworkProfile {
             Size::new(asked.size).is_ok() && (1..=MAX_ROUNDS).contains(&(asked.rounds as usize))
         });
         rule(challenge, "challenge", "asks for 1 to 64 products of 256 to 16384 rows, a power of two")?;
+        let walk = "fills 1 MiB to 1 TiB, makes at most 65,536 checkpoints, opens 1 to 64 stretches, and spells models as jobs do";
+        rule(self.walk.as_ref().is_none_or(WalkProfile::is_sound), "walk", walk)?;
         rule((1..=MAX_ENTRIES).contains(&self.assets.len()), "assets", "must list 1 to 64 tokens")?;
         let shown = |asset: &Asset| word(&asset.symbol, 16) && asset.decimals <= 36;
         let symbol = "must have a symbol of 1 to 16 characters and at most 36 decimals";

@@ -22,6 +22,7 @@ use alloy_primitives::{Address, B256};
 use minicbor::{Decode, Encode};
 use serde::{Deserialize, Serialize};
 
+use crate::challenge::Measured;
 use crate::evidence::{Court, Epoch, Pong, Seat, Statement, Sworn, digest, topic, word};
 use crate::ids::DeviceId;
 use crate::reputation::{Fact, Observation};
@@ -111,13 +112,17 @@ pub struct Sighting {
     /// Whether it passed the epoch's hardware challenge; nothing where it was not asked or nobody could tell.
     #[n(4)]
     pub challenge: Option<bool>,
+    /// How it walked through its memory; nothing where it was not asked, was at work, or was wrong.
+    #[n(5)]
+    #[serde(default)]
+    pub memory: Option<Measured>,
 }
 
 impl Sighting {
     /// Nothing seen yet.
     #[must_use]
     pub const fn new(device: DeviceId) -> Self {
-        Self { device, answered: 0, missed: 0, pong: None, challenge: None }
+        Self { device, answered: 0, missed: 0, pong: None, challenge: None, memory: None }
     }
 
     /// Takes an answer in.

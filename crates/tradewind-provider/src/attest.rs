@@ -4,7 +4,8 @@
 //! probe/1 ─► Attendant ─┬─ Ping ──► Voice ── a mark stored first ──► Pong
 //!                       ├─ Roots ─► Products ── signed before? ─┬─ yes ─► the same bytes again
 //!                       │             ▲                         └─ no ──► multiply ─► own check ─► sign ─► store ─► Roots
-//!                       └─ Row ───────┘ only of a list that is stored
+//!                       ├─ Row ───────┘ only of a list that is stored
+//!                       └─ Walk, Stretch ─► Walks: for a sentinel, while no lease has the device
 //! ```
 //!
 //! Two lists for one epoch, or one number under two statements, cost the whole stake. So nothing is said before what keeps it from
@@ -16,12 +17,13 @@
 //!
 //! Failure paths: a question for another device or epoch, or one that comes too early, gets [`Why`]; an engine that fails, or whose
 //! check does, signs nothing and is tried again; a chain that does not answer delays a list and nothing else; who asks too
-//! often is refused by the mesh's code.
+//! often is refused by the mesh's code; a walk that does not fit its memory is [`Why::Failed`] and measures nothing.
 
 mod allowance;
 mod beacon;
 mod products;
 mod voice;
+mod walks;
 
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -38,10 +40,12 @@ use tradewind_proto::units::MillisClock;
 use tradewind_store::{Store, StoreError};
 
 pub use self::beacon::Beacon;
+pub use self::walks::WalkParts;
 
 use self::allowance::Allowances;
 use self::products::Products;
 use self::voice::Voice;
+use self::walks::Walks;
 
 /// Who answers, and how much it computes.
 #[derive(Debug, Clone, Copy)]
@@ -64,6 +68,8 @@ pub struct AttendantParts {
     pub store: Store,
     /// Makes what multiplies; one is made for even epochs and one for odd.
     pub engine: Box<dyn Fn() -> AnyEngine + Send + Sync>,
+    /// Walks through the memory; none where nobody asks, or the owner lets nobody.
+    pub walks: Option<WalkParts>,
     /// Where seeds come from.
     pub beacon: Arc<dyn Beacon>,
     /// The time.
@@ -76,6 +82,7 @@ pub struct Attendant {
     clock: MillisClock,
     voice: Voice,
     products: Arc<Products>,
+    walks: Option<Walks>,
     allowances: Mutex<Allowances>,
 }
 
@@ -87,14 +94,20 @@ impl Attendant {
     pub async fn start(config: AttendantConfig, parts: AttendantParts) -> Result<Arc<Self>, StoreError> {
         let voice = Voice::resume(&config, parts.key.clone(), parts.store.clone()).await?;
         let engines = [(parts.engine)(), (parts.engine)()];
+        let walks = parts.walks.map(|walks| Walks::new(config.court, walks, parts.beacon.clone()));
         let products = Products::resume(&config, parts.key, parts.store, engines, parts.beacon).await?;
         Ok(Arc::new(Self {
             device: config.device,
             clock: parts.clock,
             voice,
             products: Arc::new(products),
+            walks,
             allowances: Mutex::new(Allowances::new(Instant::now())),
         }))
+    }
+
+    fn walks(&self) -> Result<&Walks, Why> {
+        self.walks.as_ref().ok_or(Why::AtWork)
     }
 
     async fn respond(&self, question: Question) -> Result<Response, Why> {
@@ -106,6 +119,10 @@ impl Attendant {
             Question::Roots { epoch, .. } => self.products.roots(epoch).await.map(Response::Roots),
             Question::Row { epoch, round, row, .. } => {
                 self.products.row(epoch, round, row).await.map(Response::Row)
+            }
+            Question::Walk(order) => self.walks()?.walk(&order).await.map(Response::Walked),
+            Question::Stretch { epoch, seat, walker, stretch, .. } => {
+                self.walks()?.stretch((epoch, seat.get()), walker, stretch).map(Response::Stretch)
             }
         }
     }

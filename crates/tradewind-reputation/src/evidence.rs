@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use alloy_primitives::{Address, B256, keccak256};
 use tradewind_chain::ledger::court::{CourtSetup, StrikeRecord};
 use tradewind_chain::ledger::{ChainEvent, Feed, LeaseEvent, LedgerEvent};
+use tradewind_proto::challenge::Measured;
 use tradewind_proto::evidence::{Court, Epoch, Seat};
 use tradewind_proto::ids::{BuyerId, DeviceId, LeaseId};
 use tradewind_proto::reputation::{Fact, Observation, Record};
@@ -170,6 +171,7 @@ impl Evidence {
         }
         let rated = self.devices.iter().map(|(device, known)| {
             let of = seen.range((*device, Epoch::default())..=(*device, Epoch::new(u64::MAX)));
+            let memory = of.clone().rev().find_map(|(_, seen)| middle(seen));
             let probes = of.flat_map(|((_, epoch), seen)| self.probes(known.key, *epoch, seen));
             let leases = leases.get(device).map(Vec::as_slice).unwrap_or_default();
             let strikes = self.strikes.iter().filter(|strike| strike.device == *device).map(|strike| {
@@ -181,7 +183,7 @@ impl Evidence {
                 // A full record is of one that nobody lacks evidence about.
                 evidence += usize::from(record.add(observation).is_ok());
             }
-            (*device, Rated { reputation: record.reputation(self.epoch, cap(leases)), evidence })
+            (*device, Rated { reputation: record.reputation(self.epoch, cap(leases)), evidence, memory })
         });
         rated.collect()
     }
@@ -191,6 +193,13 @@ impl Evidence {
         let [from, to] = [epoch, Epoch::new(epoch.get().saturating_add(1))].map(|at| setup.start_of(at));
         Scene { court, key, epoch, from, to }.observations(seen)
     }
+}
+
+/// The middle one of what seats measured in an epoch, or the slower of two.
+fn middle(seen: &[(Seat, Sighting)]) -> Option<Measured> {
+    let mut measured: Vec<Measured> = seen.iter().filter_map(|(_, sighting)| sighting.memory).collect();
+    measured.sort_unstable_by_key(Measured::rates);
+    measured.get(measured.len().checked_sub(1)? / 2).copied()
 }
 
 /// What leases paid in all, once they are closed.

@@ -26,6 +26,7 @@ use serde::Serialize;
 use tokio_util::sync::CancellationToken;
 use tradewind_chain::ledger::Ledger;
 use tradewind_mesh::Transport;
+use tradewind_proto::challenge::Measured;
 use tradewind_proto::evidence::Epoch;
 use tradewind_proto::ids::DeviceId;
 use tradewind_proto::reputation::Reputation;
@@ -59,6 +60,10 @@ pub struct Rated {
     pub reputation: Reputation,
     /// Pieces of evidence.
     pub evidence: usize,
+    /// How fast it walked through its memory, in the newest epoch in which anybody measured it: the middle one of the seats' measurements, or
+    /// the slower of two. It is no part of the score.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub memory: Option<Measured>,
 }
 
 impl Reputations {

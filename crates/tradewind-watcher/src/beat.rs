@@ -15,6 +15,7 @@ use tradewind_proto::watching::Suspicion;
 
 use crate::note::{SIGHTS, Sight};
 use crate::proof::Trial;
+use crate::walk::Walking;
 use crate::watcher::{Inner, WatcherError};
 
 /// Between two turns of sentinels who would open the same case.
@@ -31,7 +32,7 @@ struct Duty {
 impl Inner {
     /// Watches a device while the watcher runs.
     pub(crate) async fn beat(self: Arc<Self>, device: DeviceId) {
-        let (mut suspicion, mut challenged) = (Suspicion::default(), None);
+        let (mut suspicion, mut challenged, mut measured) = (Suspicion::default(), None, None);
         while self.pause(self.next_question()).await {
             let beat = async {
                 let Some(duty) = self.duty(device).await? else { return Ok(()) };
@@ -39,6 +40,12 @@ impl Inner {
                 self.question(&record, &duty, &mut suspicion).await?;
                 if challenged != Some(duty.epoch) && self.try_device(&record, &duty).await? {
                     challenged = Some(duty.epoch);
+                }
+                if challenged == Some(duty.epoch)
+                    && measured != Some(duty.epoch)
+                    && self.try_memory(&record, &duty).await?
+                {
+                    measured = Some(duty.epoch);
                 }
                 Ok::<_, WatcherError>(())
             };
@@ -119,6 +126,16 @@ impl Inner {
             }
         }
         Ok(trial.is_over())
+    }
+
+    /// Has the device's memory measured, and writes down what came of it; true once nothing more comes in this epoch.
+    async fn try_memory(&self, record: &DeviceRecord, duty: &Duty) -> Result<bool, WatcherError> {
+        let Duty { epoch, seat, .. } = *duty;
+        let walking = self.measure(record, epoch, seat).await?;
+        if let Walking::Measured(measured) = walking {
+            self.testify(seat, epoch, record.device, |saw| saw.memory = Some(measured)).await?;
+        }
+        Ok(walking != Walking::Later)
     }
 
     pub(crate) async fn sight(&self, device: DeviceId, epoch: Epoch) -> Result<Sight, WatcherError> {

@@ -1,7 +1,7 @@
 //! The watcher: seats that probe devices, sit in the court, and bring proofs.
 //!
 //! ```text
-//!            ┌─ Beat (a device) ── pings, roots, rows ──► silent? open a case · contradicts itself? wrong? prove it
+//!            ┌─ Beat (a device) ── pings, roots, rows, walks ──► silent? open a case · contradicts itself? wrong? prove it
 //! Watcher ───┤                                                       │
 //!            └─ Hearing (a case) ─ panel probes ─► Note stored ─► commit ─► vote ─► lapse, execute, close
 //! ```
@@ -25,6 +25,7 @@ mod note;
 mod proof;
 mod roster;
 mod testimony;
+mod walk;
 mod watcher;
 
 pub use roster::seat_key;

@@ -25,8 +25,16 @@ const CONNECTED: Duration = Duration::from_secs(20);
 #[derive(Default)]
 pub(crate) struct Lines {
     addresses: Mutex<HashMap<DeviceId, PeerAddr>>,
+    /// What their offers say that they are.
+    models: Mutex<HashMap<DeviceId, String>>,
     /// The network's first nodes stand under no device's name.
     contacts: Mutex<HashMap<DeviceId, Instant>>,
+}
+
+/// An answer, and how long it took once there was a connection.
+pub(crate) struct Timed {
+    pub(crate) response: Response,
+    pub(crate) took: Duration,
 }
 
 impl Inner {
@@ -61,7 +69,9 @@ impl Inner {
         let Ok(offer) = signed.verify(self.now()) else { return };
         let address = offer.address.as_deref().and_then(|text| text.parse::<PeerAddr>().ok());
         let Some(address) = address.filter(|address| address.key == offer.mesh_key) else { return };
-        let is_known = self.address(offer.device).as_ref() == Some(&address);
+        let model = offer.unit.gpus.as_ref().map(|gpus| gpus.model.clone());
+        let is_known =
+            self.address(offer.device).as_ref() == Some(&address) && self.model(offer.device) == model;
         if offer.device == DeviceId::NONE
             || is_known
             || !self.is_its_owner(offer.device, offer.provider).await
@@ -69,7 +79,14 @@ impl Inner {
             return;
         }
         match self.parts.store.put(ADDRESSES, offer.device.to_string(), &address).await {
-            Ok(()) => self.remember(offer.device, address),
+            Ok(()) => {
+                self.remember(offer.device, address);
+                let mut models = self.lines.models.lock().unwrap_or_else(PoisonError::into_inner);
+                match model {
+                    Some(model) => models.insert(offer.device, model),
+                    None => models.remove(&offer.device),
+                };
+            }
             Err(error) => tracing::warn!(%error, "where a device is was not stored"),
         }
     }
@@ -88,17 +105,32 @@ impl Inner {
         self.lines.addresses.lock().unwrap_or_else(PoisonError::into_inner).get(&device).cloned()
     }
 
+    /// What the device's offer says that it is.
+    pub(crate) fn model(&self, device: DeviceId) -> Option<String> {
+        self.lines.models.lock().unwrap_or_else(PoisonError::into_inner).get(&device).cloned()
+    }
+
     /// One question to a device; `None` where its address was never known.
     pub(crate) async fn ask(
         &self,
         question: Question,
         within: Duration,
     ) -> Option<Result<Response, CallError>> {
+        Some(self.ask_timed(question, within).await?.map(|timed| timed.response))
+    }
+
+    /// The same, and how long the answer took once there was a connection.
+    pub(crate) async fn ask_timed(
+        &self,
+        question: Question,
+        within: Duration,
+    ) -> Option<Result<Timed, CallError>> {
         let device = question.device();
         let address = self.address(device)?;
         let asked = tokio::time::timeout(within, self.parts.transport.probe(&address, question.encode()));
         let answer = match asked.await {
             Ok(Ok(probed)) => Response::decode(&probed.answer)
+                .map(|response| Timed { response, took: probed.round_trip })
                 .map_err(|_| CallError::Mismatch("the answer is none of this protocol")),
             Ok(Err(error)) => Err(error),
             Err(_) => Err(CallError::TimedOut { after: within }),
@@ -137,20 +169,30 @@ impl Inner {
 
     /// One ping by a seat; `None` where the device's address was never known. A device that contradicts itself is proved.
     pub(crate) async fn ping(&self, device: DeviceId, key: Address, seat: u32) -> Option<(Watch, Entry)> {
+        self.ping_timed(device, key, seat).await.map(|(watch, entry, _)| (watch, entry))
+    }
+
+    /// The same, and how long it took.
+    pub(crate) async fn ping_timed(
+        &self,
+        device: DeviceId,
+        key: Address,
+        seat: u32,
+    ) -> Option<(Watch, Entry, Duration)> {
         let watch = Watch { court: self.court, device, key, watcher: Seat::new(seat) };
         let window = u64::try_from(self.config.window.as_millis()).unwrap_or(u64::MAX);
         let mut prober = Prober::new(watch, window, NonZeroUsize::MIN);
         let nonce = B256::from(rand::random::<[u8; 32]>());
         let asked_at = self.millis();
         let ask = prober.ask(asked_at, nonce).ok()?;
-        let answer = self.ask(Question::Ping { device, ask }, self.config.window).await?;
-        if let Ok(Response::Pong(reply)) = answer
+        let answer = self.ask_timed(Question::Ping { device, ask }, self.config.window).await?;
+        if let Ok(Timed { response: Response::Pong(reply), took }) = answer
             && let Ok(heard) = prober.hear(self.millis(), &reply)
         {
             self.witness(&watch, &heard.entry);
-            return Some((watch, heard.entry));
+            return Some((watch, heard.entry, took));
         }
-        Some((watch, Entry { asked_at, nonce, answer: None }))
+        Some((watch, Entry { asked_at, nonce, answer: None }, self.config.window))
     }
 
     fn millis(&self) -> u64 {

@@ -16,7 +16,7 @@ use tradewind_mesh::blobs::BlobError;
 use tradewind_mesh::directory::PublishError;
 use tradewind_mesh::{PeerAddr, Transport};
 use tradewind_proto::bulletin::{BulletinError, Cast};
-use tradewind_proto::challenge::Size;
+use tradewind_proto::challenge::{Size, WalkProfile};
 use tradewind_proto::evidence::{Court, Epoch, Level};
 use tradewind_proto::ids::{CaseId, DeviceId};
 use tradewind_proto::signature::SigningKey;
@@ -50,7 +50,7 @@ pub struct ChallengeConfig {
 }
 
 /// How the watcher works.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 pub struct WatcherConfig {
     /// How often cases are looked at.
     pub tick: Duration,
@@ -62,6 +62,8 @@ pub struct WatcherConfig {
     pub misses: u32,
     /// The hardware challenge; without, nobody computes.
     pub challenge: Option<ChallengeConfig>,
+    /// How devices' memory is measured; without, nobody walks.
+    pub walk: Option<WalkProfile>,
     /// The first block that may tell of devices and cases.
     pub start: u64,
 }

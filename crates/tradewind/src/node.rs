@@ -102,6 +102,7 @@ pub(crate) async fn run(config: NodeConfig, background: bool) -> anyhow::Result<
         watcher: started.watcher.clone(),
         provider: started.provider.clone(),
         reputations: started.reputations.clone(),
+        walk: profile.walk.clone(),
         shutdown: shutdown.clone(),
     };
     tracing::info!(account = %served.status.account, roles = ?served.status.roles, "the node is up");

@@ -3,7 +3,6 @@
 use std::sync::{Arc, Mutex, PoisonError, mpsc};
 use std::time::Duration;
 
-use alloy_primitives::B256;
 use wgpu::{
     Adapter, Backends, BindGroupDescriptor, BindGroupEntry, Buffer, BufferDescriptor, BufferUsages,
     ComputePipeline, ComputePipelineDescriptor, DeviceDescriptor, DeviceType, Instance, InstanceDescriptor,
@@ -14,47 +13,13 @@ use super::{GpuError, Pick};
 
 /// The longest that a device may work on what was handed to it.
 const PATIENCE: Duration = Duration::from_secs(120);
-/// Words of [`Shape`].
-const SHAPE_WORDS: usize = 12;
 
-/// A program of `kernels.wgsl`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Kernel {
-    Expand,
-    Multiply,
-    Leaves,
-    Pairs,
-}
-
-impl Kernel {
-    const ALL: [Self; 4] = [Self::Expand, Self::Multiply, Self::Leaves, Self::Pairs];
-
-    const fn name(self) -> &'static str {
-        match self {
-            Self::Expand => "expand",
-            Self::Multiply => "multiply",
-            Self::Leaves => "leaves",
-            Self::Pairs => "pairs",
-        }
-    }
-}
-
-/// What a kernel is told, as its own text names it.
-#[derive(Debug, Clone, Copy, Default)]
-pub(super) struct Shape {
-    pub(super) seed: B256,
-    pub(super) side_or_column: usize,
-    pub(super) line_or_columns: usize,
-    pub(super) count: usize,
-    pub(super) words: usize,
-}
-
-impl Shape {
-    fn bytes(&self) -> Vec<u8> {
-        let numbers = [self.side_or_column, self.line_or_columns, self.count, self.words];
-        let numbers = numbers.map(|number| u32::try_from(number).unwrap_or(u32::MAX).to_le_bytes());
-        [self.seed.as_slice(), numbers.as_flattened()].concat()
-    }
+/// Kernels in WGSL, by the names of their entry points.
+pub(super) struct Program {
+    pub(super) source: String,
+    pub(super) kernels: &'static [&'static str],
+    /// What of the device's limits they need.
+    pub(super) limits: Limits,
 }
 
 /// An open device.
@@ -63,21 +28,25 @@ pub(super) struct Device {
     pub(super) name: String,
     device: wgpu::Device,
     queue: Queue,
-    kernels: Vec<(Kernel, ComputePipeline)>,
+    kernels: Vec<(&'static str, ComputePipeline)>,
     /// What its driver complained of first.
     problem: Arc<Mutex<Option<String>>>,
 }
 
 impl Device {
-    pub(super) fn open(pick: Pick) -> Result<Self, GpuError> {
+    /// Opens the best device, with the program that `make` writes for its limits.
+    pub(super) fn open(
+        pick: Pick,
+        make: impl FnOnce(Limits) -> Result<Program, GpuError>,
+    ) -> Result<Self, GpuError> {
         let descriptor = InstanceDescriptor {
             backends: Backends::VULKAN,
             ..InstanceDescriptor::new_without_display_handle()
         };
         let adapters = pollster::block_on(Instance::new(descriptor).enumerate_adapters(Backends::VULKAN));
         let adapter = choose(adapters, pick)?;
-        let asked =
-            DeviceDescriptor { required_limits: Limits::downlevel_defaults(), ..DeviceDescriptor::default() };
+        let Program { source, kernels, limits } = make(adapter.limits())?;
+        let asked = DeviceDescriptor { required_limits: limits, ..DeviceDescriptor::default() };
         let (device, queue) =
             pollster::block_on(adapter.request_device(&asked)).map_err(|error| failed(&error))?;
         let problem = Arc::new(Mutex::new(None));
@@ -87,19 +56,19 @@ impl Device {
         }));
         let module = device.create_shader_module(ShaderModuleDescriptor {
             label: None,
-            source: ShaderSource::Wgsl(include_str!("kernels.wgsl").into()),
+            source: ShaderSource::Wgsl(source.into()),
         });
-        let pipeline = |kernel: Kernel| {
+        let pipeline = |kernel: &'static str| {
             device.create_compute_pipeline(&ComputePipelineDescriptor {
                 label: None,
                 layout: None,
                 module: &module,
-                entry_point: Some(kernel.name()),
+                entry_point: Some(kernel),
                 compilation_options: wgpu::PipelineCompilationOptions::default(),
                 cache: None,
             })
         };
-        let kernels = Kernel::ALL.map(|kernel| (kernel, pipeline(kernel))).into();
+        let kernels = kernels.iter().map(|kernel| (*kernel, pipeline(kernel))).collect();
         let this = Self { name: adapter.get_info().name, device, queue, kernels, problem };
         this.sound()?;
         Ok(this)
@@ -118,26 +87,31 @@ impl Device {
         Ok(buffer)
     }
 
-    /// Hands a kernel over, in `groups` of threads. `of` are its first and second operand.
+    /// A buffer that begins with `bytes`.
+    pub(super) fn filled(&self, bytes: &[u8]) -> Result<Buffer, GpuError> {
+        let usage = BufferUsages::STORAGE | BufferUsages::COPY_SRC | BufferUsages::COPY_DST;
+        let buffer = self.device.create_buffer(&describe(bytes.len(), usage));
+        self.queue.write_buffer(&buffer, 0, bytes);
+        self.sound()?;
+        Ok(buffer)
+    }
+
+    /// Hands a kernel over, in `groups` of threads: `told` is its uniform at 0, `bound` its buffers.
     pub(super) fn run(
         &self,
-        kernel: Kernel,
-        shape: &Shape,
-        of: [Option<&Buffer>; 2],
-        out: &Buffer,
+        kernel: &str,
+        told: &[u8],
+        bound: &[(u32, &Buffer)],
         groups: [usize; 2],
     ) -> Result<(), GpuError> {
         let Some((_, pipeline)) = self.kernels.iter().find(|(known, _)| *known == kernel) else {
-            return Err(GpuError::Device(format!("it has no {}", kernel.name())));
+            return Err(GpuError::Device(format!("it has no {kernel}")));
         };
         let usage = BufferUsages::UNIFORM | BufferUsages::COPY_DST;
-        let told = self.device.create_buffer(&describe(SHAPE_WORDS * 4, usage));
-        self.queue.write_buffer(&told, 0, &shape.bytes());
-        let bound = [(0, Some(&told)), (1, of[0]), (2, of[1]), (3, Some(out))];
-        let entries: Vec<BindGroupEntry<'_>> = bound
-            .into_iter()
-            .filter_map(|(binding, buffer)| Some((binding, buffer?)))
-            .filter(|(binding, _)| kernel != Kernel::Expand || [0, 3].contains(binding))
+        let uniform = self.device.create_buffer(&describe(told.len(), usage));
+        self.queue.write_buffer(&uniform, 0, told);
+        let entries: Vec<BindGroupEntry<'_>> = std::iter::once((0, &uniform))
+            .chain(bound.iter().copied())
             .map(|(binding, buffer)| BindGroupEntry { binding, resource: buffer.as_entire_binding() })
             .collect();
         let layout = pipeline.get_bind_group_layout(0);

@@ -5,17 +5,35 @@
 
 use std::num::NonZeroU64;
 
+use minicbor::{Decode, Encode};
 use serde::{Deserialize, Serialize};
 
 /// Work that was seen to be done in some time: bytes read, or multiplications.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Encode, Decode, Serialize, Deserialize)]
+#[cbor(map)]
 pub struct Measured {
     /// How much.
+    #[n(0)]
     pub work: u64,
-    /// From the question to the signed answer, in microseconds.
+    /// From the question to the answer, in microseconds.
+    #[n(1)]
     pub elapsed: NonZeroU64,
-    /// The most of it that the network may have taken: the slowest round trip seen in that minute.
+    /// The most of it that the network may have taken: the slower of the round trips just before and after.
+    #[n(2)]
     pub network: u64,
+}
+
+impl Measured {
+    /// The lowest and the highest rate a second that fit; the highest is unknown where the network may have taken it all.
+    #[must_use]
+    pub fn rates(&self) -> (u64, Option<u64>) {
+        let rate = |micros: u64| {
+            let rate = u128::from(self.work) * 1_000_000 / u128::from(micros.max(1));
+            u64::try_from(rate).unwrap_or(u64::MAX)
+        };
+        let alone = self.elapsed.get().checked_sub(self.network).filter(|alone| *alone > 0);
+        (rate(self.elapsed.get()), alone.map(rate))
+    }
 }
 
 /// How far below its class a device may be, and how much network a measurement bears.

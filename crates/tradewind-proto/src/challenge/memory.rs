@@ -87,6 +87,18 @@ impl Walk {
         if something && fits { Ok(walk) } else { Err(WalkError) }
     }
 
+    /// What every lane and walker begins with.
+    #[must_use]
+    pub const fn seed(&self) -> B256 {
+        self.seed
+    }
+
+    /// Lanes, their blocks, walkers, stretches, steps of a stretch.
+    #[must_use]
+    pub const fn numbers(&self) -> [u32; 5] {
+        [self.lanes, self.lane_blocks, self.walkers, self.stretches, self.stride]
+    }
+
     /// Blocks in all.
     #[must_use]
     pub const fn blocks(&self) -> u64 {
@@ -119,10 +131,16 @@ impl Walk {
             .saturating_mul(BLOCK_BYTES)
     }
 
+    /// The first block of a lane.
+    #[must_use]
+    pub fn head(&self, number: u32) -> Block {
+        self.named(3, number)
+    }
+
     /// The blocks of a lane, in order.
     #[must_use]
     pub fn lane(&self, number: u32) -> Vec<Block> {
-        let mut blocks = vec![self.named(3, number)];
+        let mut blocks = vec![self.head(number)];
         while blocks.len() < self.lane_blocks as usize {
             let last = blocks[blocks.len() - 1];
             let earlier = blocks[last[0] as usize % blocks.len()];

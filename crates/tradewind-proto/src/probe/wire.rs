@@ -5,6 +5,8 @@
 //!   Ping(ask) ──────────────────────►  a stored number, signed
 //!   Roots(epoch) ───────────────────►  multiplies once, checks itself, signs once; held back while it does
 //!   Row(epoch, round, row) ─────────►  opens what it signed
+//!   Walk(a seat's order) ───────────►  fills its memory and walks; held back while it does
+//!   Stretch(epoch, seat, …) ────────►  opens what it walked
 //! ```
 //!
 //! Frames are encoded by postcard; both kinds are limited, and so are the lengths inside. A ping's round trip is the latency; the
@@ -13,9 +15,12 @@
 use serde::{Deserialize, Serialize};
 
 use super::{Ask, Reply};
-use crate::challenge::{RowOpening, Size};
+use alloy_primitives::B256;
+
+use crate::challenge::memory::Stretch;
+use crate::challenge::{RowOpening, Size, WalkOrder};
 use crate::conversation::{FrameError, decode_within, encode};
-use crate::evidence::{Epoch, ProductRoots, Sworn};
+use crate::evidence::{Epoch, ProductRoots, Seat, Sworn};
 use crate::ids::DeviceId;
 
 /// The largest question, in bytes.
@@ -26,9 +31,11 @@ pub const MAX_RESPONSE: usize = 96 << 10;
 const WIDEST: usize = Size::MAX as usize;
 /// Hashes above it.
 const MAX_PATH: usize = Size::MAX.trailing_zeros() as usize;
+/// Hashes above a walk's checkpoint.
+const MAX_WAY: usize = 20;
 
 /// What a watcher asks.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Question {
     /// Are you there?
     Ping {
@@ -55,6 +62,21 @@ pub enum Question {
         /// Which row.
         row: u32,
     },
+    /// Fill the memory and walk through it now.
+    Walk(Sworn<WalkOrder>),
+    /// A part of what was walked for a seat.
+    Stretch {
+        /// Who should answer.
+        device: DeviceId,
+        /// In which epoch.
+        epoch: Epoch,
+        /// For whom.
+        seat: Seat,
+        /// Which walker.
+        walker: u32,
+        /// Which of its stretches.
+        stretch: u32,
+    },
 }
 
 /// What a device answers. Nothing of it is believed before it was checked: by [`super::Prober`], by
@@ -67,6 +89,10 @@ pub enum Response {
     Roots(Sworn<ProductRoots>),
     /// The row.
     Row(RowOpening),
+    /// The root over a walk's checkpoints.
+    Walked(B256),
+    /// The stretch.
+    Stretch(Stretch),
     /// Nothing, and why.
     Unanswered(Why),
 }
@@ -95,6 +121,15 @@ pub enum Why {
     /// The engine failed, or its store did: nothing is signed that could cost stake.
     #[error("the device cannot answer now")]
     Failed,
+    /// Its memory belongs to a lease now, or its owner lets nobody measure it.
+    #[error("the device does not walk now")]
+    AtWork,
+    /// The order is not of a seat that watches the device now, or of no walk of this network.
+    #[error("this device walks for its sentinels only, and as the network's profile says")]
+    NotOrdered,
+    /// It walked for this seat in this epoch.
+    #[error("the device walked for this seat already")]
+    WalkedAlready,
 }
 
 impl Why {
@@ -124,7 +159,11 @@ impl Question {
     #[must_use]
     pub const fn device(&self) -> DeviceId {
         match self {
-            Self::Ping { device, .. } | Self::Roots { device, .. } | Self::Row { device, .. } => *device,
+            Self::Ping { device, .. }
+            | Self::Roots { device, .. }
+            | Self::Row { device, .. }
+            | Self::Stretch { device, .. } => *device,
+            Self::Walk(order) => order.body.device,
         }
     }
 }
@@ -139,14 +178,22 @@ impl Response {
     /// Reads a frame from a hostile peer.
     ///
     /// # Errors
-    /// [`FrameError`]; also for a row that is longer than any, or has a longer path.
+    /// [`FrameError`]; also for a row that is longer than any, or a longer path.
     pub fn decode(frame: &[u8]) -> Result<Self, FrameError> {
         let response: Self = decode_within(frame, MAX_RESPONSE)?;
         match &response {
             Self::Row(opening) if opening.values.len() > WIDEST || opening.path.len() > MAX_PATH => {
                 Err(FrameError::Malformed)
             }
-            Self::Pong(_) | Self::Roots(_) | Self::Row(_) | Self::Unanswered(_) => Ok(response),
+            Self::Stretch(opened) if opened.from_path.len().max(opened.to_path.len()) > MAX_WAY => {
+                Err(FrameError::Malformed)
+            }
+            Self::Pong(_)
+            | Self::Roots(_)
+            | Self::Row(_)
+            | Self::Walked(_)
+            | Self::Stretch(_)
+            | Self::Unanswered(_) => Ok(response),
         }
     }
 }
@@ -158,20 +205,36 @@ mod tests {
 
     use super::*;
     use crate::challenge::MAX_ROUNDS;
-    use crate::evidence::{Court, Seat};
+    use crate::challenge::memory::Walk;
+    use crate::evidence::Court;
     use crate::signature::SigningKey;
 
     fn device() -> DeviceId {
         DeviceId::new(B256::repeat_byte(0xd0))
     }
 
-    fn questions() -> [Question; 3] {
+    fn order() -> Sworn<WalkOrder> {
+        let walk = Walk::new(B256::repeat_byte(0xff), [u32::MAX, 3], [1 << 16, 4, u32::MAX]).unwrap();
+        let (epoch, seat) = (Epoch::new(u64::MAX), Seat::new(u32::MAX));
+        let court = Court { chain_id: 1, contract: Address::repeat_byte(9) };
+        Sworn::sign(WalkOrder { device: device(), epoch, seat, walk }, &court, &key())
+    }
+
+    fn questions() -> [Question; 5] {
         let ask = Ask { nonce: B256::repeat_byte(0xff), watcher: Seat::new(u32::MAX) };
         let epoch = Epoch::new(u64::MAX);
         [
             Question::Ping { device: device(), ask },
             Question::Roots { device: device(), epoch },
             Question::Row { device: device(), epoch, round: u32::MAX, row: u32::MAX },
+            Question::Walk(order()),
+            Question::Stretch {
+                device: device(),
+                epoch,
+                seat: Seat::new(u32::MAX),
+                walker: u32::MAX,
+                stretch: u32::MAX,
+            },
         ]
     }
 
@@ -182,6 +245,18 @@ mod tests {
     fn row(elements: usize, hashes: usize) -> Response {
         let path = vec![B256::repeat_byte(0xff); hashes];
         Response::Row(RowOpening { row: u32::MAX, values: vec![i32::MIN; elements], path })
+    }
+
+    fn stretch(hashes: usize) -> Response {
+        let (state, path) = ([u32::MAX; 16], vec![B256::repeat_byte(0xff); hashes]);
+        Response::Stretch(Stretch {
+            walker: u32::MAX,
+            stretch: u32::MAX,
+            from: state,
+            from_path: path.clone(),
+            to: state,
+            to_path: path,
+        })
     }
 
     fn responses() -> Vec<Response> {
@@ -199,17 +274,22 @@ mod tests {
             Why::Unsigned,
             Why::NoSuchRow,
             Why::Failed,
+            Why::AtWork,
+            Why::NotOrdered,
+            Why::WalkedAlready,
         ];
         let unanswered = whys.into_iter().map(Response::Unanswered);
+        let walked = [Response::Walked(B256::repeat_byte(0xff)), stretch(MAX_WAY)];
         let answered = [Response::Pong(reply), Response::Roots(signed), row(WIDEST, MAX_PATH)];
-        answered.into_iter().chain(unanswered).collect()
+        let answered = answered.into_iter().chain(walked);
+        answered.chain(unanswered).collect()
     }
 
     #[test]
     fn the_largest_messages_of_each_kind_fit_their_frames_and_are_read_as_written() {
         for question in questions() {
-            assert_eq!(Question::decode(&question.encode()), Ok(question));
             assert_eq!(question.device(), device());
+            assert_eq!(Question::decode(&question.encode()), Ok(question));
         }
         for response in responses() {
             assert_eq!(Response::decode(&response.encode()), Ok(response));
@@ -244,6 +324,7 @@ mod tests {
         assert!(longer.len() < MAX_RESPONSE);
         assert_eq!(Response::decode(&longer), Err(FrameError::Malformed));
         assert_eq!(Response::decode(&row(1, MAX_PATH + 1).encode()), Err(FrameError::Malformed));
+        assert_eq!(Response::decode(&stretch(MAX_WAY + 1).encode()), Err(FrameError::Malformed));
     }
 
     #[test]

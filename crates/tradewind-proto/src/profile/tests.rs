@@ -23,6 +23,7 @@ fn sample() -> NetworkProfile {
             multicall: Some(Address::repeat_byte(3)),
         },
         challenge: None,
+        walk: None,
         stake: Some(Asset {
             symbol: "TWD".into(),
             address: Address::repeat_byte(6),

@@ -51,7 +51,9 @@ impl Allowances {
         allowance.seen = now;
         match question {
             Question::Ping { .. } => allowance.pings.take(now),
-            Question::Roots { .. } | Question::Row { .. } => allowance.openings.take(now),
+            Question::Roots { .. } | Question::Row { .. } | Question::Walk(_) | Question::Stretch { .. } => {
+                allowance.openings.take(now)
+            }
         }
     }
 }

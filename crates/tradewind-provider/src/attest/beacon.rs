@@ -3,12 +3,12 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use alloy_primitives::B256;
+use alloy_primitives::{Address, B256};
 use async_trait::async_trait;
 use tokio::sync::Mutex;
 use tokio::time::Instant;
 use tradewind_chain::ledger::LedgerError;
-use tradewind_proto::evidence::Epoch;
+use tradewind_proto::evidence::{Epoch, Seat};
 use tradewind_proto::probe::Why;
 
 /// How long an epoch counts as the present one without asking again.
@@ -22,6 +22,12 @@ pub trait Beacon: Send + Sync + 'static {
 
     /// The seed of an epoch; none while the beacon has none.
     async fn seed(&self, epoch: Epoch) -> Result<Option<B256>, LedgerError>;
+
+    /// The seats that are drawn to watch the device in an epoch, with their keys; none while the beacon has no seed.
+    async fn sentinels(&self, epoch: Epoch) -> Result<Option<Vec<(Seat, Address)>>, LedgerError>;
+
+    /// Whether no lease has any of the device.
+    async fn is_free(&self) -> Result<bool, LedgerError>;
 }
 
 /// The present epoch, asked for by one question at a time whatever strangers ask.

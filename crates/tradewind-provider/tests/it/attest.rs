@@ -6,3 +6,4 @@ mod device;
 mod hostile;
 mod mesh;
 mod schedule;
+mod walks;

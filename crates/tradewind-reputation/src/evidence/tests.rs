@@ -130,7 +130,7 @@ fn a_device_that_pays_its_way_is_rated_once_there_is_enough() {
         evidence.apply(event(u64::from(buyer) + 1, of_lease(buyer, opened(buyer, 100))));
         evidence.apply(event(u64::from(buyer) + 9, of_lease(buyer, closed(2_400))));
     }
-    let Rated { reputation, evidence: pieces } = rated(&evidence);
+    let Rated { reputation, evidence: pieces, .. } = rated(&evidence);
     assert_eq!(pieces, 40 * 3 * 2 + 3);
     assert!(matches!(reputation.standing, Standing::Rated(_)), "{reputation:?}");
     let diversity = reputation.components.diversity.billionths();

@@ -27,9 +27,12 @@ pub(super) async fn show(node: &NodeClient, device: Option<&str>, printer: Print
             };
             let [uptime, challenges, diversity, strikes] =
                 [view.uptime, view.challenges, view.diversity, view.strikes].map(percent);
-            [short(&view.device), uptime, challenges, diversity, strikes, view.evidence.to_string(), standing]
+            let memory = view.memory.as_ref().map_or_else(|| "not measured".into(), ToString::to_string);
+            let (device, evidence) = (short(&view.device), view.evidence.to_string());
+            [device, uptime, challenges, diversity, strikes, memory, evidence, standing]
         });
-        let heads = ["device", "uptime", "challenges", "diversity", "no strikes", "evidence", "reputation"];
+        let heads =
+            ["device", "uptime", "challenges", "diversity", "no strikes", "memory", "evidence", "reputation"];
         format!("{}\nfrom the chain and {} of testimony", table(heads, rows), counted(view.pages, "page"))
     })
 }

@@ -28,6 +28,7 @@ use tradewind_buyer::buyer::Buyer;
 use tradewind_buyer::meter::Meter;
 use tradewind_chain::ledger::Ledger;
 use tradewind_mesh::Mesh;
+use tradewind_proto::challenge::WalkProfile;
 use tradewind_proto::ids::DeviceId;
 use tradewind_proto::profile::Asset;
 use tradewind_proto::units::Clock;
@@ -57,6 +58,8 @@ pub(crate) struct Served {
     pub(crate) watcher: Option<Watcher>,
     pub(crate) provider: Option<Agent>,
     pub(crate) reputations: Option<Reputations>,
+    /// How the network measures memory.
+    pub(crate) walk: Option<WalkProfile>,
     /// The machine's device, where it ever became one.
     pub(crate) device: Option<DeviceId>,
     pub(crate) shutdown: CancellationToken,

@@ -145,6 +145,8 @@ pub(crate) struct ProviderSection {
     pub(crate) notice: u64,
     /// Seconds for which log and outputs of a lease that is over wait for a buyer that has not taken them.
     pub(crate) keep: u64,
+    /// Whether watchers may have the memory measured while no lease has it; without, no class is shown for the device.
+    pub(crate) memory_walk: bool,
     /// What the owner keeps of the machine.
     pub(crate) reserve: Option<ReserveSection>,
     /// What an hour of each resource costs.
@@ -273,6 +275,7 @@ impl Default for ProviderSection {
             heartbeat: 15,
             notice: 120,
             keep: 86_400,
+            memory_walk: true,
             reserve: None,
             prices: None,
             reserved_discount: None,

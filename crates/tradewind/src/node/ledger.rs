@@ -29,6 +29,7 @@ use tradewind_chain::client::wallet::{Contracts, Wallet};
 use tradewind_chain::embedded::{BlockPolicy, Embedded, EmbeddedConfig, Genesis, MULTICALL3, ServerGuard};
 use tradewind_chain::ledger::Ledger;
 use tradewind_mesh::PeerAddr;
+use tradewind_proto::challenge::WalkProfile;
 use tradewind_proto::profile::{
     self, Asset, AssetKind, Bootstrap, ChainProfile, ChallengeProfile, NetworkProfile,
 };
@@ -43,6 +44,9 @@ const GAS: u128 = 1_000_000_000_000_000_000_000_000;
 
 /// What devices of a development network answer once an epoch: a second's work for the smallest of them.
 const CHALLENGE: ChallengeProfile = ChallengeProfile { size: 256, rounds: 2 };
+/// What devices walk there: a hundredth of a second of a small machine.
+pub(super) const WALK: WalkProfile =
+    WalkProfile { memory: 1, walkers: 4, stretches: 64, stride: 512, opened: 2, classes: Vec::new() };
 
 /// A ledger that this node hosts.
 pub(crate) struct Hosted {
@@ -136,6 +140,7 @@ fn profile(section: &LedgerSection, deployment: &Deployment, rpc: &str, relayer:
             multicall: Some(MULTICALL3),
         },
         challenge: deployment.beacon.map(|_| CHALLENGE),
+        walk: deployment.beacon.map(|_| WALK),
         stake: deployment
             .network_token
             .filter(|token| *token == deployment.stake_token)

@@ -21,7 +21,7 @@ use tradewind_proto::signature::SigningKey;
 use tradewind_proto::units::{Bytes, Clock, Money, Seconds, Timestamp};
 use tradewind_provider::agent::{Agent, AgentConfig, Parts};
 use tradewind_provider::docker::{DockerConfig, DockerRuntime, GpuMode};
-use tradewind_provider::inventory::{Inventory, Nvml};
+use tradewind_provider::inventory::{Inventory, Nvml, Sold};
 use tradewind_provider::process::{ProcessConfig, ProcessRuntime};
 use tradewind_provider::runtime::Runtime;
 use tradewind_provider::slurm::SlurmRuntime;
@@ -93,8 +93,8 @@ pub(crate) async fn start(needs: Needs<'_>) -> anyhow::Result<Agent> {
     std::fs::create_dir_all(&state_dir).with_context(|| format!("cannot make {}", state_dir.display()))?;
     let inventory = Inventory::take(&state_dir, &Nvml)?;
     let sold = sold(needs.section, &inventory)?;
-    let engines = attest::hardware(!inventory.gpus.is_empty() && !sold.gpus.is_empty());
-    attest::start(answers, engines).await.context("watchers cannot be answered")?;
+    let hardware = hardware(&needs, &inventory, &sold);
+    attest::start(answers, hardware).await.context("watchers cannot be answered")?;
     let owner = needs.key.address();
     let runtimes = runtimes(needs.section, owner, &needs.data_dir.join("runtime"), !sold.gpus.is_empty())?;
     let offer = sale::offer(&needs, device, &runtimes, sold.unit).await?;
@@ -124,6 +124,14 @@ pub(crate) async fn start(needs: Needs<'_>) -> anyhow::Result<Agent> {
         gpus: if needs.section.slurm.is_some() { None } else { Some(Arc::new(Nvml)) },
     };
     Ok(Agent::start(config, parts).await?)
+}
+
+/// What answers watchers. A cluster's memory is not this machine's, so that nobody walks through it.
+fn hardware(needs: &Needs<'_>, inventory: &Inventory, sold: &Sold) -> attest::Hardware {
+    let is_walked = needs.section.memory_walk && needs.section.slurm.is_none();
+    let walk = needs.profile.walk.as_ref().filter(|_| is_walked);
+    let model = inventory.gpus.first().filter(|_| !sold.gpus.is_empty());
+    attest::hardware(model.map(|gpu| gpu.name.as_str()), walk)
 }
 
 /// Where leases work: a cluster's nodes have to see it.

@@ -58,6 +58,7 @@ pub(crate) async fn start(needs: Needs<'_>) -> anyhow::Result<Watcher> {
         window: Duration::from_millis(section.window.max(100)),
         misses: section.misses.max(1),
         challenge,
+        walk: needs.profile.walk.clone(),
         start: 0,
     };
     let bootstrap = needs.profile.bootstrap.iter();

@@ -198,6 +198,7 @@ fn profile(url: &str, deployment: &Deployment) -> NetworkProfile {
             multicall: None,
         },
         challenge: None,
+        walk: None,
         stake: None,
         assets: vec![Asset {
             symbol: "tUSD".into(),

@@ -104,10 +104,10 @@ impl Market {
         self.launch(node);
     }
 
-    /// Starts a provider that keeps its products to itself. It has no local API.
-    pub(crate) fn start_secretive(&mut self, name: &str, roles: &str) {
+    /// Starts a provider by a command of its own. It has no local API.
+    pub(crate) fn start_hostile(&mut self, name: &str, command: &'static [&'static str], roles: &str) {
         let mut node = Node::new(self.dir.path(), name, roles);
-        node.command = &["hostile-device", "--lie", "nothing", "--config"];
+        node.command = command;
         node.run();
         self.nodes.insert(name.into(), node);
     }

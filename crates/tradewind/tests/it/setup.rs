@@ -40,6 +40,7 @@ fn profile(dir: &Path, development: bool, key: &SigningKey) -> String {
             multicall: None,
         },
         challenge: None,
+        walk: None,
         stake: None,
         assets: vec![Asset {
             symbol: "USDC".into(),

@@ -13,6 +13,11 @@ const WATCHER: &str = "[watcher]\nseats = 12\ninterval = 1\nwindow = 1000\nbonds
 /// Ticks that no test waits for.
 const LONG: u32 = 280;
 
+/// Keeps its products to itself.
+const SECRETIVE: &[&str] = &["hostile-device", "--lie", "nothing", "--config"];
+/// Walks through less memory than it was told to.
+const SHIRKING: &[&str] = &["hostile-device", "--lie", "memory", "--config"];
+
 /// What a node says of the one device that is staked.
 fn reputation(market: &Market, name: &str) -> Option<(u64, Value)> {
     let view: Value = market.ask(name, "/v1/reputations")?;
@@ -35,11 +40,36 @@ fn watchers_testimony_comes_to_the_same_reputation_everywhere() {
     assert_eq!(device["score"], Value::Null, "a newcomer is not rated: {device}");
     assert!(device["uptime"].as_u64() > Some(0), "it was seen: {device}");
     assert_eq!(device["strikes"], 1_000_000_000, "{device}");
+    let rate = &device["memory"];
+    assert!(rate["at_least"].as_u64() > Some(0) && rate["class"].is_null(), "it was measured: {device}");
     // A node that comes later reads back to the beginning.
     market.start("explorer", "[explorer]\n");
     market.until("another node comes to the same", || {
         reputation(&market, "explorer").is_some_and(|theirs| reputation(&market, "buyer") == Some(theirs))
     });
+}
+
+#[test]
+fn a_device_that_walks_through_half_its_memory_is_not_measured_and_its_neighbour_is() {
+    let mut market = Market::new();
+    market.start_ledger(LEDGER);
+    market.start("provider", PROVIDER);
+    market.start_hostile("shirking", SHIRKING, PROVIDER);
+    market.start("buyer", BUYER);
+    market.hears_of(2);
+    market.start("watcher-1", WATCHER);
+    let devices = || -> Vec<Value> {
+        let view = market.ask::<Value>("buyer", "/v1/reputations").unwrap_or_default();
+        view["devices"].as_array().cloned().unwrap_or_default()
+    };
+    market.until("one is found out", || market.logged("watcher-1", "walked wrongly"));
+    market.until("both have passed their challenges, and one is measured", || {
+        let devices = devices();
+        devices.len() == 2
+            && devices.iter().all(|device| device["challenges"].as_u64() > Some(0))
+            && devices.iter().any(|device| !device["memory"].is_null())
+    });
+    assert!(devices().iter().any(|device| device["memory"].is_null()), "{:?}", devices());
 }
 
 const WATCHERS: [&str; 3] = ["watcher-1", "watcher-2", "watcher-3"];
@@ -96,7 +126,7 @@ fn kill_a_watcher_in_a_case_and_it_says_nothing_else_afterwards() {
 
 #[test]
 fn a_device_that_keeps_its_products_to_itself_is_convicted_though_it_answers_and_works() {
-    let market = watched(|market| market.start_secretive("provider", PROVIDER));
+    let market = watched(|market| market.start_hostile("provider", SECRETIVE, PROVIDER));
     let job = market.submit(&counting(LONG));
     market.said(&job, "tick 2");
     let chain = market.chain();

@@ -8,14 +8,14 @@ use std::time::Duration;
 use alloy_primitives::{Address, B256, keccak256};
 use async_trait::async_trait;
 use tradewind_chain::ledger::LedgerError;
-use tradewind_challenge::{AnyEngine, CpuEngine, Threads};
+use tradewind_challenge::{AnyEngine, CpuEngine, CpuWalker, Threads};
 use tradewind_mesh::ProbeService;
-use tradewind_proto::challenge::{Challenge, Claim, RowOpening, Size};
+use tradewind_proto::challenge::{Challenge, Claim, RowOpening, Size, WalkProfile};
 use tradewind_proto::evidence::{Court, Epoch, ProductRoots, Seat, Sworn};
 use tradewind_proto::ids::{DeviceId, MeshKey};
 use tradewind_proto::probe::{Ask, Question, Reply, Response, Why};
 use tradewind_proto::signature::SigningKey;
-use tradewind_provider::attest::{Attendant, AttendantConfig, AttendantParts, Beacon};
+use tradewind_provider::attest::{Attendant, AttendantConfig, AttendantParts, Beacon, WalkParts};
 use tradewind_store::{Change, Medium, Store, StoreError};
 
 pub(super) const ROUNDS: usize = 2;
@@ -37,6 +37,19 @@ pub(super) fn size() -> Size {
     Size::new(ROWS).expect("a size")
 }
 
+/// The key of a sentinel's seat.
+pub(super) fn seat(number: u32) -> SigningKey {
+    SigningKey::from_bytes(keccak256(number.to_be_bytes()).0).expect("a key")
+}
+
+pub(super) const fn walks() -> WalkProfile {
+    WalkProfile { memory: 1, walkers: 3, stretches: 4, stride: 16, opened: 2, classes: Vec::new() }
+}
+
+pub(super) fn foot() -> CpuWalker {
+    CpuWalker { threads: Threads::available(), room: 1 << 20 }
+}
+
 pub(super) fn cpu() -> CpuEngine {
     CpuEngine::new(size(), Threads::available(), 1 << 20)
 }
@@ -49,6 +62,8 @@ pub(super) struct Chain {
     /// Whether the beacon has the present epoch's seed.
     pub(super) stalled: AtomicBool,
     pub(super) down: AtomicBool,
+    /// Whether a lease has the device.
+    pub(super) leased: AtomicBool,
 }
 
 impl Chain {
@@ -58,6 +73,7 @@ impl Chain {
             fork: AtomicU64::new(0),
             stalled: AtomicBool::new(false),
             down: AtomicBool::new(false),
+            leased: AtomicBool::new(false),
         })
     }
 
@@ -84,6 +100,15 @@ impl Beacon for Chain {
     async fn seed(&self, epoch: Epoch) -> Result<Option<B256>, LedgerError> {
         let known = !self.stalled.load(Ordering::SeqCst);
         self.answer(known.then(|| self.challenge(epoch.get()).beacon))
+    }
+
+    async fn sentinels(&self, _: Epoch) -> Result<Option<Vec<(Seat, Address)>>, LedgerError> {
+        let known = !self.stalled.load(Ordering::SeqCst);
+        self.answer(known.then(|| (1..4).map(|number| (Seat::new(number), seat(number).address())).collect()))
+    }
+
+    async fn is_free(&self) -> Result<bool, LedgerError> {
+        self.answer(!self.leased.load(Ordering::SeqCst))
     }
 }
 
@@ -167,6 +192,7 @@ pub(super) async fn start_on(
         key: key(),
         store,
         engine: Box::new(engine),
+        walks: Some(WalkParts { profile: walks(), walker: Box::new(foot()) }),
         beacon: chain.clone(),
         clock: Arc::new(|| 1_800_000_000_123),
     };
@@ -200,7 +226,7 @@ pub(super) async fn ask_as(watcher: MeshKey, attendant: &Attendant, question: Qu
 }
 
 pub(super) async fn why(attendant: &Attendant, question: Question) -> Why {
-    let response = patiently(attendant, question).await;
+    let response = patiently(attendant, question.clone()).await;
     let Response::Unanswered(why) = response else { panic!("{question:?} was answered: {response:?}") };
     why
 }
@@ -217,7 +243,7 @@ pub(super) async fn pong(attendant: &Attendant, number: u64) -> Option<Reply> {
 /// Asks again while the products are computed.
 pub(super) async fn patiently(attendant: &Attendant, question: Question) -> Response {
     for _ in 0..1_000 {
-        let response = ask(attendant, question).await;
+        let response = ask(attendant, question.clone()).await;
         if response != Response::Unanswered(Why::Computing) {
             return response;
         }

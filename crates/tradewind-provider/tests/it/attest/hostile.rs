@@ -136,13 +136,13 @@ async fn a_question_to_another_device_for_another_epoch_or_row_says_why_it_is_no
         (row(7, 0, 0), Why::Unsigned),
     ];
     for (question, reason) in expected {
-        assert_eq!(why(&device, question).await, reason, "{question:?}");
+        assert_eq!(why(&device, question.clone()).await, reason, "{question:?}");
     }
     assert_eq!(disk.records("products"), 0, "nothing was computed for it");
     list(&device, 7).await;
     open(&device, 7, 1, ROWS - 1).await;
     for question in [row(7, 2, 0), row(7, u32::MAX, 0), row(7, 0, ROWS), row(7, 0, u32::MAX)] {
-        assert_eq!(why(&device, question).await, Why::NoSuchRow, "{question:?}");
+        assert_eq!(why(&device, question.clone()).await, Why::NoSuchRow, "{question:?}");
     }
 }
 

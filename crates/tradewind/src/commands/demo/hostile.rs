@@ -4,6 +4,7 @@
 //! |---|---|
 //! | element | products of which one element in each row is wrong, signed as if they were right |
 //! | statement | every pong under the same number |
+//! | memory | a walk through half of the memory that it was told to fill |
 //! | nothing | it signs right products and opens none of their rows |
 
 use std::path::Path;
@@ -15,9 +16,12 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use clap::ValueEnum;
 use tokio::signal::unix::{SignalKind, signal};
-use tradewind_challenge::{AnyEngine, CpuEngine, CpuError, Engine, Threads};
+use tradewind_challenge::{
+    AnyEngine, AnyError, CpuEngine, CpuError, CpuWalker, Engine, Threads, Walked, Walker,
+};
 use tradewind_mesh::directory::system_clock;
 use tradewind_mesh::{ProbeService, Refusal, RefusalCode, Transport};
+use tradewind_proto::challenge::memory::{BLOCK_BYTES, Walk};
 use tradewind_proto::challenge::{RowOpening, Size, Tree, row_root};
 use tradewind_proto::evidence::Court;
 use tradewind_proto::ids::{DeviceId, MeshKey};
@@ -39,6 +43,8 @@ pub(crate) enum Lie {
     Element,
     /// Its statements.
     Statement,
+    /// How much memory it has.
+    Memory,
     /// It does not lie: it keeps its products to itself.
     Nothing,
 }
@@ -49,6 +55,7 @@ impl Lie {
         match self {
             Self::Element => "element",
             Self::Statement => "statement",
+            Self::Memory => "memory",
             Self::Nothing => "nothing",
         }
     }
@@ -58,6 +65,7 @@ impl Lie {
         match self {
             Self::Element => "wrong element",
             Self::Statement => "equivocation",
+            Self::Memory => "not measured",
             Self::Nothing => "guilty",
         }
     }
@@ -100,12 +108,16 @@ pub(crate) async fn serve(file: &Path, lie: Lie) -> anyhow::Result<()> {
         device,
         key: device_key.clone(),
     };
-    let engines: attest::Engines = match lie {
-        Lie::Element => Box::new(|size| AnyEngine::new(Flipping::new(size))),
+    let hardware = match lie {
+        Lie::Element => {
+            let engines: attest::Engines = Box::new(|size| AnyEngine::new(Flipping::new(size)));
+            attest::Hardware { engines, walker: None }
+        }
+        Lie::Memory => attest::Hardware { walker: Some(Box::new(Shirking)), ..attest::processor() },
         Lie::Statement | Lie::Nothing => attest::processor(),
     };
     // A device that checked itself would sign no wrong product.
-    let attendant = attest::attendant(answers, engines, 0).await?.context("nobody asks on this network")?;
+    let attendant = attest::attendant(answers, hardware, 0).await?.context("nobody asks on this network")?;
     let liar = Liar { attendant, lie, device, court, key: device_key };
     transport.serve_probes(Arc::new(liar));
     terminate.recv().await;
@@ -144,10 +156,24 @@ impl ProbeService for Liar {
             Question::Row { .. } if self.lie == Lie::Nothing => {
                 Ok(Response::Unanswered(Why::NoSuchRow).encode())
             }
-            Question::Ping { .. } | Question::Roots { .. } | Question::Row { .. } => {
-                self.attendant.answer(peer, question).await
-            }
+            Question::Ping { .. }
+            | Question::Roots { .. }
+            | Question::Row { .. }
+            | Question::Walk(_)
+            | Question::Stretch { .. } => self.attendant.answer(peer, question).await,
         }
+    }
+}
+
+/// Walks through half of the memory that it was told to fill.
+struct Shirking;
+
+impl Walker for Shirking {
+    fn walk(&mut self, walk: Walk) -> Result<Walked, AnyError> {
+        let [lanes, lane_blocks, walkers, stretches, stride] = walk.numbers();
+        let half = Walk::new(walk.seed(), [(lanes / 2).max(1), lane_blocks], [walkers, stretches, stride]);
+        let room = walk.blocks().saturating_mul(BLOCK_BYTES);
+        CpuWalker { threads: Threads::available(), room }.walk(half.unwrap_or(walk))
     }
 }
 

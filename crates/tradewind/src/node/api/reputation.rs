@@ -1,8 +1,13 @@
 //! What chain and watchers say of devices, as this node has read it.
 
+use std::collections::HashMap;
+
 use axum::Json;
 use axum::extract::State;
 use axum::http::StatusCode;
+use tradewind_mesh::Transport as _;
+use tradewind_proto::challenge::MemoryRate;
+use tradewind_proto::ids::DeviceId;
 use tradewind_proto::reputation::Standing;
 
 use super::view::{Problem, ReputationView, ReputationsView};
@@ -18,6 +23,10 @@ pub(super) async fn reputations(State(roles): Shared) -> Answer<ReputationsView>
     let reputations = roles.reputations.as_ref();
     let reputations = reputations
         .ok_or_else(|| Failure::new(StatusCode::NOT_FOUND, "this node reads no testimony", hint))?;
+    let (records, now) = (roles.mesh.records(), (roles.clock)());
+    let offers = records.iter().filter_map(|record| record.offer(now).ok());
+    let models: HashMap<DeviceId, String> =
+        offers.filter_map(|offer| Some((offer.device, offer.unit.gpus?.model))).collect();
     let mut devices: Vec<ReputationView> = reputations
         .all()
         .into_iter()
@@ -27,7 +36,9 @@ pub(super) async fn reputations(State(roles): Shared) -> Answer<ReputationsView>
                 Standing::Rated(score) => (Some(score.billionths()), Vec::new()),
                 Standing::InsufficientData(lacks) => (None, lacks.iter().map(ToString::to_string).collect()),
             };
+            let model = models.get(&device).map(String::as_str);
             ReputationView {
+                memory: rated.memory.map(|it| MemoryRate::new(it, roles.walk.as_ref(), model)),
                 device: device.to_string(),
                 score,
                 lacks,

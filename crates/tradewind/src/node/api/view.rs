@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
+use tradewind_proto::challenge::MemoryRate;
 use tradewind_proto::evidence::Level;
 use tradewind_proto::ids::{JobId, LeaseId};
 use tradewind_proto::profile::Asset;
@@ -248,6 +249,10 @@ pub(crate) struct ReputationView {
     pub(crate) strikes: u32,
     /// Pieces of evidence.
     pub(crate) evidence: usize,
+    /// How fast its memory was last measured to be: bytes a second `at_least` and `at_most`, and where the network has a class for what
+    /// its live offer names, the `class` and how it is `placed`.
+    #[schema(value_type = Option<Object>)]
+    pub(crate) memory: Option<MemoryRate>,
 }
 
 /// The node as a meter. Amounts in base units of the quote asset.
