@@ -26,6 +26,7 @@ mod image;
 mod launch;
 mod logs;
 mod network;
+mod pull;
 mod readiness;
 mod seccomp;
 mod usage;

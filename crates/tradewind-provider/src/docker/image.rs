@@ -8,14 +8,13 @@
 
 use std::time::Duration;
 
-use bollard::errors::Error;
 use bollard::models::ImageInspect;
-use bollard::query_parameters::CreateImageOptionsBuilder;
-use futures::StreamExt as _;
 use tradewind_proto::units::Bytes;
 use tradewind_proto::workload::Image;
 
+use super::archive::ImageLimits;
 use super::engine::{CallError, Engine};
+use super::pull::{discard, pull};
 use crate::runtime::RuntimeError;
 
 /// The longest image reference that anyone needs.
@@ -42,43 +41,43 @@ pub(super) async fn resolve(
     engine: &Engine,
     image: &Image,
     pull_within: Duration,
-    largest: Bytes,
+    limits: &ImageLimits,
 ) -> Result<Resolved, RuntimeError> {
     if let Some(archive) = &image.archive {
         let name = imported_name(archive);
         let found = inspect(engine, &name).await?.ok_or_else(|| {
             RuntimeError::Start(format!("the image archive {} was not imported here", hex::encode(archive)))
         })?;
-        return accept(image, found, largest);
+        return accept(image, found, limits);
     }
     check_reference(&image.reference)?;
     if let Some(digest) = &image.digest {
         check_digest(digest)?;
         for name in [digest.clone(), by_digest(&image.reference, digest)] {
             if let Some(found) = inspect(engine, &name).await? {
-                return accept(image, found, largest);
+                return accept(image, found, limits);
             }
         }
     }
     let here = inspect(engine, &image.reference).await?;
     match (here, &image.digest) {
-        (Some(found), None) => accept(image, found, largest),
+        (Some(found), None) => accept(image, found, limits),
         (Some(found), Some(digest)) => {
-            let mismatch = accept(image, found, largest);
+            let mismatch = accept(image, found, limits);
             if mismatch.is_ok() {
                 return mismatch;
             }
             // The tag moved here or there; the buyer's image may still be had by its digest.
-            match pull(engine, &by_digest(&image.reference, digest), pull_within).await {
-                Ok(()) => fetched(engine, image, &by_digest(&image.reference, digest), largest).await,
+            match pull(engine, &by_digest(&image.reference, digest), pull_within, limits).await {
+                Ok(()) => fetched(engine, image, &by_digest(&image.reference, digest), limits).await,
                 Err(_) => mismatch,
             }
         }
         (None, digest) => {
             let name =
                 digest.as_ref().map_or_else(|| image.reference.clone(), |d| by_digest(&image.reference, d));
-            pull(engine, &name, pull_within).await?;
-            fetched(engine, image, &name, largest).await
+            pull(engine, &name, pull_within, limits).await?;
+            fetched(engine, image, &name, limits).await
         }
     }
 }
@@ -87,12 +86,16 @@ async fn fetched(
     engine: &Engine,
     image: &Image,
     name: &str,
-    largest: Bytes,
+    limits: &ImageLimits,
 ) -> Result<Resolved, RuntimeError> {
     let found = inspect(engine, name).await?.ok_or_else(|| {
         RuntimeError::Unavailable(format!("{name} was pulled, but the engine does not have it"))
     })?;
-    accept(image, found, largest)
+    let accepted = accept(image, found, limits);
+    if accepted.is_err() {
+        discard(engine, name).await;
+    }
+    accepted
 }
 
 /// What the engine knows of an image.
@@ -106,7 +109,7 @@ pub(super) async fn inspect(engine: &Engine, name: &str) -> Result<Option<ImageI
     }
 }
 
-fn accept(image: &Image, found: ImageInspect, largest: Bytes) -> Result<Resolved, RuntimeError> {
+fn accept(image: &Image, found: ImageInspect, limits: &ImageLimits) -> Result<Resolved, RuntimeError> {
     let id = found.id.unwrap_or_default();
     if let Some(digest) = &image.digest {
         let pulled = found.repo_digests.unwrap_or_default();
@@ -119,10 +122,11 @@ fn accept(image: &Image, found: ImageInspect, largest: Bytes) -> Result<Resolved
         }
     }
     let size = u64::try_from(found.size.unwrap_or(0)).unwrap_or(0);
-    if size > largest.get() {
+    let most = limits.unpacked;
+    if size > most.get() {
         let (size, reference) = (Bytes::new(size), &image.reference);
         return Err(RuntimeError::Start(format!(
-            "image {reference} has {size}; this provider takes {largest} at most"
+            "image {reference} has {size}; this provider takes {most} at most"
         )));
     }
     let config = found.config.unwrap_or_default();
@@ -139,7 +143,7 @@ fn by_digest(reference: &str, digest: &str) -> String {
 }
 
 /// A reference without its tag or digest; a colon before the last slash is a registry's port.
-fn repository(reference: &str) -> &str {
+pub(super) fn repository(reference: &str) -> &str {
     let named = reference.split_once('@').map_or(reference, |(name, _)| name);
     let last = named.rfind('/').map_or(0, |slash| slash + 1);
     named[last..].find(':').map_or(named, |colon| &named[..last + colon])
@@ -163,46 +167,6 @@ fn check_digest(digest: &str) -> Result<(), RuntimeError> {
         )));
     }
     Ok(())
-}
-
-async fn pull(engine: &Engine, name: &str, within: Duration) -> Result<(), RuntimeError> {
-    let mut options = CreateImageOptionsBuilder::default().from_image(name);
-    if !name.contains('@') && repository(name) == name {
-        // Without a tag the engine would pull every one.
-        options = options.tag("latest");
-    }
-    let options = options.build();
-    let outcome = engine
-        .call_within(within, "pull an image", |docker| async move {
-            let mut progress = docker.create_image(Some(options), None, None);
-            while let Some(step) = progress.next().await {
-                step?;
-            }
-            Ok::<(), Error>(())
-        })
-        .await;
-    outcome.map_err(|error| pull_failure(name, &error))
-}
-
-/// A registry's "no" is the buyer's mistake; an unreachable registry is not.
-fn pull_failure(name: &str, error: &CallError) -> RuntimeError {
-    const NO: [&str; 7] = [
-        "not found",
-        "manifest unknown",
-        "does not exist",
-        "denied",
-        "unauthorized",
-        "invalid reference",
-        "no matching manifest",
-    ];
-    let (CallError::Refused { message, .. } | CallError::Unavailable(message)) = error;
-    let lower = message.to_lowercase();
-    if NO.iter().any(|no| lower.contains(no)) {
-        return RuntimeError::Start(format!("image {name} cannot be pulled: {message}"));
-    }
-    RuntimeError::Unavailable(format!(
-        "image {name} is not here and its registry cannot be reached: {message}; load it into the engine, or have the buyer send it as an archive"
-    ))
 }
 
 #[cfg(test)]
@@ -236,18 +200,5 @@ mod tests {
         for digest in ["sha256:", "sha256:zz", "md5:00", "0a"] {
             assert!(check_digest(digest).is_err(), "{digest}");
         }
-    }
-
-    #[test]
-    fn an_unreachable_registry_is_not_the_buyers_fault() {
-        let offline = CallError::Refused {
-            status: 500,
-            message: "dial tcp: lookup registry-1.docker.io: no such host".into(),
-        };
-        assert!(
-            matches!(pull_failure("a", &offline), RuntimeError::Unavailable(why) if why.contains("archive"))
-        );
-        let unknown = CallError::Refused { status: 404, message: "pull access denied for a".into() };
-        assert!(matches!(pull_failure("a", &unknown), RuntimeError::Start(_)));
     }
 }

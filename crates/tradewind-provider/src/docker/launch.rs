@@ -241,6 +241,6 @@ impl Shared {
             let what = "a job without an image; the process runtime can".to_owned();
             return Err(RuntimeError::Unsupported { runtime: NAME, what });
         };
-        image::resolve(&self.engine, named, self.config.pull_within, self.config.images.unpacked).await
+        image::resolve(&self.engine, named, self.config.pull_within, &self.config.images).await
     }
 }

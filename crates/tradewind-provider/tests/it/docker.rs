@@ -8,6 +8,7 @@ mod hostile;
 mod images;
 mod outage;
 mod overhead;
+mod registry;
 mod topology;
 
 use std::sync::Arc;
@@ -16,7 +17,7 @@ use std::time::{Duration, Instant};
 use bollard::Docker;
 use tempfile::TempDir;
 use tradewind_proto::workload::{Image, Network};
-use tradewind_provider::docker::{DockerConfig, DockerRuntime, PoolSize};
+use tradewind_provider::docker::{DockerConfig, DockerRuntime, ImageLimits, PoolSize};
 use tradewind_provider::runtime::Runtime;
 
 use crate::conformance::{Fixture, Job};
@@ -70,8 +71,8 @@ async fn import(runtime: &DockerRuntime, home: &TempDir, recipe: &Recipe) -> Ima
 }
 
 async fn fixture_of(root: TempDir, settings: DockerConfig, recipe: &Recipe) -> Fixture {
-    // The image comes by the engine itself, however the runtime under test is connected.
-    let direct = DockerConfig { host: host(), ..settings.clone() };
+    // The image comes by the engine itself, however the runtime under test is connected and bounded.
+    let direct = DockerConfig { host: host(), images: ImageLimits::default(), ..settings.clone() };
     let image = import(&connect(&direct), &root, recipe).await;
     let runtime = Arc::new(connect(&settings));
     let reopen = Box::new(move || Arc::new(connect(&settings)) as Arc<dyn Runtime>);

@@ -1,0 +1,218 @@
+//! Images of a registry: one whose tags move, one that lies, one without end.
+//!
+//! The registry is a small one of our own, on loopback, where engines take plain HTTP; the engine that pulls from it is real.
+
+use std::collections::HashMap;
+use std::io::Write as _;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use axum::Router;
+use axum::body::Body;
+use axum::extract::{Path, State};
+use axum::http::{StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use axum::routing::get;
+use bytes::Bytes;
+use flate2::Compression;
+use flate2::write::GzEncoder;
+use futures::StreamExt as _;
+use sha2::{Digest as _, Sha256};
+use tempfile::TempDir;
+use tradewind_proto::units;
+use tradewind_proto::workload::Image;
+use tradewind_provider::docker::{DockerConfig, ImageLimits};
+use tradewind_provider::runtime::RuntimeError;
+
+use super::busybox::Recipe;
+use super::{bare_engine, config, fixture_of, told};
+use crate::conformance::Fixture;
+
+const MANIFEST: &str = "application/vnd.docker.distribution.manifest.v2+json";
+
+/// What a registry holds.
+#[derive(Default)]
+struct Shelf {
+    /// By digest, and manifests by tag too.
+    blobs: HashMap<String, Bytes>,
+    /// A blob of which only the first bytes ever come.
+    stuck: Option<String>,
+}
+
+#[derive(Clone, Default)]
+struct Registry {
+    shelf: Arc<Mutex<Shelf>>,
+    port: u16,
+    name: String,
+}
+
+fn digest(bytes: &[u8]) -> String {
+    format!("sha256:{}", hex::encode(Sha256::digest(bytes)))
+}
+
+impl Registry {
+    async fn start() -> Self {
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("a port");
+        let port = listener.local_addr().expect("an address").port();
+        let name = format!("r{}", hex::encode(rand::random::<[u8; 4]>()));
+        let registry = Self { port, name, ..Self::default() };
+        let router = Router::new()
+            .route("/v2/", get(async || ""))
+            .route("/v2/{name}/manifests/{key}", get(manifest))
+            .route("/v2/{name}/blobs/{key}", get(blob))
+            .with_state(registry.clone());
+        tokio::spawn(async move { axum::serve(listener, router).await });
+        registry
+    }
+
+    fn put(&self, key: &str, bytes: Bytes) {
+        self.shelf.lock().expect("a shelf").blobs.insert(key.into(), bytes);
+    }
+
+    /// Puts an image under a tag; returns its manifest's digest and its layer's.
+    fn push(&self, tag: &str, recipe: &Recipe) -> (String, String) {
+        let layer = recipe.layer();
+        let config = Bytes::from(recipe.config(&layer));
+        let mut packed = GzEncoder::new(Vec::new(), Compression::fast());
+        packed.write_all(&layer).expect("pack");
+        let packed = Bytes::from(packed.finish().expect("packed"));
+        let described = |kind: &str, bytes: &Bytes| serde_json::json!({ "mediaType": kind, "size": bytes.len(), "digest": digest(bytes) });
+        let manifest = serde_json::json!({
+            "schemaVersion": 2,
+            "mediaType": MANIFEST,
+            "config": described("application/vnd.docker.container.image.v1+json", &config),
+            "layers": [described("application/vnd.docker.image.rootfs.diff.tar.gzip", &packed)],
+        });
+        let manifest = Bytes::from(manifest.to_string());
+        let names = (digest(&manifest), digest(&packed));
+        for bytes in [&config, &packed, &manifest] {
+            self.put(&digest(bytes), bytes.clone());
+        }
+        self.put(tag, manifest);
+        names
+    }
+
+    fn reference(&self, tag: &str) -> String {
+        format!("127.0.0.1:{}/{}:{tag}", self.port, self.name)
+    }
+
+    fn image(&self, tag: &str, digest: Option<&str>) -> Option<Image> {
+        Some(Image { reference: self.reference(tag), digest: digest.map(String::from), archive: None })
+    }
+
+    fn by_digest(&self, digest: &str) -> String {
+        format!("127.0.0.1:{}/{}@{digest}", self.port, self.name)
+    }
+}
+
+fn found(registry: &Registry, key: &str) -> Option<Bytes> {
+    registry.shelf.lock().expect("a shelf").blobs.get(key).cloned()
+}
+
+async fn manifest(State(registry): State<Registry>, Path((_, key)): Path<(String, String)>) -> Response {
+    let Some(bytes) = found(&registry, &key) else { return StatusCode::NOT_FOUND.into_response() };
+    let headers =
+        [(header::CONTENT_TYPE.as_str(), MANIFEST.to_owned()), ("Docker-Content-Digest", digest(&bytes))];
+    (headers, bytes).into_response()
+}
+
+async fn blob(State(registry): State<Registry>, Path((_, key)): Path<(String, String)>) -> Response {
+    let Some(bytes) = found(&registry, &key) else { return StatusCode::NOT_FOUND.into_response() };
+    let length = [(header::CONTENT_LENGTH, bytes.len().to_string())];
+    if registry.shelf.lock().expect("a shelf").stuck.as_ref() != Some(&key) {
+        return (length, bytes).into_response();
+    }
+    let first = futures::stream::once(async move { Ok::<_, std::io::Error>(bytes.slice(..bytes.len() / 2)) });
+    (length, Body::from_stream(first.chain(futures::stream::pending()))).into_response()
+}
+
+fn recipe(registry: &Registry, comment: &str) -> Recipe {
+    Recipe { comment: format!("{comment} of {}", registry.name), ..Recipe::with_shell() }
+}
+
+async fn fixture(images: ImageLimits) -> Fixture {
+    let root = TempDir::new().expect("a directory");
+    let settings = DockerConfig { images, pull_within: Duration::from_secs(60), ..config(&root) };
+    fixture_of(root, settings, &Recipe::with_shell()).await
+}
+
+async fn is_here(name: &str) -> bool {
+    bare_engine().await.inspect_image(name).await.is_ok()
+}
+
+async fn forget(name: &str) {
+    let options = bollard::query_parameters::RemoveImageOptionsBuilder::default().force(true).build();
+    bare_engine().await.remove_image(name, Some(options), None).await.expect("removed");
+}
+
+#[tokio::test]
+async fn a_tag_that_moved_gives_no_other_image_than_the_buyer_chose() {
+    let (f, registry) = (fixture(ImageLimits::default()).await, Registry::start().await);
+    let (first, _) = registry.push("1", &recipe(&registry, "first"));
+    let mut job = f.job("echo ran");
+    job.spec.image = registry.image("1", Some(&first));
+    assert_eq!(told(&f, &job).await, "ran\n");
+    forget(&registry.by_digest(&first)).await;
+
+    let (second, _) = registry.push("1", &recipe(&registry, "second"));
+    let mut job = f.job("echo still");
+    job.spec.image = registry.image("1", None);
+    assert_eq!(told(&f, &job).await, "still\n", "without a digest the tag says");
+    assert!(is_here(&registry.by_digest(&second)).await);
+    let mut job = f.job("echo ran again");
+    job.spec.image = registry.image("1", Some(&first));
+    assert_eq!(told(&f, &job).await, "ran again\n");
+    assert!(is_here(&registry.by_digest(&first)).await, "the one that was chosen was fetched by its digest");
+    forget(&registry.by_digest(&first)).await;
+    forget(&registry.by_digest(&second)).await;
+}
+
+#[tokio::test]
+async fn a_registry_that_shows_other_bytes_under_a_digest_is_refused() {
+    let (f, registry) = (fixture(ImageLimits::default()).await, Registry::start().await);
+    let (chosen, _) = registry.push("1", &recipe(&registry, "chosen"));
+    let (other, layer) = registry.push("2", &recipe(&registry, "other"));
+    registry.put(&chosen, found(&registry, &other).expect("a manifest"));
+    let mut job = f.job("echo never");
+    job.spec.image = registry.image("1", Some(&chosen));
+    let error = f.start(&job).await.expect_err("another manifest");
+    assert!(error.to_string().contains("digest"), "{error}");
+    assert!(!is_here(&registry.by_digest(&chosen)).await);
+
+    registry.put(&layer, Bytes::from_static(b"another layer"));
+    job.spec.image = registry.image("2", Some(&other));
+    f.start(&job).await.expect_err("another layer");
+    assert!(!is_here(&registry.by_digest(&other)).await);
+    f.clear(&job).await;
+}
+
+#[tokio::test]
+async fn an_image_that_is_too_much_to_fetch_is_given_up_while_it_comes() {
+    let images = ImageLimits { archive: units::Bytes::new(100_000), ..ImageLimits::default() };
+    let (f, registry) = (fixture(images).await, Registry::start().await);
+    let (image, layer) = registry.push("1", &recipe(&registry, "much"));
+    registry.shelf.lock().expect("a shelf").stuck = Some(layer);
+    let mut job = f.job("echo never");
+    job.spec.image = registry.image("1", Some(&image));
+    let error = f.start(&job).await.expect_err("more than may be fetched");
+    assert!(matches!(&error, RuntimeError::Start(why) if why.contains("to fetch")), "{error:?}");
+    assert!(!is_here(&registry.by_digest(&image)).await);
+    f.clear(&job).await;
+}
+
+#[tokio::test]
+async fn an_image_bomb_of_a_registry_is_refused_and_leaves_nothing() {
+    let images = ImageLimits { unpacked: units::Bytes::new(16 << 20), ..ImageLimits::default() };
+    let (f, registry) = (fixture(images).await, Registry::start().await);
+    let bomb = Recipe { zeros: 512 << 20, ..recipe(&registry, "bomb") };
+    let (image, _) = registry.push("1", &bomb);
+    for chosen in [Some(image.as_str()), None] {
+        let mut job = f.job("echo never");
+        job.spec.image = registry.image("1", chosen);
+        let error = f.start(&job).await.expect_err("more than may be unpacked");
+        assert!(matches!(&error, RuntimeError::Start(why) if why.contains("at most")), "{error:?}");
+        assert!(!is_here(&registry.by_digest(&image)).await);
+        assert!(!is_here(&registry.reference("1")).await);
+        f.clear(&job).await;
+    }
+}
