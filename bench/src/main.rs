@@ -1,7 +1,7 @@
 //! `make bench`: every figure that Tradewind claims, beside the same work done by a peer, on one machine in one run.
 //!
 //! ```text
-//! gas · voucher · plan · challenge · ledger · directory · tunnel · start · rest ──► figures ──► table on stdout, bench.json
+//! gas · voucher · plan · challenge · ledger · directory · tunnel · start · rest · egress ──► figures ──► table on stdout, bench.json
 //!  │                                   │                    │        │
 //!  anvil: iExec, Sablier               anvil                iroh,    docker run
 //!                                                           TCP
@@ -13,6 +13,7 @@
 mod anvil;
 mod challenge;
 mod directory;
+mod egress;
 mod figure;
 mod gas;
 mod ledger;
@@ -56,6 +57,8 @@ enum Group {
     Start,
     /// What a provider's node costs while nobody leases.
     Rest,
+    /// What a lease uploads, beside `docker run`.
+    Egress,
 }
 
 #[derive(Debug, Parser)]
@@ -117,6 +120,7 @@ fn measure(group: Group, options: &Options) -> anyhow::Result<Vec<Figure>> {
         Group::Directory => runtime()?.block_on(directory::measure()),
         Group::Tunnel => runtime()?.block_on(tunnel::measure()),
         Group::Start => runtime()?.block_on(start::measure(&program()?)),
+        Group::Egress => runtime()?.block_on(egress::measure(&program()?)),
         Group::Rest => runtime()?.block_on(rest::measure(&program()?)),
     }
 }
