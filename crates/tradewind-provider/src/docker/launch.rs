@@ -1,5 +1,7 @@
 //! Starting a lease's container, once.
 
+use std::collections::BTreeSet;
+use std::os::unix::fs::MetadataExt;
 use std::sync::Arc;
 
 use bollard::models::ContainerCreateBody;
@@ -75,6 +77,7 @@ async fn create(
         user,
         files: files(),
         gpus: &shared.config.gpus,
+        groups: groups(&container::device_files(&spec.limits.gpus, shared.config.gpus)?)?,
         oci_runtime: shared.config.oci_runtime.as_deref(),
         seccomp: seccomp::option(shared.engine.api().await?),
     };
@@ -123,6 +126,20 @@ fn dns(shared: &Shared, kind: Option<Kind>) -> Vec<String> {
 fn files() -> i64 {
     let limit = getrlimit(Resource::Nofile).maximum.unwrap_or(FILES).min(FILES);
     i64::try_from(limit).unwrap_or(i64::MAX)
+}
+
+/// The groups that own these device files: a job is in none of the host's, and others may often not use them.
+fn groups(files: &[String]) -> Result<Vec<String>, RuntimeError> {
+    let owner = |file: &String| match std::fs::metadata(file) {
+        Ok(found) if found.rdev() != 0 => Ok(found.gid()),
+        _ => {
+            let what = format!("a GPU without its device file {file}");
+            Err(RuntimeError::Unsupported { runtime: NAME, what })
+        }
+    };
+    let owners = files.iter().map(owner).collect::<Result<BTreeSet<u32>, _>>()?;
+    // Group 0 owns what no rule of the device manager gave away, and much else.
+    Ok(owners.into_iter().filter(|group| *group != 0).map(|group| group.to_string()).collect())
 }
 
 async fn make(
@@ -242,5 +259,24 @@ impl Shared {
             return Err(RuntimeError::Unsupported { runtime: NAME, what });
         };
         image::resolve(&self.engine, named, self.config.pull_within, self.config.images.unpacked).await
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_job_is_let_into_the_groups_of_its_device_files_only() {
+        assert_eq!(groups(&[]).unwrap(), [""; 0]);
+        assert_eq!(
+            groups(&["/dev/null".to_owned(), "/dev/zero".to_owned()]).unwrap(),
+            [""; 0],
+            "never root's"
+        );
+        for missing in ["/dev/dri/renderD1048575", "/etc/passwd"] {
+            let refused = groups(&[missing.to_owned()]).unwrap_err().to_string();
+            assert!(refused.contains(missing), "{refused}");
+        }
     }
 }
