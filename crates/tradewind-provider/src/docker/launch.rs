@@ -21,6 +21,8 @@ use crate::runtime::{RuntimeError, Volumes, refuse_environment};
 const FILES: u64 = 65_536;
 /// Where a name without a slash is looked up when the image says nothing.
 const PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
+/// The bits of a device file that everybody may use.
+const FOR_OTHERS: u32 = 0o006;
 /// Go's bits for a file's kind, in what the engine tells of a file.
 const GO_DIRECTORY: u32 = 1 << 31;
 const GO_LINK: u32 = 1 << 27;
@@ -130,16 +132,19 @@ fn files() -> i64 {
 
 /// The groups that own these device files: a job is in none of the host's, and others may often not use them.
 fn groups(files: &[String]) -> Result<Vec<String>, RuntimeError> {
-    let owner = |file: &String| match std::fs::metadata(file) {
-        Ok(found) if found.rdev() != 0 => Ok(found.gid()),
-        _ => {
-            let what = format!("a GPU without its device file {file}");
-            Err(RuntimeError::Unsupported { runtime: NAME, what })
+    let refused = |what| RuntimeError::Unsupported { runtime: NAME, what };
+    let owner = |file: &String| {
+        let found = std::fs::metadata(file).ok().filter(|found| found.rdev() != 0);
+        let found = found.ok_or_else(|| refused(format!("a GPU without its device file {file}")))?;
+        // What no rule of the device manager gave away is group 0's, as much else is.
+        match (found.gid(), found.mode() & FOR_OTHERS) {
+            (_, FOR_OTHERS) => Ok(None),
+            (0, _) => Err(refused(format!("a GPU whose device file {file} is only root's"))),
+            (group, _) => Ok(Some(group)),
         }
     };
-    let owners = files.iter().map(owner).collect::<Result<BTreeSet<u32>, _>>()?;
-    // Group 0 owns what no rule of the device manager gave away, and much else.
-    Ok(owners.into_iter().filter(|group| *group != 0).map(|group| group.to_string()).collect())
+    let owners = files.iter().map(owner).collect::<Result<BTreeSet<Option<u32>>, _>>()?;
+    Ok(owners.into_iter().flatten().map(|group| group.to_string()).collect())
 }
 
 async fn make(

@@ -225,10 +225,14 @@ fn invalid(what: &str) -> io::Error {
     io::Error::new(io::ErrorKind::InvalidData, what)
 }
 
-/// A number that must be one where it is there.
+/// A number that must be one where it is there. Intel's drivers have written theirs in either base.
 fn number(path: &Path) -> io::Result<Option<u64>> {
     let parse = |text: String| {
-        text.parse().map_err(|_| invalid(&format!("{} is no number of bytes", path.display())))
+        let number = match text.strip_prefix("0x") {
+            Some(digits) => u64::from_str_radix(digits, 16),
+            None => text.parse(),
+        };
+        number.map_err(|_| invalid(&format!("{} is no number of bytes", path.display())))
     };
     text(path)?.map(parse).transpose()
 }

@@ -162,7 +162,7 @@ fn a_card_without_rocm_s_driver_is_told_of() {
 fn a_card_that_says_what_cannot_be_is_told_of() {
     let at = |file: &str| format!("{CARD}/device/{file}");
     let vram = at("mem_info_vram_total");
-    for text in ["", "much", "-1", "99999999999999999999999"] {
+    for text in ["", "much", "-1", "0x", "0x-1", "99999999999999999999999"] {
         assert!(mi300x().with(&vram, text).problem().contains("no number of bytes"), "{text:?}");
     }
     assert!(mi300x().with(&vram, u64::MAX.to_string()).problem().contains("no card has"));
@@ -223,7 +223,7 @@ fn a_card_of_intel_has_memory_of_its_own() {
     let tiles = Made::new()
         .card(0, "0x8086", "0x0bd5")
         .with("class/drm/card0/device/tile0/physical_vram_size_bytes", (64 * GIB).to_string())
-        .with("class/drm/card0/device/tile1/physical_vram_size_bytes", (64 * GIB).to_string());
+        .with("class/drm/card0/device/tile1/physical_vram_size_bytes", format!("{:#018x}\n", 64 * GIB));
     assert_eq!(tiles.list().gpus[0].vram, Bytes::gib(128));
     let hostile = tiles.with("class/drm/card0/device/tile2/physical_vram_size_bytes", u64::MAX.to_string());
     assert!(hostile.problem().contains("no card has"));

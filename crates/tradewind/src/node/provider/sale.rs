@@ -324,6 +324,29 @@ mod tests {
     }
 
     #[test]
+    fn cards_of_amd_are_sold_where_every_job_gets_a_container() {
+        struct Card(tradewind_provider::inventory::Gpu);
+        impl tradewind_provider::inventory::GpuSource for Card {
+            fn list(&self) -> tradewind_provider::inventory::Listing {
+                Ok(vec![self.0.clone()]).into()
+            }
+        }
+        let card = serde_json::json!({
+            "index": 128, "uuid": "u", "vendor": "amd", "name": "AMD Instinct MI300X", "vram": Bytes::gib(192),
+            "compute_capability": null, "driver": null, "bus": "0000:03:00.0", "links": [],
+        });
+        let dir = tempfile::tempdir().unwrap();
+        let inventory = Inventory::take(dir.path(), &Card(serde_json::from_value(card).unwrap())).unwrap();
+        let sold = |text: &str| sold(&section(&format!("price = \"1\"\n{text}")), &inventory);
+        assert_eq!(sold("runtimes = [\"docker\"]").unwrap().gpus, [128]);
+        for runtimes in ["[\"process\"]", "[\"process\", \"docker\"]"] {
+            assert_eq!(sold(&format!("runtimes = {runtimes}")).unwrap().gpus, [0_u32; 0], "{runtimes}");
+        }
+        let refused = sold("gpus = 1").unwrap_err().to_string();
+        assert!(refused.contains("`provider.gpus`") && refused.contains("name it alone"), "{refused}");
+    }
+
+    #[test]
     fn hours_and_limits_that_make_no_sense_name_their_field() {
         let wrong = |text: &str| format!("{:#}", lending(&section(text)).unwrap_err());
         assert!(wrong("[schedule]\ntime_zone = \"Mars/Olympus\"\n").contains("provider.schedule.time_zone"));
