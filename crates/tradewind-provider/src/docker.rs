@@ -72,7 +72,7 @@ const FORGET_TRIES: u32 = 50;
 /// The engine kills within this time after a grace.
 const KILL_TAKES: Duration = Duration::from_secs(20);
 
-/// How containers get GPUs. Neither way was tried on real hardware yet.
+/// How containers get GPUs. No way was tried on real hardware yet.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum GpuMode {
     /// None are lent.
@@ -81,6 +81,10 @@ pub enum GpuMode {
     Cdi,
     /// The NVIDIA container toolkit's own driver, for older engines.
     Toolkit,
+    /// AMD's device files: `/dev/kfd`, which lets a job use only those cards whose render node it has, and the render nodes.
+    Rocm,
+    /// Intel's device files: the render nodes.
+    Render,
 }
 
 /// The user that jobs run as.

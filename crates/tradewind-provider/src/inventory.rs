@@ -1,25 +1,29 @@
 //! What this machine is made of: the basis of offers, and of what `provider` shows its owner.
 //!
 //! What it is made of is read; [`Speed`] is measured. Accelerators come from a [`GpuSource`], so that a test can have some; a machine
-//! without them, or without NVIDIA's library, is no error.
+//! without them, or without a maker's driver, is no error.
 
+use std::collections::BTreeSet;
 use std::io;
 use std::path::Path;
 use std::thread::available_parallelism;
 
 use serde::{Deserialize, Serialize};
-use tradewind_proto::offer::{Gpus, Resources};
+use tradewind_proto::offer::{Gpus, Resources, Vendor};
 use tradewind_proto::units::Bytes;
 
 pub mod capacity;
 pub mod gpu;
+mod models;
 mod nvml;
 mod speed;
+mod sysfs;
 
 pub use capacity::{CapacityError, Reserve, Sold, Wanted};
-pub use gpu::{Gpu, GpuGroup, GpuSource};
+pub use gpu::{AllGpus, Gpu, GpuError, GpuGroup, GpuSource, Listing};
 pub use nvml::Nvml;
 pub use speed::Speed;
+pub use sysfs::Sysfs;
 
 /// What a thread of a processor draws that says nothing: a server's 200 W over 32 threads, and something.
 const WATTS_A_THREAD: u32 = 8;
@@ -102,8 +106,8 @@ pub struct Inventory {
     pub interfaces: Vec<Interface>,
     /// Accelerators, by index.
     pub gpus: Vec<Gpu>,
-    /// Why accelerators that are there could not be listed.
-    pub gpu_problem: Option<String>,
+    /// What keeps accelerators that may be there from being listed, or from being lent.
+    pub gpu_problems: Vec<GpuError>,
 }
 
 impl Inventory {
@@ -112,13 +116,8 @@ impl Inventory {
     /// # Errors
     /// The state directory's file system cannot be asked.
     pub fn take(state_dir: &Path, gpus: &dyn GpuSource) -> Result<Self, InventoryError> {
-        let (gpus, gpu_problem) = match gpus.list() {
-            Ok(mut gpus) => {
-                gpus.sort_by_key(|gpu| gpu.index);
-                (gpus, None)
-            }
-            Err(problem) => (Vec::new(), Some(problem.to_string())),
-        };
+        let Listing { mut gpus, problems: gpu_problems } = gpus.list();
+        gpus.sort_by_key(|gpu| gpu.index);
         let system = sysinfo::System::new_with_specifics(
             sysinfo::RefreshKind::nothing()
                 .with_cpu(sysinfo::CpuRefreshKind::nothing())
@@ -132,8 +131,21 @@ impl Inventory {
             disk: disk(state_dir)?,
             interfaces: interfaces(),
             gpus,
-            gpu_problem,
+            gpu_problems,
         })
+    }
+
+    /// Without the accelerators that no sandbox of this machine's own hands over, each maker's with the reason: ROCm's and Intel's libraries look
+    /// for their card below `/sys`, which only a container shows.
+    #[must_use]
+    pub fn without_containers(&self) -> Self {
+        let (gpus, kept): (Vec<Gpu>, Vec<Gpu>) =
+            self.gpus.iter().cloned().partition(|gpu| gpu::render_node(gpu.index).is_none());
+        let makers: BTreeSet<Vendor> = kept.iter().map(|gpu| gpu.vendor).collect();
+        let why = "jobs get them by the runtime `docker` only; let `provider.runtimes` name it alone";
+        let kept = makers.into_iter().map(|vendor| GpuError { vendor, why: why.into() });
+        let gpu_problems = self.gpu_problems.iter().cloned().chain(kept).collect();
+        Self { gpus, gpu_problems, ..self.clone() }
     }
 
     /// About how many watts `unit` draws at work: its share of the processor's most, and its accelerators' most.
@@ -217,7 +229,7 @@ fn interfaces() -> Vec<Interface> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::inventory::gpu::tests::{Fake, h100};
+    use crate::inventory::gpu::tests::{Fake, h100, mi300x};
 
     #[test]
     fn this_machine_describes_itself() {
@@ -239,7 +251,17 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let found = Inventory::take(dir.path(), &Fake(Err("the driver and the library differ"))).unwrap();
         assert!(found.gpus.is_empty());
-        assert!(found.gpu_problem.unwrap().contains("differ"));
+        assert!(found.gpu_problems[0].why.contains("differ"));
+    }
+
+    #[test]
+    fn cards_that_only_a_container_shows_are_not_sold_without_one() {
+        let dir = tempfile::tempdir().unwrap();
+        let found = Inventory::take(dir.path(), &Fake(Ok(vec![mi300x(128), mi300x(129), h100(0)]))).unwrap();
+        assert_eq!(found.gpu_groups()[0].indices, [128, 129]);
+        let bare = found.without_containers();
+        assert_eq!(bare.gpus, [h100(0)]);
+        assert!(matches!(&bare.gpu_problems[..], [one] if one.vendor == Vendor::Amd), "{bare:?}");
     }
 
     #[test]

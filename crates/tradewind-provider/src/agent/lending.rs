@@ -15,7 +15,7 @@ use tradewind_proto::terms::LeaseKind;
 use tradewind_proto::units::Seconds;
 
 use super::{Agent, Inner};
-use crate::inventory::Gpu;
+use crate::inventory::Listing;
 use crate::senses::Observer;
 
 /// The time between two looks.
@@ -52,7 +52,7 @@ pub(super) async fn follow(agent: Agent) {
         if let Some(gpus) = gpus.clone().filter(|_| round.is_multiple_of(ACCELERATORS)) {
             let listed = tokio::task::spawn_blocking(move || gpus.list()).await;
             let listed = listed.unwrap_or_else(|error| std::panic::resume_unwind(error.into_panic()));
-            inner.ail(listed.map_err(|error| error.to_string()));
+            inner.ail(&listed);
         }
         tokio::select! {
             biased;
@@ -72,14 +72,13 @@ pub(super) struct Ill {
 }
 
 impl Ill {
-    /// Of the `gpus` that make so many units, as the driver lists them now. One that does not answer says of none that it is well.
-    fn of(gpus: &[u32], units: usize, listed: &Result<Vec<Gpu>, String>) -> Self {
-        let why = |index: u32| match listed {
-            Err(error) => Some(format!("the driver does not answer: {error}")),
-            Ok(listed) => match listed.iter().find(|gpu| gpu.index == index) {
-                Some(gpu) => gpu.ailment(),
-                None => Some("the driver no longer lists it".into()),
-            },
+    /// Of the `gpus` that make so many units, as their drivers list them now. One that does not answer says of none that it is well.
+    fn of(gpus: &[u32], units: usize, listed: &Listing) -> Self {
+        let problems: Vec<String> = listed.problems.iter().map(ToString::to_string).collect();
+        let why = |index: u32| match listed.gpus.iter().find(|gpu| gpu.index == index) {
+            Some(gpu) => gpu.ailment(),
+            None if problems.is_empty() => Some("the driver no longer lists it".into()),
+            None => Some(format!("the driver does not answer: {}", problems.join("; "))),
         };
         let ailments: BTreeMap<u32, String> =
             gpus.iter().filter_map(|index| Some((*index, why(*index)?))).collect();
@@ -111,8 +110,8 @@ impl Inner {
     }
 
     /// Takes units out of the offer whose accelerators are not listed, or not well.
-    fn ail(&self, listed: Result<Vec<Gpu>, String>) {
-        let ill = Ill::of(&self.config.gpus, usize::from(self.config.offer.units), &listed);
+    fn ail(&self, listed: &Listing) {
+        let ill = Ill::of(&self.config.gpus, usize::from(self.config.offer.units), listed);
         let before = {
             let mut now = self.ill.write().unwrap_or_else(PoisonError::into_inner);
             std::mem::replace(&mut *now, ill.clone())
@@ -199,6 +198,11 @@ mod tests {
     use tradewind_proto::units::Bytes;
 
     use super::*;
+    use crate::inventory::{Gpu, GpuError};
+
+    fn listed(gpus: Vec<Gpu>) -> Listing {
+        Listing { gpus, problems: Vec::new() }
+    }
 
     fn card(index: u32) -> Gpu {
         Gpu {
@@ -220,19 +224,23 @@ mod tests {
     #[test]
     fn a_card_that_fell_off_the_bus_takes_its_unit_along_and_says_why() {
         let broken = Gpu { uncorrected: Some(2), ..card(3) };
-        let ill = Ill::of(&[0, 1, 2, 3], 2, &Ok(vec![card(0), card(1), card(2), broken]));
+        let ill = Ill::of(&[0, 1, 2, 3], 2, &listed(vec![card(0), card(1), card(2), broken]));
         assert_eq!((ill.units, ill.ailments.len()), (0b10, 1));
         assert!(ill.ailments[&3].contains("2 errors"), "{ill:?}");
-        let ill = Ill::of(&[0, 1, 2, 3], 2, &Ok(vec![card(0), card(2), card(3)]));
+        let ill = Ill::of(&[0, 1, 2, 3], 2, &listed(vec![card(0), card(2), card(3)]));
         assert_eq!((ill.units, ill.ailments[&1].as_str()), (0b01, "the driver no longer lists it"));
-        assert_eq!(Ill::of(&[0, 1], 2, &Ok(vec![card(0), card(1)])), Ill::default());
+        assert_eq!(Ill::of(&[0, 1], 2, &listed(vec![card(0), card(1)])), Ill::default());
     }
 
     #[test]
     fn a_driver_that_does_not_answer_says_of_none_that_it_is_well() {
-        let ill = Ill::of(&[0, 1, 2, 3], 2, &Err("NVML: timeout".into()));
+        let timeout = GpuError { vendor: Vendor::Nvidia, why: "NVML: timeout".into() };
+        let silent = Listing { gpus: Vec::new(), problems: vec![timeout.clone()] };
+        let ill = Ill::of(&[0, 1, 2, 3], 2, &silent);
         assert_eq!((ill.units, ill.ailments.len()), (0b11, 4));
         assert!(ill.ailments[&0].ends_with("NVML: timeout"));
+        let other = Listing { gpus: vec![card(128), card(129)], problems: vec![timeout] };
+        assert_eq!(Ill::of(&[128, 129], 2, &other), Ill::default(), "another maker's cards are well");
     }
 
     #[test]

@@ -4,8 +4,9 @@ use std::collections::{BTreeMap, HashMap};
 use std::path::Path;
 
 use bollard::models::{
-    ContainerCreateBody, ContainerInspectResponse, ContainerStateStatusEnum, DeviceRequest, HealthConfig,
-    HostConfig, HostConfigCgroupnsModeEnum, HostConfigLogConfig, Mount, MountType, ResourcesUlimits,
+    ContainerCreateBody, ContainerInspectResponse, ContainerStateStatusEnum, DeviceMapping, DeviceRequest,
+    HealthConfig, HostConfig, HostConfigCgroupnsModeEnum, HostConfigLogConfig, Mount, MountType,
+    ResourcesUlimits,
 };
 use serde::{Deserialize, Serialize};
 use tradewind_proto::ids::LeaseId;
@@ -13,6 +14,7 @@ use tradewind_proto::units::Timestamp;
 use tradewind_proto::workload::{Command, Exit, Network, Secrets, WorkloadSpec, WorkloadStatus};
 
 use super::{GpuMode, JobUser, NAME};
+use crate::inventory::gpu::render_node;
 use crate::runtime::RuntimeError;
 
 /// The label that names the agent that owns a container or a network.
@@ -30,6 +32,8 @@ const ENGINE_LOG: &str = "32m";
 const TMPFS_SHARE: u64 = 2;
 /// The engine refuses less.
 const LEAST_MEMORY: u64 = 6 << 20;
+/// ROCm's device file, of all cards together.
+const ROCM: &str = "/dev/kfd";
 /// The kernel's out-of-memory killer takes a job before anything of the owner's.
 const OOM_SCORE: i64 = 500;
 
@@ -65,6 +69,8 @@ pub(super) struct Surroundings<'a> {
     pub(super) user: JobUser,
     pub(super) files: i64,
     pub(super) gpus: &'a GpuMode,
+    /// The groups that may use the device files.
+    pub(super) groups: Vec<String>,
     pub(super) oci_runtime: Option<&'a str>,
     /// The option that replaces the engine's own seccomp profile.
     pub(super) seccomp: Option<String>,
@@ -140,10 +146,11 @@ fn environment(spec: &WorkloadSpec, secrets: &Secrets, mode: &GpuMode) -> Vec<St
     // The engine's init passes signals on to the job's whole process group when it reads the last of these.
     let mut all = BTreeMap::from([("HOME", "/work"), ("TMPDIR", "/tmp"), ("TINI_KILL_PROCESS_GROUP", "1")]);
     all.extend(spec.envs.iter().chain(&secrets.0).map(|(name, value)| (name.as_str(), value.as_str())));
-    // Where NVIDIA's runtime is the engine's usual one, a job or an image would take every GPU of the host by this variable.
+    // Where a maker's runtime is the engine's usual one, a job or an image would take every GPU of the host by these variables.
     let gpus = spec.limits.gpus.iter().map(u32::to_string).collect::<Vec<_>>().join(",");
     let visible = if *mode == GpuMode::Toolkit && !gpus.is_empty() { gpus.as_str() } else { "void" };
     all.insert("NVIDIA_VISIBLE_DEVICES", visible);
+    all.insert("AMD_VISIBLE_DEVICES", "void");
     all.into_iter().map(|(name, value)| format!("{name}={value}")).collect()
 }
 
@@ -222,7 +229,9 @@ fn host_config(
                 ("compress".to_owned(), "false".to_owned()),
             ])),
         }),
-        device_requests: devices(&spec.limits.gpus, around.gpus)?,
+        device_requests: requests(&spec.limits.gpus, around.gpus)?,
+        devices: Some(device_files(&spec.limits.gpus, *around.gpus)?.into_iter().map(mapping).collect()),
+        group_add: Some(around.groups.clone()),
         runtime: around.oci_runtime.map(str::to_owned),
         ..HostConfig::default()
     })
@@ -245,7 +254,7 @@ fn tmpfs(volumes: &[String], memory: u64) -> HashMap<String, String> {
     declared.chain(["/tmp"]).map(|path| (path.to_owned(), options.clone())).collect()
 }
 
-fn devices(gpus: &[u32], mode: &GpuMode) -> Result<Option<Vec<DeviceRequest>>, RuntimeError> {
+fn requests(gpus: &[u32], mode: &GpuMode) -> Result<Option<Vec<DeviceRequest>>, RuntimeError> {
     if gpus.is_empty() {
         return Ok(None);
     }
@@ -262,8 +271,31 @@ fn devices(gpus: &[u32], mode: &GpuMode) -> Result<Option<Vec<DeviceRequest>>, R
             capabilities: Some(vec![vec!["gpu".into(), "compute".into(), "utility".into()]]),
             ..DeviceRequest::default()
         },
+        GpuMode::Rocm | GpuMode::Render => return Ok(None),
     };
     Ok(Some(vec![request]))
+}
+
+/// The device files that hand over these accelerators, in a mode that does it by device files.
+pub(super) fn device_files(gpus: &[u32], mode: GpuMode) -> Result<Vec<String>, RuntimeError> {
+    let shared = match mode {
+        GpuMode::Off | GpuMode::Cdi | GpuMode::Toolkit => return Ok(Vec::new()),
+        GpuMode::Rocm => Some(ROCM.to_owned()),
+        GpuMode::Render => None,
+    };
+    let node = |index: &u32| {
+        render_node(*index).ok_or_else(|| unsupported(format!("GPU {index}: it has no render node")))
+    };
+    let own = gpus.iter().map(node).collect::<Result<Vec<_>, _>>()?;
+    Ok(shared.into_iter().filter(|_| !gpus.is_empty()).chain(own).collect())
+}
+
+fn mapping(file: String) -> DeviceMapping {
+    DeviceMapping {
+        path_on_host: Some(file.clone()),
+        path_in_container: Some(file),
+        cgroup_permissions: Some("rw".into()),
+    }
 }
 
 /// A container of ours as the engine describes it.
@@ -379,11 +411,72 @@ mod tests {
             let all = environment(spec, &Secrets::default(), &mode);
             all.into_iter().filter(|pair| pair.starts_with("NVIDIA_VISIBLE_DEVICES=")).collect::<Vec<_>>()
         };
-        for mode in [GpuMode::Off, GpuMode::Cdi, GpuMode::Toolkit] {
+        for mode in [GpuMode::Off, GpuMode::Cdi, GpuMode::Toolkit, GpuMode::Rocm, GpuMode::Render] {
             assert_eq!(visible(&spec, mode), ["NVIDIA_VISIBLE_DEVICES=void"]);
         }
         spec.limits.gpus = vec![1, 3];
         assert_eq!(visible(&spec, GpuMode::Toolkit), ["NVIDIA_VISIBLE_DEVICES=1,3"]);
         assert_eq!(visible(&spec, GpuMode::Cdi), ["NVIDIA_VISIBLE_DEVICES=void"]);
+    }
+
+    #[test]
+    fn no_variable_of_a_job_shows_it_cards_of_amd() {
+        let mut spec = empty_job(LeaseId::default());
+        spec.envs.insert("AMD_VISIBLE_DEVICES".into(), "all".into());
+        spec.limits.gpus = vec![128];
+        let all = environment(&spec, &Secrets::default(), &GpuMode::Rocm);
+        let visible: Vec<_> = all.iter().filter(|pair| pair.starts_with("AMD_VISIBLE_DEVICES=")).collect();
+        assert_eq!(visible, ["AMD_VISIBLE_DEVICES=void"]);
+    }
+
+    /// What a container with these accelerators is made of.
+    fn host_of(gpus: &[u32], mode: GpuMode) -> Result<HostConfig, RuntimeError> {
+        let mut spec = empty_job(LeaseId::default());
+        spec.limits.gpus = gpus.to_vec();
+        let image = super::super::image::Resolved { id: "sha256:00".into(), volumes: Vec::new(), path: None };
+        let around = Surroundings {
+            owner: "o",
+            image: &image,
+            work: Path::new("/w"),
+            boot: "b",
+            network: "none",
+            dns: Vec::new(),
+            user: JobUser { uid: 65532, gid: 65532 },
+            files: 1,
+            gpus: &mode,
+            groups: vec!["992".into()],
+            oci_runtime: None,
+            seccomp: None,
+        };
+        host_config(&spec, &around, "/w")
+    }
+
+    #[test]
+    fn a_container_gets_its_own_cards_device_files_and_no_other() {
+        let files = |gpus: &[u32], mode| {
+            let host = host_of(gpus, mode).unwrap();
+            assert_eq!((host.device_requests, host.privileged), (None, Some(false)));
+            let devices = host.devices.unwrap().into_iter().map(|device| {
+                assert_eq!(device.path_on_host, device.path_in_container);
+                assert_eq!(device.cgroup_permissions.as_deref(), Some("rw"));
+                device.path_on_host.unwrap()
+            });
+            devices.collect::<Vec<_>>()
+        };
+        let amd = ["/dev/kfd", "/dev/dri/renderD128", "/dev/dri/renderD130"];
+        assert_eq!(files(&[128, 130], GpuMode::Rocm), amd);
+        assert_eq!(files(&[129], GpuMode::Render), ["/dev/dri/renderD129"]);
+        for mode in [GpuMode::Rocm, GpuMode::Render, GpuMode::Cdi, GpuMode::Off] {
+            assert_eq!(files(&[], mode), [""; 0], "a lease without cards");
+        }
+        let refused = host_of(&[0], GpuMode::Rocm).unwrap_err().to_string();
+        assert!(refused.contains("GPU 0: it has no render node"), "{refused}");
+        let groups = host_of(&[128], GpuMode::Rocm).unwrap().group_add;
+        assert_eq!(groups, Some(vec!["992".to_owned()]));
+        let nvidia = host_of(&[0], GpuMode::Cdi).unwrap();
+        assert_eq!(
+            (nvidia.devices, nvidia.device_requests.map(|all| all.len())),
+            (Some(Vec::new()), Some(1))
+        );
     }
 }

@@ -1,5 +1,7 @@
 //! Starting a lease's container, once.
 
+use std::collections::BTreeSet;
+use std::os::unix::fs::MetadataExt;
 use std::sync::Arc;
 
 use bollard::models::ContainerCreateBody;
@@ -19,6 +21,8 @@ use crate::runtime::{RuntimeError, Volumes, refuse_environment};
 const FILES: u64 = 65_536;
 /// Where a name without a slash is looked up when the image says nothing.
 const PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
+/// The bits of a device file that everybody may use.
+const FOR_OTHERS: u32 = 0o006;
 /// Go's bits for a file's kind, in what the engine tells of a file.
 const GO_DIRECTORY: u32 = 1 << 31;
 const GO_LINK: u32 = 1 << 27;
@@ -75,6 +79,7 @@ async fn create(
         user,
         files: files(),
         gpus: &shared.config.gpus,
+        groups: groups(&container::device_files(&spec.limits.gpus, shared.config.gpus)?)?,
         oci_runtime: shared.config.oci_runtime.as_deref(),
         seccomp: seccomp::option(shared.engine.api().await?),
     };
@@ -123,6 +128,23 @@ fn dns(shared: &Shared, kind: Option<Kind>) -> Vec<String> {
 fn files() -> i64 {
     let limit = getrlimit(Resource::Nofile).maximum.unwrap_or(FILES).min(FILES);
     i64::try_from(limit).unwrap_or(i64::MAX)
+}
+
+/// The groups that own these device files: a job is in none of the host's, and others may often not use them.
+fn groups(files: &[String]) -> Result<Vec<String>, RuntimeError> {
+    let refused = |what| RuntimeError::Unsupported { runtime: NAME, what };
+    let owner = |file: &String| {
+        let found = std::fs::metadata(file).ok().filter(|found| found.rdev() != 0);
+        let found = found.ok_or_else(|| refused(format!("a GPU without its device file {file}")))?;
+        // What no rule of the device manager gave away is group 0's, as much else is.
+        match (found.gid(), found.mode() & FOR_OTHERS) {
+            (_, FOR_OTHERS) => Ok(None),
+            (0, _) => Err(refused(format!("a GPU whose device file {file} is only root's"))),
+            (group, _) => Ok(Some(group)),
+        }
+    };
+    let owners = files.iter().map(owner).collect::<Result<BTreeSet<Option<u32>>, _>>()?;
+    Ok(owners.into_iter().flatten().map(|group| group.to_string()).collect())
 }
 
 async fn make(
@@ -242,5 +264,24 @@ impl Shared {
             return Err(RuntimeError::Unsupported { runtime: NAME, what });
         };
         image::resolve(&self.engine, named, self.config.pull_within, &self.config.images).await
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_job_is_let_into_the_groups_of_its_device_files_only() {
+        assert_eq!(groups(&[]).unwrap(), [""; 0]);
+        assert_eq!(
+            groups(&["/dev/null".to_owned(), "/dev/zero".to_owned()]).unwrap(),
+            [""; 0],
+            "never root's"
+        );
+        for missing in ["/dev/dri/renderD1048575", "/etc/passwd"] {
+            let refused = groups(&[missing.to_owned()]).unwrap_err().to_string();
+            assert!(refused.contains(missing), "{refused}");
+        }
     }
 }

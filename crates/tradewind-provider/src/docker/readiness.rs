@@ -100,7 +100,7 @@ fn of_gpus(info: &SystemInfo, mode: GpuMode) -> Option<Finding> {
             "the engine does not know NVIDIA's runtime",
             "install nvidia-container-toolkit and run `nvidia-ctk runtime configure --runtime=docker`",
         )),
-        GpuMode::Off | GpuMode::Cdi | GpuMode::Toolkit => None,
+        GpuMode::Off | GpuMode::Cdi | GpuMode::Toolkit | GpuMode::Rocm | GpuMode::Render => None,
     }
 }
 

@@ -3,7 +3,7 @@
 use tradewind_proto::offer::Vendor;
 
 use super::{Diagnosis, Host};
-use crate::inventory::Inventory;
+use crate::inventory::{GpuError, Inventory};
 
 /// PCI's number of a maker.
 const NVIDIA: &str = "0x10de";
@@ -17,17 +17,25 @@ const INTEGRATED: &str = "0000:00:02.0";
 pub(super) fn examine(host: &Host, inventory: &Inventory) -> Vec<Diagnosis> {
     let on_bus =
         |maker: &str| host.names("/sys/bus/pci/devices").iter().filter(|at| is(host, at, maker)).count();
-    let listed = inventory.gpus.iter().filter(|gpu| gpu.vendor == Vendor::Nvidia).count();
+    let of = |vendor| inventory.gpus.iter().filter(move |gpu| gpu.vendor == vendor);
+    let listed = of(Vendor::Nvidia).count();
     let mut findings = Vec::new();
     if let Some(finding) = nvidia(host, inventory, on_bus(NVIDIA), listed) {
         findings.push(finding);
     }
+    for vendor in [Vendor::Amd, Vendor::Intel] {
+        let names: Vec<&str> = of(vendor).map(|gpu| gpu.name.as_str()).collect();
+        if !names.is_empty() {
+            findings.push(Diagnosis::good("accelerators", names.join(", ")));
+        }
+    }
+    for problem in inventory.gpu_problems.iter().filter(|problem| problem.vendor != Vendor::Nvidia) {
+        findings.push(of_problem(problem));
+    }
     for gpu in &inventory.gpus {
         if let Some(ailment) = gpu.ailment() {
             let found = format!("card {} ({}) is not lent: {ailment}", gpu.index, gpu.name);
-            let fix = "reset it or restart the machine (nvidia-smi -r), and replace it where errors come back; \
-                       `nvidia-smi -mig 0` undoes slices";
-            findings.push(Diagnosis::weak("accelerators", found, fix));
+            findings.push(Diagnosis::weak("accelerators", found, mend(gpu.vendor)));
         }
     }
     if listed > 0 && !has_cdi(host) {
@@ -44,18 +52,39 @@ pub(super) fn examine(host: &Host, inventory: &Inventory) -> Vec<Diagnosis> {
             "install amdgpu-dkms from AMD's repository and load it: modprobe amdgpu",
         ));
     }
-    if on_bus(INTEL) > 0 {
-        let found = "Intel's accelerators are on the bus; the node does not sell them yet";
+    let is_unlisted = !inventory.gpu_problems.iter().any(|problem| problem.vendor == Vendor::Intel);
+    if on_bus(INTEL) > 0 && of(Vendor::Intel).next().is_none() && is_unlisted {
         findings.push(Diagnosis::weak(
             "accelerators",
-            found,
-            "nothing: CPU and memory are sold all the same",
+            "Intel's accelerators are on the bus, and no driver tells of memory of their own",
+            "load xe, or Intel's own i915; nothing is to be done for integrated graphics",
         ));
     }
     if findings.is_empty() {
         findings.push(Diagnosis::good("accelerators", "none"));
     }
     findings
+}
+
+/// What keeps AMD's or Intel's cards from being listed or lent.
+fn of_problem(problem: &GpuError) -> Diagnosis {
+    let fix = "change what it names, then look for the card in the kernel's log (dmesg); CPU and memory are sold all the same";
+    Diagnosis::weak("accelerators", problem.to_string(), fix)
+}
+
+/// What undoes an ailment.
+fn mend(vendor: Vendor) -> &'static str {
+    match vendor {
+        Vendor::Amd => {
+            "reset it or restart the machine (amd-smi reset --gpureset), and replace it where errors come back; \
+             `amd-smi set --compute-partition SPX` undoes slices"
+        }
+        Vendor::Nvidia => {
+            "reset it or restart the machine (nvidia-smi -r), and replace it where errors come back; \
+             `nvidia-smi -mig 0` undoes slices"
+        }
+        Vendor::Intel | Vendor::Other => "restart the machine, and replace it where errors come back",
+    }
 }
 
 /// A card of this maker.
@@ -66,16 +95,17 @@ fn is(host: &Host, at: &str, maker: &str) -> bool {
 }
 
 fn nvidia(host: &Host, inventory: &Inventory, on_bus: usize, listed: usize) -> Option<Diagnosis> {
-    if let Some(problem) = &inventory.gpu_problem {
+    if let Some(problem) = inventory.gpu_problems.iter().find(|problem| problem.vendor == Vendor::Nvidia) {
         let fix = "restart the machine where driver and library differ after an update; else install the driver again";
         return Some(Diagnosis::bad(
             "accelerators",
-            format!("NVIDIA's driver answers with a failure: {problem}"),
+            format!("NVIDIA's driver answers with a failure: {}", problem.why),
             fix,
         ));
     }
     if listed > 0 && listed >= on_bus {
-        let names: Vec<&str> = inventory.gpus.iter().map(|gpu| gpu.name.as_str()).collect();
+        let own = inventory.gpus.iter().filter(|gpu| gpu.vendor == Vendor::Nvidia);
+        let names: Vec<&str> = own.map(|gpu| gpu.name.as_str()).collect();
         return Some(Diagnosis::good("accelerators", names.join(", ")));
     }
     if listed > 0 {

@@ -1,7 +1,7 @@
 use tempfile::TempDir;
 
 use super::*;
-use crate::inventory::gpu::tests::{Fake, h100};
+use crate::inventory::gpu::tests::{Fake, h100, mi300x};
 
 /// A machine made of files.
 struct Made(TempDir);
@@ -148,6 +148,25 @@ fn a_sick_card_is_told_of() {
     let made = with_card("0x10de", &[("/etc/cdi/nvidia.yaml", "")]);
     let ills = ills(made.examined(&Fake(Ok(vec![sick]))));
     assert!(matches!(&ills[..], [(_, Verdict::Weak, fix)] if fix.contains("nvidia-smi -r")), "{ills:?}");
+}
+
+#[test]
+fn cards_of_amd_and_intel_are_told_of() {
+    let made = with_card("0x1002", &[("/dev/kfd", "")]);
+    let found = made.examined(&Fake(Ok(vec![mi300x(128)])));
+    assert!(found.iter().any(|one| one.verdict == Verdict::Good && one.found == "AMD Instinct MI300X"));
+    let sick = crate::inventory::Gpu { uncorrected: Some(1), ..mi300x(128) };
+    let sick = ills(made.examined(&Fake(Ok(vec![sick]))));
+    assert!(matches!(&sick[..], [(_, Verdict::Weak, fix)] if fix.contains("amd-smi")), "{sick:?}");
+    let mut inventory = Inventory::take(made.0.path(), &Fake(Ok(vec![mi300x(128)]))).unwrap();
+    inventory = inventory.without_containers();
+    let kept = Host::below(made.0.path()).examine(&inventory, Path::new("/var/lib/tradewind/provider"));
+    assert!(
+        kept.iter().any(|one| one.verdict == Verdict::Weak && one.found.contains("runtime `docker` only")),
+        "{kept:?}"
+    );
+    let silent = ills(with_card("0x8086", &[]).examined(&Fake(Ok(Vec::new()))));
+    assert!(matches!(&silent[..], [(_, Verdict::Weak, fix)] if fix.contains("load xe")), "{silent:?}");
 }
 
 #[test]

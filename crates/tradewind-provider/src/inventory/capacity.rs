@@ -157,15 +157,16 @@ impl Inventory {
             return Ok((None, Vec::new()));
         }
         let Some(group) = group.filter(|_| each.saturating_mul(units) <= there) else {
-            return Err(match &self.gpu_problem {
-                Some(problem) => CapacityError::Gpus(problem.clone()),
-                None => CapacityError::TooMuch {
-                    units: wanted.units,
-                    each: each.to_string(),
-                    what: "alike accelerators",
-                    there: there.to_string(),
-                    field: "gpus",
-                },
+            let problems: Vec<String> = self.gpu_problems.iter().map(ToString::to_string).collect();
+            if !problems.is_empty() {
+                return Err(CapacityError::Gpus(problems.join("; ")));
+            }
+            return Err(CapacityError::TooMuch {
+                units: wanted.units,
+                each: each.to_string(),
+                what: "alike accelerators",
+                there: there.to_string(),
+                field: "gpus",
             });
         };
         let sold = usize::from(each.saturating_mul(units));
@@ -209,8 +210,10 @@ impl Amount {
 
 #[cfg(test)]
 mod tests {
+    use tradewind_proto::offer::Vendor;
+
     use super::super::gpu::tests::h100;
-    use super::super::{Cpu, Disk, Memory};
+    use super::super::{Cpu, Disk, GpuError, Memory};
     use super::*;
 
     /// Eight H100, as NVML describes them, in a machine of 96 threads and a tebibyte.
@@ -228,7 +231,7 @@ mod tests {
             disk: Disk { total: Bytes::gib(8000), free: Bytes::gib(7000) },
             interfaces: Vec::new(),
             gpus: (0..8).map(h100).collect(),
-            gpu_problem: None,
+            gpu_problems: Vec::new(),
         }
     }
 
@@ -277,7 +280,10 @@ mod tests {
     fn accelerators_that_cannot_be_listed_are_not_promised() {
         let broken = Inventory {
             gpus: Vec::new(),
-            gpu_problem: Some("the driver and the library differ".into()),
+            gpu_problems: vec![GpuError {
+                vendor: Vendor::Nvidia,
+                why: "the driver and the library differ".into(),
+            }],
             ..server()
         };
         assert_eq!(broken.sell(&SHARES, None).unwrap().unit.gpus, None);

@@ -6,24 +6,79 @@ use serde::{Deserialize, Serialize};
 use tradewind_proto::offer::{ComputeCapability, DriverVersion, Gpus, Interconnect, Vendor};
 use tradewind_proto::units::Bytes;
 
-/// Why accelerators could not be listed.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("accelerators cannot be listed: {0}")]
-pub struct GpuError(pub String);
+use super::nvml::Nvml;
+use super::sysfs::Sysfs;
+
+/// The first number of the kernel's render nodes, and so of the accelerators that are handed over by one.
+pub(super) const FIRST_RENDER_NODE: u32 = 128;
+
+/// Why accelerators that may be there are not listed, or not lent.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, thiserror::Error)]
+#[error("{vendor} accelerators: {why}")]
+pub struct GpuError {
+    /// Whose they are.
+    pub vendor: Vendor,
+    /// What stands in the way.
+    pub why: String,
+}
+
+/// A machine's accelerators as far as they can be listed.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Listing {
+    /// Those that are there now; none is not an error.
+    pub gpus: Vec<Gpu>,
+    /// What keeps others from being listed.
+    pub problems: Vec<GpuError>,
+}
+
+impl From<Result<Vec<Gpu>, GpuError>> for Listing {
+    fn from(listed: Result<Vec<Gpu>, GpuError>) -> Self {
+        match listed {
+            Ok(gpus) => Self { gpus, problems: Vec::new() },
+            Err(problem) => Self { gpus: Vec::new(), problems: vec![problem] },
+        }
+    }
+}
 
 /// Lists a machine's accelerators.
 pub trait GpuSource: Send + Sync {
-    /// Those that are there now; none is not an error.
-    ///
-    /// # Errors
-    /// There may be some, but they cannot be listed.
-    fn list(&self) -> Result<Vec<Gpu>, GpuError>;
+    /// Those that are there now.
+    fn list(&self) -> Listing;
+}
+
+/// The accelerators of every maker. What keeps one source from listing its own hides none of another's.
+pub struct AllGpus(Vec<Box<dyn GpuSource>>);
+
+impl Default for AllGpus {
+    fn default() -> Self {
+        Self(vec![Box::new(Nvml), Box::new(Sysfs::default())])
+    }
+}
+
+impl GpuSource for AllGpus {
+    fn list(&self) -> Listing {
+        let mut all = Listing::default();
+        for mut listing in self.0.iter().map(|source| source.list()) {
+            all.problems.append(&mut listing.problems);
+            for gpu in listing.gpus {
+                match all.gpus.iter().find(|other| other.index == gpu.index) {
+                    Some(other) => all.problems.push(GpuError {
+                        vendor: gpu.vendor,
+                        why: format!("{} has the number {} of {}", gpu.bus, gpu.index, other.bus),
+                    }),
+                    None => all.gpus.push(gpu),
+                }
+            }
+        }
+        all
+    }
 }
 
 /// One accelerator.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Gpu {
-    /// The host's number for it, as in [`Limits::gpus`](tradewind_proto::workload::Limits::gpus).
+    /// The host's number for it, as in [`Limits::gpus`](tradewind_proto::workload::Limits::gpus): NVML's, or its render node's,
+    /// which begin with 128.
     pub index: u32,
     /// The maker's name for this one piece.
     pub uuid: String,
@@ -47,7 +102,7 @@ pub struct Gpu {
     /// Errors of its memory that could not be corrected, since the driver was loaded; where it counts them.
     #[serde(default)]
     pub uncorrected: Option<u64>,
-    /// It is cut into slices (MIG), and cannot be lent whole.
+    /// It is cut into slices (MIG, or AMD's compute partitions), and cannot be lent whole.
     #[serde(default)]
     pub sliced: bool,
 }
@@ -58,9 +113,14 @@ impl Gpu {
     pub fn ailment(&self) -> Option<String> {
         match self.uncorrected {
             Some(errors @ 1..) => Some(format!("its memory had {errors} errors that could not be corrected")),
-            Some(0) | None => self.sliced.then(|| "it is cut into slices (MIG)".to_owned()),
+            Some(0) | None => self.sliced.then(|| "it is cut into slices".to_owned()),
         }
     }
+}
+
+/// The device file of the accelerator with this number where it is handed over by its render node alone.
+pub(crate) fn render_node(index: u32) -> Option<String> {
+    (index >= FIRST_RENDER_NODE).then(|| format!("/dev/dri/renderD{index}"))
 }
 
 /// Accelerators that are alike, and so can be sold by the number.
@@ -106,9 +166,18 @@ fn describe(group: &[&Gpu]) -> Option<GpuGroup> {
 }
 
 /// Through a switch when every one has a link to something that is not an accelerator, by bridges when every one has a link to
-/// another one.
+/// another one. AMD's fabric has no switch: it links every pair.
 fn interconnect(group: &[&Gpu]) -> Interconnect {
     let own: BTreeSet<&str> = group.iter().map(|gpu| gpu.bus.as_str()).collect();
+    if group.iter().all(|gpu| gpu.vendor == Vendor::Amd) {
+        let reached = |gpu: &&Gpu| gpu.links.iter().filter(|end| own.contains(end.as_str())).count();
+        let least = group.iter().map(reached).min().unwrap_or(0);
+        return match least {
+            0 => Interconnect::Pcie,
+            least if least + 1 >= group.len() => Interconnect::NvSwitch,
+            _ => Interconnect::NvLink,
+        };
+    }
     if group.iter().all(|gpu| gpu.links.iter().any(|end| !own.contains(end.as_str()))) {
         Interconnect::NvSwitch
     } else if group.iter().all(|gpu| !gpu.links.is_empty()) {
@@ -125,8 +194,8 @@ pub(crate) mod tests {
     pub(crate) struct Fake(pub(crate) Result<Vec<Gpu>, &'static str>);
 
     impl GpuSource for Fake {
-        fn list(&self) -> Result<Vec<Gpu>, GpuError> {
-            self.0.clone().map_err(|why| GpuError(why.into()))
+        fn list(&self) -> Listing {
+            self.0.clone().map_err(|why| GpuError { vendor: Vendor::Nvidia, why: why.into() }).into()
         }
     }
 
@@ -145,6 +214,56 @@ pub(crate) mod tests {
             uncorrected: Some(0),
             sliced: false,
         }
+    }
+
+    pub(crate) fn mi300x(index: u32) -> Gpu {
+        Gpu {
+            index,
+            uuid: format!("unit-{index}"),
+            vendor: Vendor::Amd,
+            name: "AMD Instinct MI300X".into(),
+            vram: Bytes::gib(192),
+            compute_capability: None,
+            ..h100(index)
+        }
+    }
+
+    #[test]
+    fn a_maker_s_driver_that_fails_hides_no_card_of_another() {
+        let all = AllGpus(vec![
+            Box::new(Fake(Err("the driver and the library differ"))),
+            Box::new(Fake(Ok(vec![mi300x(128), mi300x(129)]))),
+        ]);
+        let found = all.list();
+        assert_eq!(found.gpus, [mi300x(128), mi300x(129)]);
+        assert_eq!(
+            found.problems.iter().map(ToString::to_string).collect::<Vec<_>>(),
+            ["nvidia accelerators: the driver and the library differ"]
+        );
+    }
+
+    #[test]
+    fn no_two_cards_have_one_number() {
+        let all = AllGpus(vec![Box::new(Fake(Ok(vec![h100(0)]))), Box::new(Fake(Ok(vec![mi300x(0)])))]);
+        let found = all.list();
+        assert_eq!((found.gpus, found.problems.len()), (vec![h100(0)], 1));
+    }
+
+    #[test]
+    fn the_fabric_of_amd_links_every_pair() {
+        let all = |ends: &[&[usize]]| {
+            let bus = |index: usize| format!("0000:{index:02X}:00.0");
+            let card = |(index, ends): (usize, &&[usize])| Gpu {
+                bus: bus(index),
+                links: ends.iter().map(|end| bus(*end)).collect(),
+                ..mi300x(128)
+            };
+            interconnect_of(&ends.iter().enumerate().map(card).collect::<Vec<_>>())
+        };
+        assert_eq!(all(&[&[1, 2], &[0, 2], &[0, 1]]), Some(Interconnect::NvSwitch));
+        assert_eq!(all(&[&[1], &[0], &[3], &[2]]), Some(Interconnect::NvLink));
+        assert_eq!(all(&[&[1], &[0], &[]]), Some(Interconnect::Pcie));
+        assert_eq!(all(&[&[9], &[9]]), Some(Interconnect::Pcie), "what is not sold carries nothing");
     }
 
     #[test]

@@ -8,7 +8,7 @@ use nvml_wrapper::{Device, Nvml as Library};
 use tradewind_proto::offer::{ComputeCapability, DriverVersion, Vendor};
 use tradewind_proto::units::Bytes;
 
-use super::gpu::{Gpu, GpuError, GpuSource};
+use super::gpu::{Gpu, GpuError, GpuSource, Listing};
 
 /// What the driver installs; the name without a version comes with development packages only.
 const LIBRARY: &str = "libnvidia-ml.so.1";
@@ -20,13 +20,13 @@ const LINKS_MAX: u32 = 18;
 pub struct Nvml;
 
 impl GpuSource for Nvml {
-    fn list(&self) -> Result<Vec<Gpu>, GpuError> {
-        let library = match Library::builder().lib_path(OsStr::new(LIBRARY)).init() {
-            Ok(library) => library,
-            Err(error) if is_absence(&error) => return Ok(Vec::new()),
-            Err(error) => return Err(GpuError(error.to_string())),
+    fn list(&self) -> Listing {
+        let listed = match Library::builder().lib_path(OsStr::new(LIBRARY)).init() {
+            Ok(library) => list(&library),
+            Err(error) if is_absence(&error) => return Listing::default(),
+            Err(error) => Err(error),
         };
-        list(&library).map_err(|error| GpuError(error.to_string()))
+        listed.map_err(|error| GpuError { vendor: Vendor::Nvidia, why: error.to_string() }).into()
     }
 }
 

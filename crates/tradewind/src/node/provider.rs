@@ -3,7 +3,7 @@
 mod sale;
 mod slurm;
 
-pub(crate) use sale::sold;
+pub(crate) use sale::{lendable, sold};
 pub(crate) use slurm::runtime as slurm;
 
 use std::collections::BTreeMap;
@@ -16,12 +16,13 @@ use anyhow::{Context, bail};
 use tradewind_chain::ledger::{Action, ActionStatus, Ledger, Reference};
 use tradewind_mesh::Transport;
 use tradewind_proto::ids::DeviceId;
+use tradewind_proto::offer::Vendor;
 use tradewind_proto::profile::{Asset, NetworkProfile};
 use tradewind_proto::signature::SigningKey;
 use tradewind_proto::units::{Bytes, Clock, Money, Seconds, Timestamp};
 use tradewind_provider::agent::{Agent, AgentConfig, Parts};
 use tradewind_provider::docker::{DockerConfig, DockerRuntime, GpuMode};
-use tradewind_provider::inventory::{Inventory, Nvml, Sold};
+use tradewind_provider::inventory::{AllGpus, Gpu, Inventory, Sold};
 use tradewind_provider::process::{ProcessConfig, ProcessRuntime};
 use tradewind_provider::runtime::Runtime;
 use tradewind_provider::slurm::SlurmRuntime;
@@ -91,12 +92,13 @@ pub(crate) async fn start(needs: Needs<'_>) -> anyhow::Result<Agent> {
     };
     let state_dir = state_dir(&needs)?;
     std::fs::create_dir_all(&state_dir).with_context(|| format!("cannot make {}", state_dir.display()))?;
-    let inventory = Inventory::take(&state_dir, &Nvml)?;
+    let inventory = Inventory::take(&state_dir, &AllGpus::default())?;
     let sold = sold(needs.section, &inventory)?;
     let hardware = hardware(&needs, &inventory, &sold);
     attest::start(answers, hardware).await.context("watchers cannot be answered")?;
     let owner = needs.key.address();
-    let runtimes = runtimes(needs.section, owner, &needs.data_dir.join("runtime"), !sold.gpus.is_empty())?;
+    let gpus = gpu_mode(sold_first(&inventory, &sold).map(|gpu| gpu.vendor));
+    let runtimes = runtimes(needs.section, owner, &needs.data_dir.join("runtime"), gpus)?;
     let offer = sale::offer(&needs, device, &runtimes, sold.unit).await?;
     let attester = needs.section.tee.as_ref().map(sale::attester).transpose()?;
     let config = AgentConfig {
@@ -121,7 +123,7 @@ pub(crate) async fn start(needs: Needs<'_>) -> anyhow::Result<Agent> {
         key: needs.key,
         clock: needs.clock,
         attester,
-        gpus: if needs.section.slurm.is_some() { None } else { Some(Arc::new(Nvml)) },
+        gpus: if needs.section.slurm.is_some() { None } else { Some(Arc::new(AllGpus::default())) },
     };
     Ok(Agent::start(config, parts).await?)
 }
@@ -130,8 +132,23 @@ pub(crate) async fn start(needs: Needs<'_>) -> anyhow::Result<Agent> {
 fn hardware(needs: &Needs<'_>, inventory: &Inventory, sold: &Sold) -> attest::Hardware {
     let is_walked = needs.section.memory_walk && needs.section.slurm.is_none();
     let walk = needs.profile.walk.as_ref().filter(|_| is_walked);
-    let model = inventory.gpus.first().filter(|_| !sold.gpus.is_empty());
-    attest::hardware(model.map(|gpu| gpu.name.as_str()), walk)
+    attest::hardware(sold_first(inventory, sold).map(|gpu| gpu.name.as_str()), walk)
+}
+
+/// The first accelerator that is sold; all others are like it.
+fn sold_first<'a>(inventory: &'a Inventory, sold: &Sold) -> Option<&'a Gpu> {
+    let first = sold.gpus.first()?;
+    inventory.gpus.iter().find(|gpu| gpu.index == *first)
+}
+
+/// How containers get accelerators of this maker.
+pub(crate) const fn gpu_mode(vendor: Option<Vendor>) -> GpuMode {
+    match vendor {
+        Some(Vendor::Nvidia) => GpuMode::Cdi,
+        Some(Vendor::Amd) => GpuMode::Rocm,
+        Some(Vendor::Intel) => GpuMode::Render,
+        Some(Vendor::Other) | None => GpuMode::Off,
+    }
 }
 
 /// Where leases work: a cluster's nodes have to see it.
@@ -149,7 +166,7 @@ pub(crate) fn runtimes(
     section: &ProviderSection,
     owner: Address,
     state_dir: &Path,
-    gpus: bool,
+    gpus: GpuMode,
 ) -> anyhow::Result<BTreeMap<&'static str, Arc<dyn Runtime>>> {
     let mut runtimes: BTreeMap<&'static str, Arc<dyn Runtime>> = BTreeMap::new();
     for name in &section.runtimes {
@@ -162,9 +179,7 @@ pub(crate) fn runtimes(
             }
             DOCKER => {
                 let mut config = DockerConfig::new(owner.to_string(), state_dir);
-                if gpus {
-                    config.gpus = GpuMode::Cdi;
-                }
+                config.gpus = gpus;
                 if let Some(host) = &section.docker_host {
                     config.host.clone_from(host);
                 }

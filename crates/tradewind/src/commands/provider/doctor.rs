@@ -9,7 +9,7 @@ use jiff::fmt::rfc2822;
 use tradewind_mesh::PeerAddr;
 use tradewind_proto::profile::NetworkProfile;
 use tradewind_provider::doctor::{self, Diagnosis, Host, Verdict};
-use tradewind_provider::inventory::{Inventory, Nvml};
+use tradewind_provider::inventory::{AllGpus, Inventory};
 
 use crate::client::NodeClient;
 use crate::node::config::{NodeConfig, ProviderSection};
@@ -50,18 +50,19 @@ pub(super) async fn examine(config: Option<&NodeConfig>) -> anyhow::Result<Vec<D
     let scratch = tempfile::Builder::new().prefix(".doctor-").tempdir_in(place);
     let scratch = scratch.with_context(|| format!("cannot write in {}", place.display()))?;
     let state_dir = scratch.path();
-    let inventory = Inventory::take(state_dir, &Nvml)?;
-    let mut found = Host::default().examine(&inventory, state_dir);
-
+    let inventory = Inventory::take(state_dir, &AllGpus::default())?;
     let usual = ProviderSection::default();
     let section = config.and_then(|config| config.provider.as_ref());
+    let lendable = role::lendable(section.unwrap_or(&usual), &inventory);
+    let mut found = Host::default().examine(&lendable, state_dir);
+
     if let Some(Err(problem)) = section.map(|section| role::sold(section, &inventory)) {
         let fix = "change it in node.toml, or run `tradewind provider join` again";
         found.push(Diagnosis::bad("capacity", format!("{problem:#}"), fix));
     }
     let section = section.unwrap_or(&usual);
-    let runtimes =
-        role::runtimes(section, Address::ZERO, &state_dir.join("runtime"), !inventory.gpus.is_empty());
+    let gpus = role::gpu_mode(lendable.gpu_groups().first().map(|group| group.gpus.vendor));
+    let runtimes = role::runtimes(section, Address::ZERO, &state_dir.join("runtime"), gpus);
     match runtimes {
         Ok(runtimes) => {
             for (name, runtime) in runtimes {

@@ -16,7 +16,7 @@ use tradewind_proto::offer::{Proposal, Resources, power_cost, propose};
 use tradewind_proto::profile::Asset;
 use tradewind_proto::units::Money;
 use tradewind_provider::doctor::{self, Verdict};
-use tradewind_provider::inventory::{Inventory, Nvml, Speed};
+use tradewind_provider::inventory::{AllGpus, Inventory, Speed};
 
 use super::doctor::{examine, refuse_bad, shown};
 use super::{edit, show};
@@ -89,7 +89,7 @@ fn told(joined: &Joined) -> String {
 
 /// Machine and speed, shown to whoever watches.
 fn look_at(config: &NodeConfig, printer: Printer) -> anyhow::Result<(Inventory, Speed)> {
-    let machine = Inventory::take(&config.data_dir, &Nvml)?;
+    let machine = Inventory::take(&config.data_dir, &AllGpus::default())?;
     let bar = printer.spinner("measuring processor, memory and disk");
     let speed = Speed::measure(&config.data_dir);
     bar.finish_and_clear();

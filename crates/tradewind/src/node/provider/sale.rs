@@ -38,15 +38,24 @@ pub(crate) fn sold(section: &ProviderSection, inventory: &Inventory) -> anyhow::
         gpus: section.gpus,
     };
     let reserve = section.reserve.as_ref().map(reserve).transpose()?;
+    let inventory = &lendable(section, inventory);
     let sold = inventory.sell(&wanted, reserve)?;
     let disk = Bytes::new(sold.unit.disk.get().saturating_mul(u64::from(section.units)));
     if disk > inventory.disk.free {
         tracing::warn!(sold = %disk, free = %inventory.disk.free, "less disk is free than is sold");
     }
-    if let Some(problem) = &inventory.gpu_problem {
+    for problem in &inventory.gpu_problems {
         tracing::warn!(%problem, "accelerators are not sold");
     }
     Ok(sold)
+}
+
+/// The machine without the accelerators that a job may not get: a buyer chooses among all of the runtimes.
+pub(crate) fn lendable(section: &ProviderSection, inventory: &Inventory) -> Inventory {
+    if section.runtimes.iter().all(|name| name == DOCKER) {
+        return inventory.clone();
+    }
+    inventory.without_containers()
 }
 
 fn reserve(section: &ReserveSection) -> anyhow::Result<Reserve> {
@@ -306,11 +315,35 @@ mod tests {
     #[test]
     fn a_machine_that_has_less_than_the_configuration_says_is_not_offered() {
         let dir = tempfile::tempdir().unwrap();
-        let inventory = Inventory::take(dir.path(), &tradewind_provider::inventory::Nvml).unwrap();
+        let inventory =
+            Inventory::take(dir.path(), &tradewind_provider::inventory::AllGpus::default()).unwrap();
         let error = sold(&section("price = \"1\"\ncpus = 100000"), &inventory).unwrap_err().to_string();
         assert!(error.contains("`provider.cpus`"), "{error}");
         let whole = sold(&section("price = \"1\""), &inventory).unwrap();
         assert!(whole.unit.memory < inventory.memory.total);
+    }
+
+    #[test]
+    fn cards_of_amd_are_sold_where_every_job_gets_a_container() {
+        struct Card(tradewind_provider::inventory::Gpu);
+        impl tradewind_provider::inventory::GpuSource for Card {
+            fn list(&self) -> tradewind_provider::inventory::Listing {
+                Ok(vec![self.0.clone()]).into()
+            }
+        }
+        let card = serde_json::json!({
+            "index": 128, "uuid": "u", "vendor": "amd", "name": "AMD Instinct MI300X", "vram": Bytes::gib(192),
+            "compute_capability": null, "driver": null, "bus": "0000:03:00.0", "links": [],
+        });
+        let dir = tempfile::tempdir().unwrap();
+        let inventory = Inventory::take(dir.path(), &Card(serde_json::from_value(card).unwrap())).unwrap();
+        let sold = |text: &str| sold(&section(&format!("price = \"1\"\n{text}")), &inventory);
+        assert_eq!(sold("runtimes = [\"docker\"]").unwrap().gpus, [128]);
+        for runtimes in ["[\"process\"]", "[\"process\", \"docker\"]"] {
+            assert_eq!(sold(&format!("runtimes = {runtimes}")).unwrap().gpus, [0_u32; 0], "{runtimes}");
+        }
+        let refused = sold("gpus = 1").unwrap_err().to_string();
+        assert!(refused.contains("`provider.gpus`") && refused.contains("name it alone"), "{refused}");
     }
 
     #[test]
