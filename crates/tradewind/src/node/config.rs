@@ -139,6 +139,9 @@ pub(crate) struct ProviderSection {
     pub(crate) stake: String,
     /// Free balance to keep for lease bonds, in whole tokens of the quote asset.
     pub(crate) bonds: String,
+    /// Where earnings go; they stay in the contract's balance where absent.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) payout: Option<PayoutSection>,
     /// Seconds between two offers.
     pub(crate) heartbeat: u64,
     /// Seconds of warning before a spot lease is taken back.
@@ -204,6 +207,28 @@ pub(crate) struct SlurmGpuSection {
 
 fn lent() -> String {
     "lent".into()
+}
+
+/// An account that earnings are moved to.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct PayoutSection {
+    /// The account.
+    pub(crate) to: String,
+    /// What is moved at once at least, in whole tokens of the quote asset.
+    #[serde(default = "one_token")]
+    pub(crate) least: String,
+    /// Seconds between two payouts.
+    #[serde(default = "an_hour")]
+    pub(crate) every: u64,
+}
+
+fn one_token() -> String {
+    "1".into()
+}
+
+const fn an_hour() -> u64 {
+    3_600
 }
 
 /// A price that follows the middle price of live offers of a unit's like.
@@ -272,6 +297,7 @@ impl Default for ProviderSection {
             docker_host: None,
             stake: "50".into(),
             bonds: "100".into(),
+            payout: None,
             heartbeat: 15,
             notice: 120,
             keep: 86_400,

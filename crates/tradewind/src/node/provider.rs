@@ -1,5 +1,6 @@
 //! The provider role: a place in the registry, a stake, and the agent that hosts leases.
 
+mod payout;
 mod sale;
 mod slurm;
 
@@ -13,6 +14,7 @@ use std::time::Duration;
 
 use alloy::primitives::{Address, B256, keccak256};
 use anyhow::{Context, bail};
+use tokio_util::sync::CancellationToken;
 use tradewind_chain::ledger::{Action, ActionStatus, Ledger, Reference};
 use tradewind_mesh::Transport;
 use tradewind_proto::ids::DeviceId;
@@ -29,6 +31,7 @@ use tradewind_provider::slurm::SlurmRuntime;
 use tradewind_provider::web::SourcePolicy;
 use tradewind_store::Store;
 
+use self::payout::Payout;
 use super::config::ProviderSection;
 use super::{attest, keys};
 
@@ -54,6 +57,7 @@ pub(crate) struct Needs<'a> {
     pub(crate) transport: Arc<dyn Transport>,
     pub(crate) store: Store,
     pub(crate) clock: Clock,
+    pub(crate) shutdown: CancellationToken,
 }
 
 /// Joins the network where the node has not yet, and starts hosting.
@@ -82,20 +86,12 @@ pub(crate) async fn start(needs: Needs<'_>) -> anyhow::Result<Agent> {
         }
     }
     join.run(needs.transport.key(), (needs.clock)()).await?;
-    let answers = attest::Needs {
-        profile: needs.profile,
-        ledger: needs.ledger.clone(),
-        transport: needs.transport.clone(),
-        store: needs.store.clone(),
-        device,
-        key: device_key,
-    };
+    pay_out(&needs, asset, join.bonds, device)?;
     let state_dir = state_dir(&needs)?;
     std::fs::create_dir_all(&state_dir).with_context(|| format!("cannot make {}", state_dir.display()))?;
     let inventory = Inventory::take(&state_dir, &AllGpus::default())?;
     let sold = sold(needs.section, &inventory)?;
-    let hardware = hardware(&needs, &inventory, &sold);
-    attest::start(answers, hardware).await.context("watchers cannot be answered")?;
+    answer(&needs, device, device_key, hardware(&needs, &inventory, &sold)).await?;
     let owner = needs.key.address();
     let gpus = gpu_mode(sold_first(&inventory, &sold).map(|gpu| gpu.vendor));
     let runtimes = runtimes(needs.section, owner, &needs.data_dir.join("runtime"), gpus)?;
@@ -126,6 +122,33 @@ pub(crate) async fn start(needs: Needs<'_>) -> anyhow::Result<Agent> {
         gpus: if needs.section.slurm.is_some() { None } else { Some(Arc::new(AllGpus::default())) },
     };
     Ok(Agent::start(config, parts).await?)
+}
+
+/// Answers watchers for the device from now on.
+async fn answer(
+    needs: &Needs<'_>,
+    device: DeviceId,
+    key: SigningKey,
+    hardware: attest::Hardware,
+) -> anyhow::Result<()> {
+    let answers = attest::Needs {
+        profile: needs.profile,
+        ledger: needs.ledger.clone(),
+        transport: needs.transport.clone(),
+        store: needs.store.clone(),
+        device,
+        key,
+    };
+    attest::start(answers, hardware).await.context("watchers cannot be answered")
+}
+
+/// Moves earnings to where the owner wants them, while the node runs.
+fn pay_out(needs: &Needs<'_>, asset: &Asset, bonds: Money, device: DeviceId) -> anyhow::Result<()> {
+    if let Some(section) = &needs.section.payout {
+        let payout = Payout::of(section, asset, bonds, device)?;
+        tokio::spawn(payout.follow(needs.ledger.clone(), needs.clock.clone(), needs.shutdown.clone()));
+    }
+    Ok(())
 }
 
 /// What answers watchers. A cluster's memory is not this machine's, so that nobody walks through it.

@@ -61,6 +61,7 @@ impl Roles {
                 transport: transport.clone(),
                 store: store.clone(),
                 clock: clock.clone(),
+                shutdown: shutdown.clone(),
             };
             started.provider = Some(provider::start(needs).await.context("the provider role cannot start")?);
         }

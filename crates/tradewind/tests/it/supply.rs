@@ -7,6 +7,7 @@ use tradewind_proto::report::Stage;
 use tradewind_proto::supervision::{Outcome, StopReason};
 use tradewind_proto::units::{Money, Seconds};
 
+use crate::fault::counting;
 use crate::market::{BUYER, Job, LEDGER, Market, PROVIDER};
 
 /// A provider of leases of seconds, at a price at which seconds count, that sells spot too and warns for a few seconds.
@@ -34,6 +35,22 @@ fn endless(more: &str) -> String {
          resources: {{cpus: 1, memory: 128MiB, disk: 64MiB}}\n\
          checkpoint: {{path: state, signal: USR1, grace: 6s}}\n{more}"
     )
+}
+
+#[test]
+fn earnings_go_to_the_owners_account_and_bonds_stay() {
+    let owner = alloy::primitives::Address::repeat_byte(0x77);
+    // A hundredth of a token a second: a month's rent was paid from the bonds, and comes back first.
+    let dear = PROVIDER.replace("price = \"0.36\"", "price = \"36\"\nspot_price = \"36\"");
+    let payout = format!("{dear}[provider.payout]\nto = \"{owner}\"\nleast = \"0.0001\"\nevery = 2\n");
+    let market = of(&payout);
+    let job = market.submit(&counting(45).replace("max_cost: 1", "max_cost: 5\nmarket: spot"));
+    let paid = adds_up(&market.settled(&job));
+    let chain = market.chain();
+    market.until("the owner was paid", || !chain.money(owner).is_zero());
+    let (earned, kept) = (chain.money(owner), chain.money(market.account("provider")));
+    assert!(earned <= paid, "{earned} of {paid}");
+    assert!(kept >= Money::from_base_units(100_000_000), "bonds stay: {kept}");
 }
 
 /// What the operator of a node is told by a command that succeeds.

@@ -16,6 +16,7 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use clap::ValueEnum;
 use tokio::signal::unix::{SignalKind, signal};
+use tokio_util::sync::CancellationToken;
 use tradewind_challenge::{
     AnyEngine, AnyError, CpuEngine, CpuError, CpuWalker, Engine, Threads, Walked, Walker,
 };
@@ -94,6 +95,7 @@ pub(crate) async fn serve(file: &Path, lie: Lie) -> anyhow::Result<()> {
         transport: transport.clone(),
         store: store.clone(),
         clock,
+        shutdown: CancellationToken::new(),
     };
     let agent = provider::start(needs).await?;
     let device_key = keys::wallet(&data_dir.join("device"), password_file)?;
