@@ -18,6 +18,8 @@ use crate::node::config::PayoutSection;
 
 /// How long the chain may take.
 const STEP: Duration = Duration::from_secs(120);
+/// Seconds after which a payout is tried again that failed.
+const AGAIN: u64 = 60;
 /// What stays for a relayer's fee: a hundredth of a token.
 const FEE: &str = "0.01";
 
@@ -70,7 +72,8 @@ impl Payout {
                 }
             }
             let next = Timestamp::from_unix((slot + 1).saturating_mul(self.every));
-            let wait = next.since(clock()).get().clamp(1, self.every);
+            let again = if paid_in == Some(slot) { self.every } else { AGAIN.min(self.every) };
+            let wait = next.since(clock()).get().clamp(1, again);
             tokio::select! {
                 biased;
                 () = shutdown.cancelled() => return,
