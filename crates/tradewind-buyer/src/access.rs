@@ -92,7 +92,22 @@ struct Place {
     named: Vec<u16>,
 }
 
+/// Somebody is in a job: as long as this lives it is in use.
+#[derive(Debug)]
+pub struct Attendance {
+    _counted: Arc<()>,
+}
+
 impl Buyer {
+    /// Counts somebody in who holds a session or a connection of a job open.
+    ///
+    /// # Errors
+    /// [`AccessError::NoJob`].
+    pub fn attend(&self, id: JobId) -> Result<Attendance, AccessError> {
+        let job = self.inner.job(id).ok_or(AccessError::NoJob(id))?;
+        Ok(Attendance { _counted: Arc::clone(&job.attended) })
+    }
+
     /// Begins a session in a job: the stream carries [`Input`] out and [`Output`] back. A refusal arrives as its first message.
     ///
     /// # Errors

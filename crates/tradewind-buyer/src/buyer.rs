@@ -186,6 +186,8 @@ pub(crate) struct Tracked {
     pub(crate) secrets: Mutex<Secrets>,
     pub(crate) bell: Notify,
     pub(crate) view: watch::Sender<JobRecord>,
+    /// Those who are in it now.
+    pub(crate) attended: Arc<()>,
 }
 
 impl Buyer {
@@ -342,6 +344,7 @@ impl Buyer {
             record: Mutex::new(record),
             secrets: Mutex::new(secrets),
             bell: Notify::new(),
+            attended: Arc::new(()),
         });
         self.inner.jobs.write().unwrap_or_else(PoisonError::into_inner).insert(id, tracked.clone());
         self.inner.tasks.spawn(job::run(self.inner.clone(), tracked));

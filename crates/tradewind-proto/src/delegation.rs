@@ -91,6 +91,7 @@ impl Delegation {
             patience: Seconds::ZERO,
             challenge: false,
             saving: Seconds::ZERO,
+            idle: None,
         };
         let acknowledged = terms.prepay;
         let lease = Supervision { begun: true, ..Supervision::new(id, terms, limits) };

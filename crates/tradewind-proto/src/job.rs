@@ -47,6 +47,9 @@ use crate::workload::{Command, Image, Network, Stop};
 /// The largest job file.
 pub const MAX_JOB_BYTES: usize = 256 << 10;
 
+/// The shortest `idle_stop`: what is shorter cannot be told from a pause between two reports.
+pub const LEAST_IDLE: Seconds = Seconds::new(10);
+
 /// How the job is bought.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
@@ -245,6 +248,12 @@ pub struct JobSpec {
     pub retry: Retry,
     /// The longest the job may run.
     pub timeout: Option<Seconds>,
+    /// How long its sandbox stays after it ended by itself.
+    #[serde(default)]
+    pub keep: Option<Seconds>,
+    /// It is stopped when nobody used it for so long.
+    #[serde(default)]
+    pub idle_stop: Option<Seconds>,
     /// What it may reach.
     pub network: Network,
     /// Its ports that a tunnel may reach.
@@ -303,6 +312,7 @@ impl JobSpec {
             inputs,
             outputs,
             timeout: self.timeout,
+            keep: self.keep,
         }
     }
 }

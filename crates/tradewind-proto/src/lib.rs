@@ -21,6 +21,7 @@ pub mod conversation;
 pub mod delegation;
 pub mod evidence;
 pub mod hosting;
+pub mod idle;
 pub mod ids;
 pub mod job;
 pub mod ladder;

@@ -127,8 +127,11 @@ pub struct JobManifest {
     pub inputs: Vec<Input>,
     /// Files and directories to bring back.
     pub outputs: Vec<String>,
-    /// The longest that `setup` and `run` may take together.
+    /// The longest that `setup`, `run` and what it is kept for may take together.
     pub timeout: Option<Seconds>,
+    /// How long its sandbox stays after the job ended by itself.
+    #[serde(default)]
+    pub keep: Option<Seconds>,
 }
 
 /// The number of processes of a workload.
@@ -203,6 +206,7 @@ impl JobManifest {
             network: self.network,
             ports: self.ports.clone(),
             stop: self.stop,
+            keep: self.keep,
         }
     }
 }
@@ -251,6 +255,7 @@ pub(crate) mod tests {
             }],
             outputs: vec!["out".into()],
             timeout: None,
+            keep: None,
         }
     }
 

@@ -19,6 +19,7 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
+use crate::idle::{Activity, IdleLimit};
 use crate::ids::LeaseId;
 use crate::lease::{LeasePhase, LeaseState};
 use crate::meter::{Run, is_unpaid, voucher_interval};
@@ -39,6 +40,9 @@ pub struct Limits {
     pub challenge: bool,
     /// Time to save the job's progress that `max_cost` pays for: at its limit the job is stopped so much earlier.
     pub saving: Seconds,
+    /// The job is stopped when nobody used it for so long.
+    #[serde(default)]
+    pub idle: Option<IdleLimit>,
 }
 
 /// How a lease ended for its buyer.
@@ -74,6 +78,8 @@ pub enum StopReason {
     MaxCost,
     /// The lease's end was reached.
     LeaseEnd,
+    /// Nobody used it for `idle_stop`.
+    Idle,
 }
 
 impl fmt::Display for StopReason {
@@ -83,6 +89,7 @@ impl fmt::Display for StopReason {
             Self::Timeout => "stopped: its timeout passed",
             Self::MaxCost => "stopped: max_cost was reached",
             Self::LeaseEnd => "stopped: the lease's end was reached",
+            Self::Idle => "stopped: nobody used it for idle_stop",
         })
     }
 }
@@ -121,6 +128,9 @@ pub struct Supervision {
     pub heard_at: Timestamp,
     /// The earliest moment at which the buyer itself saw the job run.
     pub run_seen: Option<Timestamp>,
+    /// What is known of its use.
+    #[serde(default)]
+    pub activity: Activity,
     /// Outputs are here and their hashes hold.
     pub fetched: bool,
     /// Why the job was stopped.
@@ -191,6 +201,7 @@ impl Supervision {
             begun: false,
             report: None,
             run_seen: None,
+            activity: Activity::NONE,
             fetched: false,
             stop: None,
             last_sent_at: None,
@@ -213,6 +224,14 @@ impl Supervision {
     /// The buyer is back, and has heard nothing yet that it could have heard.
     pub fn resume(&mut self, now: Timestamp) {
         self.listening_since = self.listening_since.max(now);
+        self.activity.forget();
+    }
+
+    /// Its buyer is in the job: it is in use.
+    pub fn attend(&mut self, now: Timestamp) {
+        if self.limits.idle.is_some() {
+            self.activity.attend(now);
+        }
     }
 
     /// The most that it may cost in the end, as far as vouchers are out.
@@ -231,6 +250,10 @@ impl Supervision {
         self.heard_at = now;
         if report.run.since.is_some() {
             self.run_seen.get_or_insert(now);
+        }
+        match (self.limits.idle, &report.stage) {
+            (Some(limit), Stage::Running) => self.activity.observe(&report.usage, limit, now),
+            _ => self.activity.forget(),
         }
         self.report = Some(report);
     }
@@ -276,6 +299,8 @@ impl Supervision {
                 Some(StopReason::MaxCost)
             } else if now >= self.terms.end {
                 Some(StopReason::LeaseEnd)
+            } else if self.limits.idle.is_some_and(|limit| self.activity.is_idle(limit)) {
+                Some(StopReason::Idle)
             } else {
                 None
             };
@@ -424,6 +449,7 @@ mod tests {
         patience: Seconds::new(60),
         challenge: false,
         saving: Seconds::ZERO,
+        idle: None,
     };
 
     fn supervised() -> Supervision {
@@ -565,6 +591,23 @@ mod tests {
         costly.judge(time(1_201));
         assert_eq!(costly.stop, Some(StopReason::MaxCost));
         assert!(costly.due(time(1_201)) <= costly.limits.max_cost);
+    }
+
+    #[test]
+    fn a_job_that_nobody_uses_is_stopped_and_one_that_is_attended_goes_on() {
+        let idle = Some(IdleLimit { after: Seconds::new(30), accelerators: false });
+        let mut lease = supervised();
+        lease.limits = Limits { timeout: None, idle, ..LIMITS };
+        for second in (0..60).step_by(10) {
+            lease.observe(report(second, Stage::Running, None), time(1_050 + second));
+            if second < 30 {
+                lease.attend(time(1_050 + second));
+            }
+            lease.judge(time(1_050 + second));
+            assert_eq!(lease.stop.is_some(), second >= 50, "{second}");
+        }
+        assert_eq!(lease.stop, Some(StopReason::Idle));
+        assert!(lease.next(&at(1_100, LeasePhase::Open)).contains(&Action::Stop));
     }
 
     #[test]

@@ -111,6 +111,10 @@ pub struct WorkloadSpec {
     pub ports: Vec<u16>,
     /// How it ends.
     pub stop: Stop,
+    /// How long its sandbox stays after the job ended by itself, for its buyer to go on in; a stop ends that too. It exits with the
+    /// job's own code. The log says when the job ended.
+    #[serde(default)]
+    pub keep: Option<Seconds>,
 }
 
 /// Environment that exists in memory only. `Debug` shows the names, never the values.
@@ -167,6 +171,18 @@ pub struct Usage {
     pub egress: Bytes,
     /// Bytes received from the network.
     pub ingress: Bytes,
+    /// Its accelerators now; nothing where it has none, or nobody can say.
+    #[serde(default)]
+    pub accelerators: Option<AcceleratorUsage>,
+}
+
+/// What a workload's accelerators do now.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct AcceleratorUsage {
+    /// How busy they are on average, in percent, over the driver's last sample.
+    pub busy: u8,
+    /// Their memory that is in use, added up.
+    pub memory: Bytes,
 }
 
 /// A place in a workload's log; only the runtime that made it can read it. Zero is the beginning.

@@ -39,6 +39,7 @@ use tradewind_proto::owner::OwnerRules;
 use tradewind_proto::signature::SigningKey;
 use tradewind_proto::terms::Domain;
 use tradewind_proto::units::{Bytes, Clock, Money, RatePerSecond, Seconds, Timestamp};
+use tradewind_proto::workload::AcceleratorUsage;
 use tradewind_store::{Store, StoreError};
 
 pub use self::owner::ReclaimError;
@@ -142,6 +143,8 @@ struct Inner {
     rate: RwLock<RatePerSecond>,
     /// Units with accelerators that are ill.
     ill: RwLock<lending::Ill>,
+    /// What each accelerator did at the last look, by its number on the host.
+    loads: RwLock<BTreeMap<u32, AcceleratorUsage>>,
     /// Rings when the offer changed before its next heartbeat.
     republish: Notify,
     web: reqwest::Client,
@@ -176,6 +179,7 @@ impl Agent {
             standing: RwLock::new(standing),
             rate,
             ill: RwLock::default(),
+            loads: RwLock::default(),
             republish: Notify::new(),
             web,
             cancel: CancellationToken::new(),

@@ -45,6 +45,7 @@ pub(crate) mod disk;
 mod door;
 mod init;
 pub(crate) mod job_dir;
+pub(crate) mod keep;
 mod launch;
 pub(crate) mod log;
 mod meter;

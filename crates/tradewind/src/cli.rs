@@ -6,6 +6,7 @@ use alloy::primitives::Address;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use clap_complete::Shell;
 use tradewind_proto::ids::{JobId, LeaseId};
+use tradewind_proto::units::Seconds;
 
 use crate::commands::{Forward, Lie};
 
@@ -178,6 +179,13 @@ pub(crate) struct Run {
     /// `buyer.meters`, its mesh key, or its mesh address; `own` for this node.
     #[arg(long, value_name = "NODE")]
     pub(crate) meter: Option<String>,
+    /// When the job ends by itself, keep its machine for so long, to go on in with `exec` and `ssh`: `30m`. Instead of the job
+    /// file's `keep`.
+    #[arg(long, value_name = "TIME")]
+    pub(crate) keep: Option<Seconds>,
+    /// Stop the job when it did nothing and nobody was in it for so long: `15m`. Instead of the job file's `idle_stop`.
+    #[arg(long, value_name = "TIME")]
+    pub(crate) idle_stop: Option<Seconds>,
 }
 
 /// What to run in a job.

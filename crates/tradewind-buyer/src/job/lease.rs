@@ -163,10 +163,14 @@ impl Lease {
     async fn turn(&self, look: &mut LeaseLook, pace: &mut Pace) -> Result<bool, String> {
         let now = self.inner.now();
         let stop = self.job.record.lock().await.stop_requested;
+        let attended = Arc::strong_count(&self.job.attended) > 1;
         let attempt = self
             .update(|attempt| {
                 if stop && attempt.supervision.report.as_ref().is_none_or(|report| report.exit.is_none()) {
                     attempt.supervision.stop.get_or_insert(StopReason::Asked);
+                }
+                if attended {
+                    attempt.supervision.attend(now);
                 }
                 attempt.supervision.judge(now);
             })

@@ -7,6 +7,7 @@ use alloy_primitives::{Address, B256, keccak256};
 use tradewind_chain::ledger::{Action, ActionStatus, Reference};
 use tradewind_mesh::PeerAddr;
 use tradewind_proto::delegation::Assignment;
+use tradewind_proto::idle::IdleLimit;
 use tradewind_proto::ids::BuyerId;
 use tradewind_proto::job::{JobSpec, OnMaxCost};
 use tradewind_proto::negotiation::{Purse, TermsRequest, accept};
@@ -93,7 +94,8 @@ async fn negotiate(
         .map_err(|error| format!("its signature does not count: {error}"))?;
     fund(inner, quote.terms.token, quote.terms.deposit, id.get()).await?;
     inner.grant(record.id, &manifest, address.key);
-    let limits = limits(config, record, &purse, quote.terms.deposit);
+    let accelerators = manifest.share.gpus > 0;
+    let limits = limits(config, record, &purse, quote.terms.deposit, accelerators);
     let mut supervision = Supervision::new(id, quote.terms, limits);
     let delegate = match &record.meter {
         Some(meter) => {
@@ -129,7 +131,13 @@ async fn negotiate(
 }
 
 /// What the buyer allows of a lease.
-fn limits(config: &BuyerConfig, record: &JobRecord, purse: &Purse, deposit: Money) -> Limits {
+fn limits(
+    config: &BuyerConfig,
+    record: &JobRecord,
+    purse: &Purse,
+    deposit: Money,
+    accelerators: bool,
+) -> Limits {
     let spec = &record.spec;
     Limits {
         max_cost: purse.max_deposit.min(deposit),
@@ -140,6 +148,7 @@ fn limits(config: &BuyerConfig, record: &JobRecord, purse: &Purse, deposit: Mone
             OnMaxCost::CheckpointAndStop => spec.stop.grace,
             OnMaxCost::Stop => Seconds::ZERO,
         },
+        idle: spec.idle_stop.map(|after| IdleLimit { after, accelerators }),
     }
 }
 

@@ -9,13 +9,13 @@ mod words;
 
 use super::problem::{JobError, Place, Problem};
 use super::yaml::{self, Node, Value};
-use super::{ImageSource, Input, InputSource, JobSpec, Market, OnMaxCost, Retry, is_name};
+use super::{ImageSource, Input, InputSource, JobSpec, LEAST_IDLE, Market, OnMaxCost, Retry, is_name};
 use crate::units::Seconds;
 use crate::workload::{Command, Network, Stop};
 use fields::{Fields, Reader};
 
 /// The top-level fields.
-pub(super) const FIELDS: [&str; 26] = [
+pub(super) const FIELDS: [&str; 28] = [
     "name",
     "image",
     "setup",
@@ -38,6 +38,8 @@ pub(super) const FIELDS: [&str; 26] = [
     "checkpoint",
     "retry",
     "timeout",
+    "keep",
+    "idle_stop",
     "priority",
     "network",
     "ports",
@@ -98,13 +100,9 @@ impl Reader {
             None => (None, Stop::default()),
         };
         let on_max_cost = self.on_max_cost(&fields, max_cost.is_some(), checkpoint.is_some());
-        let timeout = fields.get("timeout").and_then(|node| self.duration(node, "timeout", MAX_TIMEOUT));
-        if market == Market::Reserved && timeout.is_none() {
-            let place = fields.place("market");
-            self.problem(
-                Problem::new(place, "a reserved job needs a `timeout`").hint("it is the committed term"),
-            );
-        }
+        let timeout = self.timeout(&fields, market);
+        let keep = fields.get("keep").and_then(|node| self.duration(node, "keep", MAX_TIMEOUT));
+        let idle_stop = fields.get("idle_stop").and_then(|node| self.idle_stop(node));
         let mut ports = fields.get("ports").map(|node| self.ports(node)).unwrap_or_default();
         ports.append(&mut extras.ports);
         let network = fields.get("network").and_then(|node| self.network(node)).unwrap_or_default();
@@ -128,10 +126,32 @@ impl Reader {
             checkpoint,
             retry,
             timeout,
+            keep,
+            idle_stop,
             network,
             ports,
             stop,
         })
+    }
+
+    fn timeout(&mut self, fields: &Fields<'_>, market: Market) -> Option<Seconds> {
+        let timeout = fields.get("timeout").and_then(|node| self.duration(node, "timeout", MAX_TIMEOUT));
+        if market == Market::Reserved && timeout.is_none() {
+            let place = fields.place("market");
+            self.problem(
+                Problem::new(place, "a reserved job needs a `timeout`").hint("it is the committed term"),
+            );
+        }
+        timeout
+    }
+
+    fn idle_stop(&mut self, node: &Node) -> Option<Seconds> {
+        let after = self.duration(node, "idle_stop", MAX_TIMEOUT)?;
+        if after < LEAST_IDLE {
+            self.problem(Problem::new(node.place, format!("`idle_stop` must be at least {LEAST_IDLE}")));
+            return None;
+        }
+        Some(after)
     }
 
     /// Fields that are known and would mislead if they were accepted.

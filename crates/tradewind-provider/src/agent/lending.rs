@@ -12,7 +12,8 @@ use tradewind_proto::lending::{Senses, Standing};
 use tradewind_proto::negotiation::{Refusal, RefusalCode};
 use tradewind_proto::offer::Offer;
 use tradewind_proto::terms::LeaseKind;
-use tradewind_proto::units::Seconds;
+use tradewind_proto::units::{Bytes, Seconds};
+use tradewind_proto::workload::AcceleratorUsage;
 
 use super::{Agent, Inner};
 use crate::inventory::Listing;
@@ -53,6 +54,7 @@ pub(super) async fn follow(agent: Agent) {
             let listed = tokio::task::spawn_blocking(move || gpus.list()).await;
             let listed = listed.unwrap_or_else(|error| std::panic::resume_unwind(error.into_panic()));
             inner.ail(&listed);
+            inner.weigh(&listed);
         }
         tokio::select! {
             biased;
@@ -107,6 +109,18 @@ impl Inner {
             | (Standing::Kept { .. }, Standing::Kept { .. }) => return,
         }
         self.republish.notify_one();
+    }
+
+    /// Notes what each accelerator does.
+    fn weigh(&self, listed: &Listing) {
+        let loads = listed.gpus.iter().filter_map(|gpu| Some((gpu.index, gpu.load?))).collect();
+        *self.loads.write().unwrap_or_else(PoisonError::into_inner) = loads;
+    }
+
+    /// What these accelerators did at the last look; nothing where one of them does not say.
+    pub(super) fn load(&self, gpus: &[u32]) -> Option<AcceleratorUsage> {
+        let loads = self.loads.read().unwrap_or_else(PoisonError::into_inner);
+        load_of(gpus, &loads)
     }
 
     /// Takes units out of the offer whose accelerators are not listed, or not well.
@@ -181,6 +195,15 @@ impl Agent {
 }
 
 /// The units, of so many, that have one of the accelerators that `is`.
+fn load_of(gpus: &[u32], loads: &BTreeMap<u32, AcceleratorUsage>) -> Option<AcceleratorUsage> {
+    let each = gpus.iter().map(|index| loads.get(index)).collect::<Option<Vec<_>>>()?;
+    let busy: u64 = each.iter().map(|load| u64::from(load.busy)).sum();
+    let memory = each.iter().fold(0_u64, |sum, load| sum.saturating_add(load.memory.get()));
+    // One that works a little among many is at work.
+    let busy = busy.div_ceil(u64::try_from(each.len()).ok().filter(|count| *count > 0)?);
+    Some(AcceleratorUsage { busy: u8::try_from(busy).unwrap_or(100), memory: Bytes::new(memory) })
+}
+
 fn units_of(gpus: &[u32], units: usize, is: impl Fn(&u32) -> bool) -> u64 {
     let each = gpus.len().checked_div(units).unwrap_or(0).max(1);
     let shares = gpus.chunks(each).take(units.min(64)).enumerate();
@@ -195,7 +218,6 @@ pub(super) fn first(config: &super::AgentConfig, now: tradewind_proto::units::Ti
 #[cfg(test)]
 mod tests {
     use tradewind_proto::offer::Vendor;
-    use tradewind_proto::units::Bytes;
 
     use super::*;
     use crate::inventory::{Gpu, GpuError};
@@ -218,7 +240,17 @@ mod tests {
             watts: None,
             uncorrected: None,
             sliced: false,
+            load: None,
         }
+    }
+
+    #[test]
+    fn a_lease_is_told_of_its_own_accelerators_and_only_of_all_of_them() {
+        let load = |busy, memory| AcceleratorUsage { busy, memory: Bytes::gib(memory) };
+        let loads = BTreeMap::from([(0, load(1, 2)), (1, load(0, 3)), (2, load(99, 70))]);
+        assert_eq!(load_of(&[0, 1], &loads), Some(load(1, 5)));
+        assert_eq!(load_of(&[2], &loads), Some(load(99, 70)));
+        assert_eq!((load_of(&[2, 3], &loads), load_of(&[], &loads)), (None, None));
     }
 
     #[test]

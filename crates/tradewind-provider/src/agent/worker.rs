@@ -11,7 +11,7 @@ use tradewind_chain::ledger::{Action as ChainAction, ActionKey, ActionStatus, No
 use tradewind_proto::hosting::{Action, Event, Seen};
 use tradewind_proto::report::{OutputFile, Report};
 use tradewind_proto::units::Timestamp;
-use tradewind_proto::workload::WorkloadStatus;
+use tradewind_proto::workload::{Usage, WorkloadStatus};
 
 use super::record::{Hosted, KIND, Record, reclaimed};
 use super::{Inner, outputs, prepare, saving};
@@ -149,7 +149,10 @@ impl Worker {
             stage: record.hosting.stage(seen, self.pulled.get()),
             run: record.hosting.run,
             exit: record.hosting.exit,
-            usage: usage.unwrap_or(known),
+            usage: Usage {
+                accelerators: self.inner.load(&record.gpus).filter(|_| running),
+                ..usage.unwrap_or(known)
+            },
             paid: record.hosting.held(),
             voucher: record.hosting.best,
             reclaimed: reclaimed(record),

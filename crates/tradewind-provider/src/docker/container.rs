@@ -15,6 +15,7 @@ use tradewind_proto::workload::{Command, Exit, Network, Secrets, WorkloadSpec, W
 
 use super::{GpuMode, JobUser, NAME};
 use crate::inventory::gpu::render_node;
+use crate::process::keep::notice;
 use crate::runtime::RuntimeError;
 
 /// The label that names the agent that owns a container or a network.
@@ -36,6 +37,20 @@ const LEAST_MEMORY: u64 = 6 << 20;
 const ROCM: &str = "/dev/kfd";
 /// The kernel's out-of-memory killer takes a job before anything of the owner's.
 const OOM_SCORE: i64 = 500;
+
+/// A job whose container stays after it: the setup's line, the stop signal, the seconds and what to say; then the job. A signal that
+/// comes while the job runs reaches the job too, and the shell after it.
+const STAYS: &str = r#"exec 2>&1
+stop=$1 keep=$2 say=$3; shift 3
+told=; trap 'told=1' "$stop"
+code=0; if [ -n "$0" ]; then /bin/sh -c "$0" || code=$?; fi
+if [ "$code" -eq 0 ]; then "$@" || code=$?; fi
+trap 'exit "$code"' "$stop"
+if [ -n "$told" ]; then exit "$code"; fi
+printf "$say\n" "$code"
+sleep "$keep" & wait "$!"
+exit "$code"
+"#;
 
 /// The name of a lease's container.
 pub(super) fn name(lease: LeaseId) -> String {
@@ -160,17 +175,28 @@ fn argv(spec: &WorkloadSpec) -> Vec<String> {
     const ALONE: &str = r#"exec "$@" 2>&1"#;
     const AFTER: &str = r#"exec 2>&1; /bin/sh -c "$0" || exit $?; exec "$@""#;
     let mut all: Vec<String> = vec!["/bin/sh".into(), "-c".into()];
+    if let Some(keep) = spec.keep {
+        let setup = spec.setup.as_ref().map(line).unwrap_or_default();
+        let (stop, seconds) = (spec.stop.signal.to_string(), keep.get().to_string());
+        all.extend([STAYS.into(), setup, stop, seconds, notice("%s", keep)]);
+        all.extend(spec.run.argv());
+        return all;
+    }
     match (&spec.setup, &spec.run) {
         (None, Command::Exec(argv)) => return argv.clone(),
         (None, Command::Shell(_)) => all.extend([ALONE.into(), "sh".into()]),
-        (Some(Command::Shell(line)), _) => all.extend([AFTER.into(), line.clone()]),
-        (Some(Command::Exec(argv)), _) => {
-            let line = argv.iter().map(|word| quoted(word)).collect::<Vec<_>>().join(" ");
-            all.extend([AFTER.into(), line]);
-        }
+        (Some(setup), _) => all.extend([AFTER.into(), line(setup)]),
     }
     all.extend(spec.run.argv());
     all
+}
+
+/// A command as one line of a shell.
+fn line(command: &Command) -> String {
+    match command {
+        Command::Shell(line) => line.clone(),
+        Command::Exec(argv) => argv.iter().map(|word| quoted(word)).collect::<Vec<_>>().join(" "),
+    }
 }
 
 fn quoted(word: &str) -> String {
@@ -381,11 +407,12 @@ fn moment(text: &str) -> Timestamp {
     Timestamp::from_unix(u64::try_from(seconds).unwrap_or(0))
 }
 
-/// The program that must exist in the image for the job to start, as an absolute path or a name to be looked up.
-pub(super) fn program(spec: &WorkloadSpec) -> Option<&str> {
+/// The programs that must exist in the image for the job to start, as absolute paths or names to be looked up.
+pub(super) fn programs(spec: &WorkloadSpec) -> Vec<&str> {
     match (&spec.setup, &spec.run) {
-        (Some(_), _) | (None, Command::Shell(_)) => Some("/bin/sh"),
-        (None, Command::Exec(argv)) => argv.first().map(String::as_str),
+        _ if spec.keep.is_some() => vec!["/bin/sh", "sleep"],
+        (Some(_), _) | (None, Command::Shell(_)) => vec!["/bin/sh"],
+        (None, Command::Exec(argv)) => argv.first().map(String::as_str).into_iter().collect(),
     }
 }
 

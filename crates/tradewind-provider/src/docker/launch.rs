@@ -172,7 +172,7 @@ async fn launch(shared: &Shared, spec: &WorkloadSpec, found: &Described) -> Resu
     if Kind::of(&found.network).is_some() {
         require_egress(shared).await?;
     }
-    require_program(shared, spec).await?;
+    require_programs(shared, spec).await?;
     let name = container::name(spec.lease);
     let outcome = shared
         .engine
@@ -203,8 +203,14 @@ async fn discard(shared: &Shared, lease: LeaseId, network: &str, error: &Runtime
 }
 
 /// The engine's init would report a missing program only as an exit with 127.
-async fn require_program(shared: &Shared, spec: &WorkloadSpec) -> Result<(), RuntimeError> {
-    let Some(program) = container::program(spec) else { return Ok(()) };
+async fn require_programs(shared: &Shared, spec: &WorkloadSpec) -> Result<(), RuntimeError> {
+    for program in container::programs(spec) {
+        require(shared, spec, program).await?;
+    }
+    Ok(())
+}
+
+async fn require(shared: &Shared, spec: &WorkloadSpec, program: &str) -> Result<(), RuntimeError> {
     let image = shared.image(spec).await?;
     let known = (image.id.clone(), program.to_owned());
     if shared.programs.lock().await.contains(&known) {
@@ -218,8 +224,13 @@ async fn require_program(shared: &Shared, spec: &WorkloadSpec) -> Result<(), Run
             return Ok(());
         }
     }
-    if spec.setup.is_some() && matches!(spec.run, Command::Exec(_)) {
-        let what = "a setup in an image without /bin/sh".to_owned();
+    let needs = match (&spec.keep, &spec.setup) {
+        (Some(_), _) => Some("`keep`"),
+        (None, Some(_)) if matches!(spec.run, Command::Exec(_)) => Some("a setup"),
+        (None, _) => None,
+    };
+    if let Some(needs) = needs {
+        let what = format!("{needs} in an image without {program}");
         return Err(RuntimeError::Unsupported { runtime: NAME, what });
     }
     Err(RuntimeError::Start(format!("there is no program `{program}` in the image")))

@@ -38,6 +38,7 @@ impl Meter {
             disk: sample.disk,
             egress: sample.egress.max(before.egress),
             ingress: sample.ingress.max(before.ingress),
+            accelerators: None,
         };
         let partial = self.file.with_extension("partial");
         std::fs::write(&partial, serde_json::to_vec(&merged)?)?;
@@ -79,6 +80,7 @@ fn read(stats: &ContainerStatsResponse) -> Option<Usage> {
         disk: Bytes::ZERO,
         egress: Bytes::new(egress),
         ingress: Bytes::new(ingress),
+        accelerators: None,
     })
 }
 

@@ -5,6 +5,7 @@ use std::collections::BTreeSet;
 use serde::{Deserialize, Serialize};
 use tradewind_proto::offer::{ComputeCapability, DriverVersion, Gpus, Interconnect, Vendor};
 use tradewind_proto::units::Bytes;
+use tradewind_proto::workload::AcceleratorUsage;
 
 use super::nvml::Nvml;
 use super::sysfs::Sysfs;
@@ -105,6 +106,9 @@ pub struct Gpu {
     /// It is cut into slices (MIG, or AMD's compute partitions), and cannot be lent whole.
     #[serde(default)]
     pub sliced: bool,
+    /// What it does now, where the driver says.
+    #[serde(default)]
+    pub load: Option<AcceleratorUsage>,
 }
 
 impl Gpu {
@@ -212,6 +216,7 @@ pub(crate) mod tests {
             links: Vec::new(),
             watts: Some(700),
             uncorrected: Some(0),
+            load: None,
             sliced: false,
         }
     }

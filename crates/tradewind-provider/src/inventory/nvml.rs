@@ -7,6 +7,7 @@ use nvml_wrapper::error::NvmlError;
 use nvml_wrapper::{Device, Nvml as Library};
 use tradewind_proto::offer::{ComputeCapability, DriverVersion, Vendor};
 use tradewind_proto::units::Bytes;
+use tradewind_proto::workload::AcceleratorUsage;
 
 use super::gpu::{Gpu, GpuError, GpuSource, Listing};
 
@@ -59,6 +60,16 @@ fn describe(device: &Device<'_>, index: u32, driver: Option<DriverVersion>) -> R
         watts: device.enforced_power_limit().ok().map(|milliwatts| milliwatts.div_ceil(1_000)),
         uncorrected: device.total_ecc_errors(MemoryError::Uncorrected, EccCounter::Volatile).ok(),
         sliced: device.mig_mode().is_ok_and(|mode| mode.current != 0),
+        load: load(device),
+    })
+}
+
+/// What it does now; slices say nothing of the whole.
+fn load(device: &Device<'_>) -> Option<AcceleratorUsage> {
+    let busy = device.utilization_rates().ok()?.gpu.min(100);
+    Some(AcceleratorUsage {
+        busy: u8::try_from(busy).ok()?,
+        memory: Bytes::new(device.memory_info().ok()?.used),
     })
 }
 

@@ -15,6 +15,7 @@ use std::path::{Path, PathBuf};
 
 use tradewind_proto::offer::{DriverVersion, Vendor};
 use tradewind_proto::units::Bytes;
+use tradewind_proto::workload::AcceleratorUsage;
 
 use super::gpu::{FIRST_RENDER_NODE, Gpu, GpuError, GpuSource, Listing};
 use super::models;
@@ -112,6 +113,7 @@ fn amd(sys: &Path, card: &Path, maker: u16, nodes: &[Node]) -> io::Result<Option
     }
     gpu.driver = hint(&sys.join("module/amdgpu/version")).and_then(|text| text.parse::<DriverVersion>().ok());
     gpu.watts = watts(&device, "power1_cap");
+    gpu.load = load(&device);
     Ok(Some(gpu))
 }
 
@@ -160,6 +162,7 @@ fn describe(card: &Path, vendor: Vendor, maker: u16, total: u64) -> io::Result<O
         watts: None,
         uncorrected: None,
         sliced: false,
+        load: None,
     }))
 }
 
@@ -180,6 +183,13 @@ fn numbers(device: &Path) -> io::Result<Option<(u16, Option<u8>)>> {
     let id = hexadecimal(&id).ok_or_else(|| invalid("`device` is no PCI number"))?;
     let revision = hint(&device.join("revision")).and_then(|text| hexadecimal(&text));
     Ok(Some((id, revision.and_then(|revision| u8::try_from(revision).ok()))))
+}
+
+/// What AMD's driver says that a card does now.
+fn load(device: &Path) -> Option<AcceleratorUsage> {
+    let busy = hint(&device.join("gpu_busy_percent"))?.parse::<u8>().ok()?;
+    let memory = hint(&device.join("mem_info_vram_used"))?.parse().ok().map(Bytes::new)?;
+    Some(AcceleratorUsage { busy: busy.min(100), memory })
 }
 
 /// The most that it may draw, in the first chip that says.

@@ -22,6 +22,7 @@ use rustix::thread::{
 use tradewind_proto::workload::{Secrets, WorkloadSpec};
 
 use super::control::{self, Event};
+use super::keep::{self, Told};
 use super::session::{Children, Sandbox};
 use super::{seccomp, session};
 
@@ -36,6 +37,14 @@ pub(super) const KILLED: u8 = 128 + 9;
 /// The process group that signals go to: every process of the job that did not leave it.
 type Target = Arc<Mutex<Option<Pid>>>;
 
+/// What signals are for.
+struct Relay {
+    target: Target,
+    /// Asks the job to end.
+    stop: u8,
+    told: Told,
+}
+
 /// Runs the workload and returns its code. Standard input is the control socket.
 pub(super) fn main(spec: &WorkloadSpec, secrets: &Secrets) -> u8 {
     if let Err(error) = give_up_privileges() {
@@ -45,8 +54,10 @@ pub(super) fn main(spec: &WorkloadSpec, secrets: &Secrets) -> u8 {
     let target = Target::default();
     let sandbox =
         Arc::new(Sandbox { environment: environment(spec, secrets), children: Children::default() });
-    let relay = (Arc::clone(&target), Arc::clone(&sandbox));
-    std::thread::spawn(move || obey(&relay.0, &relay.1));
+    let told = Told::default();
+    let relay = Relay { target: Arc::clone(&target), stop: spec.stop.signal, told: told.clone() };
+    let relayed = Arc::clone(&sandbox);
+    std::thread::spawn(move || obey(&relay, &relayed));
     let (mut started, mut code) = (false, 0);
     for command in spec.setup.iter().chain([&spec.run]) {
         let argv = command.argv();
@@ -67,6 +78,10 @@ pub(super) fn main(spec: &WorkloadSpec, secrets: &Secrets) -> u8 {
         if code != 0 {
             break;
         }
+    }
+    *hold(&target) = None;
+    if let Some(keep) = spec.keep {
+        keep::keep(keep, code, &told, &sandbox.children);
     }
     tell(&Event::Exited { code });
     code
@@ -111,13 +126,16 @@ fn execute(argv: &[String], environment: &BTreeMap<String, String>, target: &Tar
 }
 
 /// Passes signals and sessions on until the shim is gone, then ends this process and with it the sandbox.
-fn obey(target: &Target, sandbox: &Arc<Sandbox>) {
+fn obey(relay: &Relay, sandbox: &Arc<Sandbox>) {
     while let Ok(Some(order)) = control::receive_order(rustix::stdio::stdin()) {
         match order {
             (control::SESSION, connection) => connection.into_iter().for_each(|it| begin(it, sandbox)),
             (signal, _) => {
+                if signal == relay.stop {
+                    relay.told.set();
+                }
                 let signal = Signal::from_named_raw(i32::from(signal));
-                if let (Some(signal), Some(group)) = (signal, *hold(target)) {
+                if let (Some(signal), Some(group)) = (signal, *hold(&relay.target)) {
                     // It may have ended in this moment.
                     let _ = kill_process_group(group, signal);
                 }

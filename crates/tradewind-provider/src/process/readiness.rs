@@ -57,6 +57,7 @@ pub(crate) fn empty_job(lease: LeaseId) -> WorkloadSpec {
         network: Network::None,
         ports: Vec::new(),
         stop: Stop::default(),
+        keep: None,
     }
 }
 

@@ -76,18 +76,29 @@ impl Children {
                 Ok(_) | Err(Errno::INTR) => {}
                 Err(_) => return init::FAILED,
             }
-            let mut codes = self.hold();
-            let Ok(Some((pid, status))) = wait(WaitOptions::NOHANG) else { continue };
-            let code = status.exit_status().or_else(|| Some(128 + status.terminating_signal()?));
-            let code = code.and_then(|code| u8::try_from(code).ok()).unwrap_or(init::FAILED);
-            if pid == job {
+            if let Some((ended, code)) = self.reap_one()
+                && ended == job
+            {
                 return code;
             }
-            if let Some(known) = codes.get_mut(&pid.as_raw_nonzero().get()) {
-                *known = Some(code);
-                self.news.notify_all();
-            }
         }
+    }
+
+    /// Reaps what ended by now.
+    pub(super) fn reap(&self) {
+        while self.reap_one().is_some() {}
+    }
+
+    fn reap_one(&self) -> Option<(Pid, u8)> {
+        let mut codes = self.hold();
+        let (pid, status) = wait(WaitOptions::NOHANG).ok()??;
+        let code = status.exit_status().or_else(|| Some(128 + status.terminating_signal()?));
+        let code = code.and_then(|code| u8::try_from(code).ok()).unwrap_or(init::FAILED);
+        if let Some(known) = codes.get_mut(&pid.as_raw_nonzero().get()) {
+            *known = Some(code);
+            self.news.notify_all();
+        }
+        Some((pid, code))
     }
 
     /// Spawns a child whose code is kept until it is taken.

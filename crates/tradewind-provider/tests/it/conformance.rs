@@ -95,6 +95,7 @@ impl Fixture {
                 network: Network::None,
                 ports: Vec::new(),
                 stop: Stop { signal: 15, grace: Seconds::new(5) },
+                keep: None,
             },
             secrets: Secrets::default(),
             volumes: Volumes { work, until: None },
@@ -197,6 +198,9 @@ macro_rules! conformance_suite {
             cpu_is_bounded_and_metered,
             without_network_only_loopback_answers,
             a_port_is_reachable_by_the_tunnel,
+            a_kept_sandbox_outlives_its_job_until_it_is_stopped,
+            what_is_kept_ends_when_its_time_is_over,
+            a_job_that_is_stopped_is_not_kept,
             a_restarted_agent_adopts_it,
             an_exit_while_no_agent_runs_is_kept,
             a_running_job_is_not_removed,
@@ -222,6 +226,7 @@ macro_rules! session_suite {
     ($fixture:path) => {
         $crate::conformance_suite!(session_conformance, $fixture:
             a_command_beside_the_job_sees_what_the_job_sees,
+            a_kept_sandbox_is_worked_in_after_its_job,
             a_command_leaves_its_own_exit_code,
             a_command_reads_its_input_to_the_end,
             output_that_nobody_takes_waits,
@@ -391,6 +396,43 @@ pub(crate) async fn a_stop_signal_lets_it_end_by_itself(f: &Fixture) {
     assert_eq!(f.exit(job.lease()).await.code, 4);
     assert_eq!(job.read("checkpoint"), "saved\n");
     f.runtime.stop(job.lease(), Seconds::new(10)).await.expect("stopping twice is no error");
+    f.clear(&job).await;
+}
+
+pub(crate) async fn a_kept_sandbox_outlives_its_job_until_it_is_stopped(f: &Fixture) {
+    let mut job = f.job("echo made > made; exit 3");
+    (job.spec.keep, job.spec.setup) = (Some(Seconds::new(600)), Some(Command::Shell("echo ready".into())));
+    f.start(&job).await.expect("start");
+    f.log_says(job.lease(), "the job ended, exit 3; its sandbox stays for 10m").await;
+    assert!(f.log(job.lease()).await.starts_with("ready\n"));
+    let status = f.runtime.status(job.lease()).await.expect("a status");
+    assert!(matches!(status, WorkloadStatus::Running { paused: false, .. }), "{status:?}");
+    f.runtime.stop(job.lease(), Seconds::new(10)).await.expect("stop");
+    assert_eq!(f.exit(job.lease()).await.code, 3, "the job's own code");
+    assert_eq!(job.read("made"), "made\n");
+    f.clear(&job).await;
+}
+
+pub(crate) async fn what_is_kept_ends_when_its_time_is_over(f: &Fixture) {
+    let mut job = f.job("./busybox sleep 600 & exit 4");
+    job.spec.keep = Some(Seconds::new(1));
+    assert_eq!(f.run(&job).await.code, 4);
+    f.clear(&job).await;
+    let mut failed = f.job("echo never; exit 4");
+    (failed.spec.keep, failed.spec.setup) = (Some(Seconds::new(1)), Some(Command::Shell("exit 9".into())));
+    assert_eq!(f.run(&failed).await.code, 9);
+    assert!(!f.log(failed.lease()).await.contains("never"));
+    f.clear(&failed).await;
+}
+
+pub(crate) async fn a_job_that_is_stopped_is_not_kept(f: &Fixture) {
+    let mut job = f.job("trap 'exit 6' TERM; echo up; while :; do ./busybox sleep 0.05; done");
+    job.spec.keep = Some(Seconds::new(600));
+    f.start(&job).await.expect("start");
+    f.log_says(job.lease(), "up").await;
+    f.runtime.stop(job.lease(), Seconds::new(10)).await.expect("stop");
+    assert_eq!(f.exit(job.lease()).await.code, 6);
+    assert!(!f.log(job.lease()).await.contains("stays"));
     f.clear(&job).await;
 }
 

@@ -77,6 +77,8 @@ pub(super) fn read(file: &Path, output: &Path) -> anyhow::Result<(JobSpec, NewJo
             secrets: Secrets(secrets),
             unattended: false,
             meter: None,
+            keep: None,
+            idle_stop: None,
         },
     ))
 }
@@ -155,7 +157,13 @@ fn plan_text(plan: &Plan, asset: &Asset) -> String {
 
 pub(super) async fn run(options: &Run, cli: &Cli, printer: Printer) -> anyhow::Result<u8> {
     let (_, job) = read(&options.file, &options.output)?;
-    let job = NewJob { unattended: options.unattended, meter: options.meter.clone(), ..job };
+    let job = NewJob {
+        unattended: options.unattended,
+        meter: options.meter.clone(),
+        keep: options.keep,
+        idle_stop: options.idle_stop,
+        ..job
+    };
     let node = &super::market_node(cli, printer).await?;
     if options.dry_run {
         let plan = show_plan(&job, node, printer).await?;

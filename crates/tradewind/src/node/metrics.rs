@@ -6,6 +6,7 @@
 //! | family | unit |
 //! |---|---|
 //! | `…_cpu_seconds_total`, `…_timestamp_seconds` | seconds; since 1970 |
+//! | `…_ratio` | a share, from 0 to 1 |
 //! | `…_bytes`, and `…_bytes_total` where it only grows | bytes |
 //! | `…_paid`, `…_signed` | the quote asset, whole units |
 
@@ -171,13 +172,15 @@ struct Consumed<L> {
     memory: Family<L, Level>,
     peak: Family<L, Level>,
     disk: Family<L, Level>,
+    accelerators: Family<L, Level>,
+    vram: Family<L, Level>,
 }
 
 impl<L: Clone + Eq + std::hash::Hash> Default for Consumed<L> {
     fn default() -> Self {
-        let ([cpu, egress, ingress], [memory, peak, disk]) =
-            ([0; 3].map(|_| Family::default()), [0; 3].map(|_| Family::default()));
-        Self { cpu, egress, ingress, memory, peak, disk }
+        let ([cpu, egress, ingress], [memory, peak, disk, accelerators, vram]) =
+            ([0; 3].map(|_| Family::default()), [0; 5].map(|_| Family::default()));
+        Self { cpu, egress, ingress, memory, peak, disk, accelerators, vram }
     }
 }
 
@@ -194,12 +197,18 @@ where
         for (family, size) in now {
             family.get_or_create(whose).set(number(size.get()));
         }
+        if let Some(load) = usage.accelerators {
+            self.accelerators.get_or_create(whose).set(f64::from(load.busy) / 100.0);
+            self.vram.get_or_create(whose).set(number(load.memory.get()));
+        }
     }
 
     fn register(self, registry: &mut Registry, prefix: &str, whose: &str) {
         let cpu = format!("Processor time of {whose} so far");
         registry.register_with_unit(format!("{prefix}_cpu"), cpu, Unit::Seconds, self.cpu);
         let name = |of: &str| format!("{prefix}_{of}");
+        let busy = format!("How busy the accelerators are, of {whose}");
+        registry.register_with_unit(name("accelerator_busy"), busy, Unit::Ratios, self.accelerators);
         let totals = [
             ("egress", "Sent to the network so far", self.egress),
             ("ingress", "Received from the network so far", self.ingress),
@@ -211,6 +220,7 @@ where
             ("memory", "Resident memory", self.memory),
             ("memory_peak", "The highest resident memory so far", self.peak),
             ("disk", "What the work directory holds", self.disk),
+            ("accelerator_memory", "Memory in use on the accelerators", self.vram),
         ];
         for (of, help, family) in levels {
             registry.register_with_unit(name(of), format!("{help}, of {whose}"), Unit::Bytes, family);

@@ -4,6 +4,7 @@ mod hostile;
 mod jupyter;
 mod ports;
 mod ssh;
+mod warm;
 
 use std::io::Write as _;
 use std::process::{Child, Command, Output, Stdio};

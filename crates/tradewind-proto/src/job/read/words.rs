@@ -22,7 +22,9 @@ pub(super) fn elsewhere(field: &str) -> Option<&'static str> {
         "working_dir" => "did you mean `workdir`?",
         "files" | "mounts" | "storage_mounts" => "did you mean `inputs`?",
         "nodes" | "replicas" => "did you mean `num_nodes`?",
-        "max_duration" | "time_limit" | "deadline" | "autostop" => "did you mean `timeout`?",
+        "max_duration" | "time_limit" | "deadline" => "did you mean `timeout`?",
+        "autostop" | "idle_minutes" | "idle_duration" | "inactivity_duration" => "did you mean `idle_stop`?",
+        "keep_alive" | "keep_warm" => "did you mean `keep`?",
         "max_hourly_cost" => "did you mean `max_price`?",
         "job_recovery" | "retries" | "restart" => "did you mean `retry`?",
         "disk_tier" | "network_tier" | "accelerator_args" | "labels" | "config" | "experimental" | "pool" => {

@@ -1,4 +1,5 @@
 use tempfile::TempDir;
+use tradewind_proto::workload::AcceleratorUsage;
 
 use super::*;
 use crate::inventory::gpu::tests::Fake;
@@ -99,6 +100,8 @@ fn a_card_of_amd_is_what_its_driver_says() {
         .with("class/drm/card0/device/hwmon/hwmon5/power1_cap", "750000000\n")
         .with("class/drm/card0/device/ras/umc_err_count", "ue: 0\nce: 12\nde: 0\n")
         .with("class/drm/card0/device/current_compute_partition", "SPX\n")
+        .with("class/drm/card0/device/gpu_busy_percent", "37\n")
+        .with("class/drm/card0/device/mem_info_vram_used", "3221225472\n")
         .with("module/amdgpu/version", "6.10.5\n");
     let Listing { gpus, problems } = made.list();
     let expected = Gpu {
@@ -114,6 +117,7 @@ fn a_card_of_amd_is_what_its_driver_says() {
         watts: Some(750),
         uncorrected: Some(0),
         sliced: false,
+        load: Some(AcceleratorUsage { busy: 37, memory: Bytes::gib(3) }),
     };
     assert_eq!((gpus, problems), (vec![expected], Vec::new()));
 }
@@ -122,7 +126,7 @@ fn a_card_of_amd_is_what_its_driver_says() {
 fn what_a_card_of_amd_does_not_say_is_not_made_up() {
     let bare = mi300x().list().gpus.remove(0);
     assert_eq!((bare.uuid.as_str(), bare.driver, bare.watts), ("0000:00:00.0", None, None));
-    assert_eq!((bare.uncorrected, bare.ailment()), (None, None));
+    assert_eq!((bare.uncorrected, bare.ailment(), bare.load), (None, None, None));
 }
 
 #[test]

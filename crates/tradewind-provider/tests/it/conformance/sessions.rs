@@ -70,6 +70,18 @@ async fn is_gone(f: &Fixture, job: &Job, word: &str) {
     }
 }
 
+pub(crate) async fn a_kept_sandbox_is_worked_in_after_its_job(f: &Fixture) {
+    let mut job = f.job("echo made > made");
+    job.spec.keep = Some(Seconds::new(600));
+    f.start(&job).await.expect("start");
+    f.log_says(job.lease(), "the job ended, exit 0").await;
+    let said = run(f, &job, &shell("./busybox cat made; (./busybox sleep 0.1 &) ; exit 5")).await;
+    assert_eq!((said.output.as_str(), said.code), ("made\n", Some(5)), "{said:?}");
+    let again = run(f, &job, &shell("echo again")).await;
+    assert_eq!((again.output.as_str(), again.code), ("again\n", Some(0)), "{again:?}");
+    f.clear(&job).await;
+}
+
 pub(crate) async fn a_command_beside_the_job_sees_what_the_job_sees(f: &Fixture) {
     let job = standing(f, "echo made > /tmp/made; ./busybox id -u > user").await;
     let mut session = shell(

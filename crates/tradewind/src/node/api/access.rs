@@ -56,9 +56,10 @@ pub(super) async fn session(
     request: Request,
 ) -> Result<Response, Failure> {
     let buyer = buyer(&roles)?.clone();
-    buyer.watch(id)?;
+    let attendance = buyer.attend(id)?;
     let shutdown = roles.shutdown.clone();
     switch(request, move |connection| async move {
+        let _attendance = attendance;
         tokio::select! {
             () = serve(&buyer, id, connection) => {}
             () = shutdown.cancelled() => {}
@@ -81,9 +82,12 @@ pub(super) async fn port(
     Path((id, port)): Path<(JobId, u16)>,
     request: Request,
 ) -> Result<Response, Failure> {
-    let mut far = buyer(&roles)?.connect(id, port).await?;
+    let buyer = buyer(&roles)?;
+    let attendance = buyer.attend(id)?;
+    let mut far = buyer.connect(id, port).await?;
     let shutdown: CancellationToken = roles.shutdown.clone();
     switch(request, move |mut near| async move {
+        let _attendance = attendance;
         tokio::select! {
             copied = tokio::io::copy_bidirectional(&mut near, &mut far) => {
                 if let Err(error) = copied {

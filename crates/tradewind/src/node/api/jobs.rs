@@ -11,7 +11,7 @@ use tradewind_buyer::buyer::{Buyer, BuyerError, Submission};
 use tradewind_buyer::delegate::MeterError;
 use tradewind_buyer::job::record::JobRecord;
 use tradewind_proto::ids::JobId;
-use tradewind_proto::job::JobSpec;
+use tradewind_proto::job::{JobSpec, LEAST_IDLE};
 use tradewind_proto::plan::Plan;
 
 use super::schema::{JobSchema, PlanSchema};
@@ -57,8 +57,14 @@ pub(super) fn buyer(roles: &Served) -> Result<&Buyer, Failure> {
 }
 
 fn parse(new: &NewJob) -> Result<JobSpec, Failure> {
-    JobSpec::parse(&new.file, &new.text)
-        .map_err(|error| Failure::new(StatusCode::UNPROCESSABLE_ENTITY, error, "correct the job file"))
+    let spec = JobSpec::parse(&new.file, &new.text)
+        .map_err(|error| Failure::new(StatusCode::UNPROCESSABLE_ENTITY, error, "correct the job file"))?;
+    if let Some(short) = new.idle_stop.filter(|after| *after < LEAST_IDLE) {
+        let message = format!("idle_stop cannot be {short}");
+        let hint = format!("it must be at least {LEAST_IDLE}");
+        return Err(Failure::new(StatusCode::UNPROCESSABLE_ENTITY, message, &hint));
+    }
+    Ok(JobSpec { keep: new.keep.or(spec.keep), idle_stop: new.idle_stop.or(spec.idle_stop), ..spec })
 }
 
 /// Takes a job over: stored before it answers.

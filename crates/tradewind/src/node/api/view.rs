@@ -8,6 +8,7 @@ use tradewind_proto::challenge::MemoryRate;
 use tradewind_proto::evidence::Level;
 use tradewind_proto::ids::{JobId, LeaseId};
 use tradewind_proto::profile::Asset;
+use tradewind_proto::units::Seconds;
 use tradewind_proto::workload::Secrets;
 use utoipa::ToSchema;
 
@@ -68,6 +69,14 @@ pub(crate) struct NewJob {
     /// Who meters it: a configured name, a mesh key, an address, or `own`; the configured meter where absent.
     #[serde(default)]
     pub(crate) meter: Option<String>,
+    /// Seconds that its sandbox stays after it ended by itself; as the job file says where absent.
+    #[serde(default)]
+    #[schema(value_type = Option<u64>)]
+    pub(crate) keep: Option<Seconds>,
+    /// Seconds without use after which it is stopped; as the job file says where absent.
+    #[serde(default)]
+    #[schema(value_type = Option<u64>)]
+    pub(crate) idle_stop: Option<Seconds>,
 }
 
 /// The id of a job.
