@@ -26,7 +26,7 @@ use crate::ids::{LeaseId, MeshKey};
 use crate::ladder::Ladder;
 use crate::manifest::JobManifest;
 use crate::negotiation::{Refusal, TermsRequest};
-use crate::report::{MAX_OUTPUTS, OutputFile, Report};
+use crate::report::{OutputFile, Report};
 use crate::saving::{MAX_FILES, Saved};
 use crate::signature::Signature;
 use crate::terms::LeaseTerms;
@@ -189,7 +189,7 @@ impl Answer {
     pub fn decode(frame: &[u8]) -> Result<Self, FrameError> {
         let answer: Self = decode(frame)?;
         match &answer {
-            Self::Report(report) if report.outputs.len() > MAX_OUTPUTS => Err(FrameError::Malformed),
+            Self::Report(report) if !report.is_bounded() => Err(FrameError::Malformed),
             Self::Attestation(attestation) if !attestation.is_bounded() => Err(FrameError::Malformed),
             Self::Saved(_, files) if files.len() > MAX_FILES => Err(FrameError::Malformed),
             Self::Attestation(_)

@@ -127,7 +127,11 @@ mod tests {
         let limit = IdleLimit { accelerators: true, ..LIMIT };
         let busy = |busy| {
             move |_| Usage {
-                accelerators: Some(AcceleratorUsage { busy, memory: Bytes::gib(40) }),
+                accelerators: Some(AcceleratorUsage {
+                    busy,
+                    memory: Bytes::gib(40),
+                    ..AcceleratorUsage::default()
+                }),
                 ..Usage::default()
             }
         };

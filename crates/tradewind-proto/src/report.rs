@@ -5,6 +5,7 @@ use serde::{Deserialize, Serialize};
 use crate::ids::LeaseId;
 use crate::meter::Run;
 use crate::saving::Saved;
+use crate::statement::SignedStatement;
 use crate::units::{Bytes, Money, Timestamp};
 use crate::voucher::SignedVoucher;
 use crate::workload::{Exit, Usage};
@@ -79,7 +80,18 @@ pub struct Report {
     pub reclaimed: Option<Timestamp>,
     /// What it left; complete once the stage is `Finished`.
     pub outputs: Vec<OutputFile>,
+    /// What it consumed, signed, once its job is over.
+    #[serde(default)]
+    pub statement: Option<SignedStatement>,
     /// The newest snapshot of what it saved while it runs.
     #[serde(default)]
     pub saved: Option<Saved>,
+}
+
+impl Report {
+    /// Within the limits on what a provider may tell.
+    #[must_use]
+    pub fn is_bounded(&self) -> bool {
+        self.outputs.len() <= MAX_OUTPUTS && self.statement.as_ref().is_none_or(SignedStatement::is_bounded)
+    }
 }

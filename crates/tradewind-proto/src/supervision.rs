@@ -471,6 +471,7 @@ mod tests {
             voucher: None,
             reclaimed: None,
             outputs: Vec::new(),
+            statement: None,
             saved: None,
         }
     }

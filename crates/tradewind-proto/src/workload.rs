@@ -183,6 +183,12 @@ pub struct AcceleratorUsage {
     pub busy: u8,
     /// Their memory that is in use, added up.
     pub memory: Bytes,
+    /// Milliseconds in which they worked so far, all of them together, as far as they were looked at.
+    #[serde(default)]
+    pub busy_ms: u64,
+    /// The highest memory in use so far.
+    #[serde(default)]
+    pub memory_peak: Bytes,
 }
 
 /// A place in a workload's log; only the runtime that made it can read it. Zero is the beginning.

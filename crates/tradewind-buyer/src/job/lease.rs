@@ -14,6 +14,7 @@ use tradewind_proto::delegation;
 use tradewind_proto::ladder::Ladder;
 use tradewind_proto::negotiation::RefusalCode;
 use tradewind_proto::report::Report;
+use tradewind_proto::statement::SignedStatement;
 use tradewind_proto::supervision::{Action, Outcome, Seen, StopReason, Supervision};
 use tradewind_proto::units::{Money, Seconds, Timestamp};
 use tradewind_proto::voucher::{SignedVoucher, Voucher};
@@ -418,17 +419,27 @@ impl Lease {
     }
 
     /// Takes a report in, and what it proves of another node's vouchers.
-    async fn observe(&self, report: Report) -> Result<(), String> {
+    async fn observe(&self, mut report: Report) -> Result<(), String> {
         let (now, domain) = (self.inner.now(), self.inner.domain);
         let observed = |attempt: &mut Attempt| {
             let lease = &mut attempt.supervision;
             let known = delegation::proven(&report, &lease.terms, lease.id, &domain, now);
+            report.statement = report.statement.filter(|statement| self.is_signed(statement, lease));
             if known.is_some_and(|amount| lease.learn(amount, now)) {
                 attempt.vouchers += 1;
             }
             attempt.supervision.observe(report, now);
         };
         self.update(observed).await.map(|_| ())
+    }
+
+    /// Whether the lease's provider stands by what it says was consumed.
+    fn is_signed(&self, statement: &SignedStatement, lease: &Supervision) -> bool {
+        let verified = statement.verify(lease.id, lease.terms.provider);
+        if let Err(error) = &verified {
+            tracing::warn!(job = %self.job.id, %error, "what the lease consumed is not stated as it should be");
+        }
+        verified.is_ok()
     }
 
     /// Waits until the provider has taken the job over.

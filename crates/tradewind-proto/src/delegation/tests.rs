@@ -50,6 +50,7 @@ fn report(lease: LeaseId, revision: u64, stage: Stage, since: u64, exit: Option<
         voucher: None,
         reclaimed: None,
         outputs: Vec::new(),
+        statement: None,
         saved: None,
     }
 }

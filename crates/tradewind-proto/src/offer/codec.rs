@@ -5,7 +5,7 @@ use alloy_primitives::{Address, B256};
 use minicbor::decode::{Decode, Decoder, Error};
 use minicbor::encode::{self, Encode, Encoder, Write};
 
-use crate::ids::{DeviceId, MeshKey, ProviderId};
+use crate::ids::{DeviceId, LeaseId, MeshKey, ProviderId};
 use crate::units::{Bytes, RatePerSecond, Seconds, Timestamp};
 use crate::workload::Network;
 
@@ -34,6 +34,7 @@ macro_rules! as_bytes {
 }
 
 as_bytes!(ProviderId, |id| id.account().as_slice(), |bytes| Self::new(Address::new(bytes)));
+as_bytes!(LeaseId, |id| id.get().as_slice(), |bytes| Self::new(B256::new(bytes)));
 as_bytes!(DeviceId, |id| id.get().as_slice(), |bytes| Self::new(B256::new(bytes)));
 as_bytes!(MeshKey, |key| key.as_bytes(), |bytes| Self::from_bytes(bytes));
 as_bytes!(RatePerSecond, |rate| &rate.scaled().to_be_bytes(), |bytes| Self::from_scaled(

@@ -201,7 +201,8 @@ fn load_of(gpus: &[u32], loads: &BTreeMap<u32, AcceleratorUsage>) -> Option<Acce
     let memory = each.iter().fold(0_u64, |sum, load| sum.saturating_add(load.memory.get()));
     // One that works a little among many is at work.
     let busy = busy.div_ceil(u64::try_from(each.len()).ok().filter(|count| *count > 0)?);
-    Some(AcceleratorUsage { busy: u8::try_from(busy).unwrap_or(100), memory: Bytes::new(memory) })
+    let busy = u8::try_from(busy).unwrap_or(100);
+    Some(AcceleratorUsage { busy, memory: Bytes::new(memory), ..AcceleratorUsage::default() })
 }
 
 fn units_of(gpus: &[u32], units: usize, is: impl Fn(&u32) -> bool) -> u64 {
@@ -246,7 +247,7 @@ mod tests {
 
     #[test]
     fn a_lease_is_told_of_its_own_accelerators_and_only_of_all_of_them() {
-        let load = |busy, memory| AcceleratorUsage { busy, memory: Bytes::gib(memory) };
+        let load = |busy, memory| AcceleratorUsage { busy, memory: Bytes::gib(memory), ..Default::default() };
         let loads = BTreeMap::from([(0, load(1, 2)), (1, load(0, 3)), (2, load(99, 70))]);
         assert_eq!(load_of(&[0, 1], &loads), Some(load(1, 5)));
         assert_eq!(load_of(&[2], &loads), Some(load(99, 70)));

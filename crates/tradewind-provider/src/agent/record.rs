@@ -11,6 +11,7 @@ use tradewind_proto::ids::{LeaseId, MeshKey};
 use tradewind_proto::manifest::JobManifest;
 use tradewind_proto::report::{OutputFile, Report};
 use tradewind_proto::signature::Signature;
+use tradewind_proto::statement::SignedStatement;
 use tradewind_proto::units::Timestamp;
 use tradewind_proto::workload::{Secrets, Usage};
 
@@ -43,6 +44,9 @@ pub(super) struct Record {
     pub(super) provider_signature: Signature,
     /// What the job left.
     pub(super) outputs: Vec<OutputFile>,
+    /// What it consumed, signed once.
+    #[serde(default)]
+    pub(super) statement: Option<SignedStatement>,
 }
 
 /// A lease in memory: the record, what was last seen, and the worker's bell.
@@ -113,6 +117,7 @@ pub(super) fn first_report(record: &Record, now: Timestamp) -> Report {
         voucher: record.hosting.best,
         reclaimed: reclaimed(record),
         outputs: record.outputs.clone(),
+        statement: record.statement.clone(),
         saved: None,
     }
 }

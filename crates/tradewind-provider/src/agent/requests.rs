@@ -140,6 +140,7 @@ impl Agent {
             buyer_signature: begin.buyer_signature,
             provider_signature: begin.provider_signature,
             outputs: Vec::new(),
+            statement: None,
         };
         inner.save(&record).await?;
         tracing::info!(lease = %id, job = %record.manifest.name, "took a job over");

@@ -10,8 +10,9 @@ use tradewind_chain::ledger::look::LeaseLook;
 use tradewind_chain::ledger::{Action as ChainAction, ActionKey, ActionStatus, NoticeKind};
 use tradewind_proto::hosting::{Action, Event, Seen};
 use tradewind_proto::report::{OutputFile, Report};
-use tradewind_proto::units::Timestamp;
-use tradewind_proto::workload::{Usage, WorkloadStatus};
+use tradewind_proto::statement::{SignedStatement, Statement};
+use tradewind_proto::units::{Bytes, Timestamp};
+use tradewind_proto::workload::{AcceleratorUsage, Usage, WorkloadStatus};
 
 use super::record::{Hosted, KIND, Record, reclaimed};
 use super::{Inner, outputs, prepare, saving};
@@ -23,6 +24,9 @@ const RETRY: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs
 const LOOK: Duration = Duration::from_secs(20);
 /// How long a turn waits for the chain: work must go on without it.
 const CHAIN_LOOK: Duration = Duration::from_secs(1);
+
+/// A longer time between two counts of what accelerators do says nothing.
+const COUNTED_AT_MOST: Duration = Duration::from_secs(60);
 
 /// What a long step ended with.
 enum Done {
@@ -40,7 +44,8 @@ pub(super) async fn run(inner: Arc<Inner>, hosted: Arc<Hosted>) {
     let look = LeaseLook::new(inner.parts.ledger.clone(), hosted.id);
     let saver = tokio::spawn(saving::follow(inner.clone(), hosted.clone()));
     let (retry, pulled) = (HashMap::new(), prepare::Pulled::default());
-    let mut worker = Worker { inner, hosted, step: None, retry, pulled, look };
+    let counted = Instant::now();
+    let mut worker = Worker { inner, hosted, step: None, retry, pulled, look, counted };
     loop {
         match worker.turn().await {
             Ok(true) => break,
@@ -72,6 +77,8 @@ struct Worker {
     retry: HashMap<String, (Instant, Duration)>,
     pulled: prepare::Pulled,
     look: LeaseLook,
+    /// When its accelerators were last counted.
+    counted: Instant,
 }
 
 impl Worker {
@@ -111,7 +118,7 @@ impl Worker {
             })
             .await?;
         self.hosted.set_over(record.hosting.over_at.is_some());
-        self.report(&record, &seen, runtime.as_ref()).await;
+        let record = self.report(record, &seen, runtime.as_ref()).await?;
         for action in record.hosting.next(&seen, &policy) {
             self.act(action, &record, &runtime, chain.map(|c| c.notice_at).unwrap_or_default()).await;
         }
@@ -138,27 +145,59 @@ impl Worker {
         Ok(record.clone())
     }
 
-    async fn report(&self, record: &Record, seen: &Seen, runtime: &dyn Runtime) {
+    /// Tells the buyer where the work stands. What an ended job consumed is signed once, and stored before it is told.
+    async fn report(
+        &mut self,
+        mut record: Record,
+        seen: &Seen,
+        runtime: &dyn Runtime,
+    ) -> Result<Record, String> {
         let running =
             matches!(seen.workload, Some(WorkloadStatus::Running { .. } | WorkloadStatus::Exited(_)));
-        let usage = if running { timely(runtime.usage(self.hosted.id)).await } else { None };
+        let metered = if running { timely(runtime.usage(self.hosted.id)).await } else { None };
         let known = self.hosted.report.borrow().usage;
+        let accelerators = self.accelerated(&record, seen, known.accelerators);
+        let usage = Usage { accelerators, ..metered.unwrap_or(known) };
+        if let (Some(exit), Some(_), None) = (record.hosting.exit, metered, &record.statement) {
+            let statement = Statement::new(self.hosted.id, record.hosting.run, exit, &usage);
+            let signed = SignedStatement::sign(&statement, &self.inner.parts.key);
+            record = self.update(|record| record.statement = Some(signed)).await?;
+        }
         self.hosted.publish(Report {
             lease: self.hosted.id,
             revision: 0,
             stage: record.hosting.stage(seen, self.pulled.get()),
             run: record.hosting.run,
             exit: record.hosting.exit,
-            usage: Usage {
-                accelerators: self.inner.load(&record.gpus).filter(|_| running),
-                ..usage.unwrap_or(known)
-            },
+            usage,
             paid: record.hosting.held(),
             voucher: record.hosting.best,
-            reclaimed: reclaimed(record),
+            reclaimed: reclaimed(&record),
             outputs: if record.hosting.collected { record.outputs.clone() } else { Vec::new() },
+            statement: record.statement.clone(),
             saved: self.hosted.snapshots().newest(),
         });
+        Ok(record)
+    }
+
+    /// What its accelerators do now and did so far; after the job's end, what they did.
+    fn accelerated(
+        &mut self,
+        record: &Record,
+        seen: &Seen,
+        known: Option<AcceleratorUsage>,
+    ) -> Option<AcceleratorUsage> {
+        let passed = std::mem::replace(&mut self.counted, Instant::now()).elapsed().min(COUNTED_AT_MOST);
+        match seen.workload {
+            Some(WorkloadStatus::Running { .. }) => {
+                let now = self.inner.load(&record.gpus)?;
+                Some(counted(known.unwrap_or_default(), now, record.gpus.len(), passed))
+            }
+            Some(WorkloadStatus::Exited(_)) => {
+                known.map(|known| AcceleratorUsage { busy: 0, memory: Bytes::ZERO, ..known })
+            }
+            Some(WorkloadStatus::Absent | WorkloadStatus::Lost) | None => known,
+        }
     }
 
     async fn act(&mut self, action: Action, record: &Record, runtime: &Arc<dyn Runtime>, noticed: Timestamp) {
@@ -376,6 +415,23 @@ impl Worker {
     }
 }
 
+/// What so many accelerators did in all, when they do `now` what they did since the last count.
+fn counted(
+    known: AcceleratorUsage,
+    now: AcceleratorUsage,
+    accelerators: usize,
+    passed: Duration,
+) -> AcceleratorUsage {
+    let each = passed.as_millis().saturating_mul(u128::from(now.busy)) / 100;
+    let worked = each.saturating_mul(u128::try_from(accelerators).unwrap_or(u128::MAX));
+    let worked = u64::try_from(worked).unwrap_or(u64::MAX);
+    AcceleratorUsage {
+        busy_ms: known.busy_ms.saturating_add(worked),
+        memory_peak: known.memory_peak.max(now.memory),
+        ..now
+    }
+}
+
 /// Deletes everything of a lease that is over: the record last, so that a crash in between repeats the rest.
 async fn forget(
     inner: &Inner,
@@ -405,5 +461,22 @@ async fn timely<T, E: std::fmt::Display>(look: impl Future<Output = Result<T, E>
             None
         }
         Err(_) => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn accelerators_add_up_what_they_did() {
+        let now = |busy, gib| AcceleratorUsage { busy, memory: Bytes::gib(gib), ..Default::default() };
+        let first = counted(AcceleratorUsage::default(), now(50, 40), 4, Duration::from_secs(10));
+        assert_eq!((first.busy_ms, first.memory_peak), (20_000, Bytes::gib(40)));
+        let second = counted(first, now(0, 2), 4, Duration::from_secs(10));
+        assert_eq!(
+            (second.busy_ms, second.memory_peak, second.memory),
+            (20_000, Bytes::gib(40), Bytes::gib(2))
+        );
     }
 }

@@ -70,6 +70,7 @@ fn load(device: &Device<'_>) -> Option<AcceleratorUsage> {
     Some(AcceleratorUsage {
         busy: u8::try_from(busy).ok()?,
         memory: Bytes::new(device.memory_info().ok()?.used),
+        ..AcceleratorUsage::default()
     })
 }
 

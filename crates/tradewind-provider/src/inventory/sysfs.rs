@@ -189,7 +189,7 @@ fn numbers(device: &Path) -> io::Result<Option<(u16, Option<u8>)>> {
 fn load(device: &Path) -> Option<AcceleratorUsage> {
     let busy = hint(&device.join("gpu_busy_percent"))?.parse::<u8>().ok()?;
     let memory = hint(&device.join("mem_info_vram_used"))?.parse().ok().map(Bytes::new)?;
-    Some(AcceleratorUsage { busy: busy.min(100), memory })
+    Some(AcceleratorUsage { busy: busy.min(100), memory, ..AcceleratorUsage::default() })
 }
 
 /// The most that it may draw, in the first chip that says.

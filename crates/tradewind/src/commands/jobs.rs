@@ -9,7 +9,9 @@ use tradewind_mesh::directory::system_clock;
 use tradewind_proto::claim::Claim;
 use tradewind_proto::ids::{JobId, LeaseId};
 use tradewind_proto::report::Stage;
-use tradewind_proto::units::Timestamp;
+use tradewind_proto::signature::Signature;
+use tradewind_proto::statement::{SignedStatement, Statement};
+use tradewind_proto::units::{Seconds, Timestamp};
 
 use super::run;
 use crate::client::NodeClient;
@@ -176,6 +178,18 @@ struct LeaseView<'a> {
     state: String,
     settled: Option<Settlement>,
     claim: Option<&'a Claim>,
+    /// What the provider states that it consumed.
+    used: Option<Statement>,
+    /// What it signed, so that others can check it.
+    statement: Option<Stated>,
+}
+
+/// A provider's signed statement, as it is.
+#[derive(Debug, Serialize)]
+struct Stated {
+    /// In hexadecimal.
+    bytes: String,
+    signature: Signature,
 }
 
 pub(super) async fn lease(id: LeaseId, node: &NodeClient, printer: Printer) -> anyhow::Result<()> {
@@ -195,6 +209,11 @@ pub(super) async fn lease(id: LeaseId, node: &NodeClient, printer: Printer) -> a
         state: attempt.outcome.map_or_else(|| stage(attempt), |outcome| outcome.to_string()),
         settled: attempt.settled,
         claim: attempt.claim.as_ref(),
+        used: used(attempt),
+        statement: stated(attempt).map(|statement| Stated {
+            bytes: format!("0x{}", hex::encode(statement.bytes())),
+            signature: statement.signature(),
+        }),
     };
     let decimals = node.status().await?.asset.decimals;
     printer.data(&view, |view| {
@@ -221,6 +240,39 @@ pub(super) async fn lease(id: LeaseId, node: &NodeClient, printer: Printer) -> a
         if let Some(claim) = view.claim {
             rows.push(["claim".into(), format!("{} of the bond: {}", money(claim.amount), claim.stage)]);
         }
+        if let Some(used) = &view.used {
+            rows.push(["used".into(), consumption(used)]);
+        }
         table(["lease", &id.to_string()], rows)
     })
+}
+
+/// What a lease's provider signed of its consumption.
+fn stated(attempt: &Attempt) -> Option<&SignedStatement> {
+    attempt.supervision.report.as_ref()?.statement.as_ref()
+}
+
+/// What it says there. The node kept only what its provider signed.
+pub(super) fn used(attempt: &Attempt) -> Option<Statement> {
+    let supervision = &attempt.supervision;
+    stated(attempt)?.verify(supervision.id, supervision.terms.provider).ok()
+}
+
+/// A lease's consumption for people.
+pub(super) fn consumption(used: &Statement) -> String {
+    let cpu = Seconds::new(used.cpu_ms.div_ceil(1_000));
+    let mut all = vec![
+        format!("{cpu} of a processor"),
+        format!("{} memory at most", used.memory_peak),
+        format!("{} disk", used.disk),
+        format!("{} sent", used.egress),
+        format!("{} received", used.ingress),
+    ];
+    if let Some(worked) = used.accelerator_ms {
+        all.push(format!("{} of an accelerator", Seconds::new(worked.div_ceil(1_000))));
+    }
+    if let Some(memory) = used.accelerator_memory_peak {
+        all.push(format!("{memory} of its memory at most"));
+    }
+    format!("{}; signed by the provider", all.join(", "))
 }

@@ -284,6 +284,7 @@ pub(super) fn receipt(record: &JobRecord) -> serde_json::Value {
         "attempts": record.attempts.len(),
         "checkpoints": record.checkpoints,
         "resumed_from": last.and_then(|attempt| attempt.resumed),
+        "used": last.and_then(jobs::used),
         "outputs": outputs,
     })
 }
@@ -311,6 +312,9 @@ pub(super) fn receipt_text(record: &JobRecord, asset: &Asset) -> String {
     }
     rows.push(["metered by".into(), jobs::meter(record)]);
     rows.push(["vouchers".into(), attempt.vouchers.to_string()]);
+    if let Some(used) = jobs::used(attempt) {
+        rows.push(["used".into(), jobs::consumption(&used)]);
+    }
     let outputs = attempt.supervision.report.as_ref().map(|report| report.outputs.len()).unwrap_or(0);
     let here = std::env::current_dir().unwrap_or_default();
     let place = record.output_dir.strip_prefix(here).unwrap_or(&record.output_dir);

@@ -10,6 +10,9 @@ pub(crate) fn holds(receipt: &Value, directory: &Path) {
     assert_eq!(receipt["state"], "closed");
     assert_eq!(amount("deposited"), amount("paid") + amount("refunded") + amount("forfeited"));
     assert!(amount("paid") > 0 && amount("vouchers") >= 1);
+    let used = &receipt["used"];
+    assert_eq!((&used["lease"], &used["code"]), (&receipt["lease_id"], &Value::from(0)), "{receipt}");
+    assert!(used["cpu_ms"].as_u64().is_some_and(|cpu| cpu > 0), "{receipt}");
     let outputs = receipt["outputs"].as_array().expect("a list");
     assert!(outputs.iter().any(|file| file["path"] == "output/metrics.json"), "{receipt}");
     for file in outputs {

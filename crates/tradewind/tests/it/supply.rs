@@ -65,6 +65,11 @@ fn adds_up(attempt: &Attempt) -> Money {
     let parts = [settled.refunded, settled.forfeited];
     let sum = parts.into_iter().try_fold(settled.paid, Money::checked_add).expect("a sum");
     assert_eq!(sum, settled.deposited, "{settled:?}");
+    let (lease, report) = (&attempt.supervision, attempt.supervision.report.as_ref().expect("a report"));
+    let statement = report.statement.as_ref().expect("what it consumed, signed");
+    let used = statement.verify(lease.id, lease.terms.provider).expect("by its provider");
+    assert_eq!((used.cpu_ms, used.since), (report.usage.cpu_ms, report.run.since));
+    assert_eq!(report.exit.map(|exit| (exit.code, exit.at)), Some((used.code, used.until)));
     settled.paid
 }
 

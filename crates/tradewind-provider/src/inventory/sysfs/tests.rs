@@ -117,7 +117,7 @@ fn a_card_of_amd_is_what_its_driver_says() {
         watts: Some(750),
         uncorrected: Some(0),
         sliced: false,
-        load: Some(AcceleratorUsage { busy: 37, memory: Bytes::gib(3) }),
+        load: Some(AcceleratorUsage { busy: 37, memory: Bytes::gib(3), ..AcceleratorUsage::default() }),
     };
     assert_eq!((gpus, problems), (vec![expected], Vec::new()));
 }

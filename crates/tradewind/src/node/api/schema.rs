@@ -140,4 +140,6 @@ pub(crate) struct ReportSchema {
     reclaimed: Option<u64>,
     /// What it left.
     outputs: Vec<serde_json::Value>,
+    /// What it consumed, signed by the provider, once its job is over.
+    statement: Option<serde_json::Value>,
 }
