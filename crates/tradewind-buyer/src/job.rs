@@ -25,7 +25,7 @@ const LOOK_AGAIN: Duration = Duration::from_secs(2);
 pub(crate) async fn run(inner: Arc<Inner>, job: Arc<Tracked>) {
     let mut followed = BTreeSet::new();
     for (index, attempt) in job.record.lock().await.attempts.iter().enumerate() {
-        if attempt.outcome.is_some() && !attempt.closed {
+        if attempt.outcome.is_some() && (!attempt.closed || lease::may_be_deleted(attempt, inner.now())) {
             inner.tasks.spawn(lease::wind_up(inner.clone(), job.clone(), index));
         }
     }

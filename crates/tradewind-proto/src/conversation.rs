@@ -12,6 +12,7 @@
 //!   Pay(voucher) ─────────────────────────►  verifies, stores, then acknowledges
 //!   Stop ─────────────────────────────────►  signal, grace, kill
 //!   Pay(last voucher) ────────────────────►  closes the lease on chain
+//!   Deletion ─────────────────────────────►  once all of it is gone
 //! ```
 //!
 //! A request is encoded by postcard. The frame's size is limited by the mesh; the lengths inside are limited here. Which
@@ -29,6 +30,7 @@ use crate::negotiation::{Refusal, TermsRequest};
 use crate::report::{OutputFile, Report};
 use crate::saving::{MAX_FILES, Saved};
 use crate::signature::Signature;
+use crate::statement::SignedDeletion;
 use crate::terms::LeaseTerms;
 use crate::units::{Money, Seconds};
 use crate::voucher::SignedVoucher;
@@ -99,6 +101,11 @@ pub enum Request {
         /// Which lease.
         lease: LeaseId,
     },
+    /// The word that everything of a lease that is over was deleted.
+    Deletion {
+        /// Which lease.
+        lease: LeaseId,
+    },
 }
 
 /// Everything that starts a job.
@@ -148,6 +155,8 @@ pub enum Answer {
     Attestation(Box<Attestation>),
     /// A snapshot and its files.
     Saved(Saved, Vec<OutputFile>),
+    /// It was.
+    Deleted(SignedDeletion),
 }
 
 /// Terms that the provider has signed.
@@ -190,10 +199,12 @@ impl Answer {
         let answer: Self = decode(frame)?;
         match &answer {
             Self::Report(report) if !report.is_bounded() => Err(FrameError::Malformed),
+            Self::Deleted(word) if !word.is_bounded() => Err(FrameError::Malformed),
             Self::Attestation(attestation) if !attestation.is_bounded() => Err(FrameError::Malformed),
             Self::Saved(_, files) if files.len() > MAX_FILES => Err(FrameError::Malformed),
             Self::Attestation(_)
             | Self::Saved(..)
+            | Self::Deleted(_)
             | Self::Terms(_)
             | Self::Begun(_)
             | Self::Report(_)

@@ -1,11 +1,14 @@
-//! What a lease consumed, as its provider signs it when the job is over.
+//! What a provider signs of a lease: what it consumed, when its job is over, and that its data were deleted, when it is forgotten.
 //!
 //! ```text
-//! exit, usage ─► Statement ── account's key, domain "usage" ─► SignedStatement ─► report ─► buyer: verify, keep
+//! exit, usage ─► Statement ── account's key, domain "usage" ────► SignedStatement ─► report ─► buyer: verify, keep
+//! all removed ─► Deletion ─── account's key, domain "deletion" ─► SignedDeletion ──► asked for ─► buyer: verify, keep
 //! ```
 //!
-//! It is the provider's word, and binds the provider: whoever has it can show to others what was said, and that it was said of this lease
-//! on this chain, whose id says both. Money does not go by it: a lease is paid by the second.
+//! Both are the provider's word, and bind the provider: whoever has one can show to others what was said, and that it was said of this
+//! lease on this chain, whose id says both. Money does not go by them: a lease is paid by the second.
+
+use std::marker::PhantomData;
 
 use minicbor::{Decode, Encode};
 use serde::{Deserialize, Serialize};
@@ -19,9 +22,16 @@ use crate::workload::{Exit, Usage};
 /// The largest encoded statement, in bytes.
 pub const MAX_STATEMENT_BYTES: usize = 512;
 
-const DOMAIN: &str = "usage";
+/// What a provider may state of a lease.
+pub trait Stated: Encode<()> + for<'b> Decode<'b, ()> {
+    /// Keeps one kind from being read as another.
+    const DOMAIN: &'static str;
 
-/// Why a statement counts for nothing.
+    /// The lease that it is about.
+    fn lease(&self) -> LeaseId;
+}
+
+/// Why what was signed counts for nothing.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum StatementError {
     /// Larger than [`MAX_STATEMENT_BYTES`], no statement, or bytes follow it.
@@ -94,61 +104,103 @@ impl Statement {
     }
 }
 
-/// A statement as it travels: its bytes and the provider's signature over them.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(transparent)]
-pub struct SignedStatement(Signed);
+impl Stated for Statement {
+    const DOMAIN: &'static str = "usage";
 
-impl SignedStatement {
-    /// Encodes and signs a statement.
+    fn lease(&self) -> LeaseId {
+        self.lease
+    }
+}
+
+/// Everything of a lease that its provider held is gone: the sandbox, its volumes, the work directory, the log and the snapshots. Copies
+/// in its node's blob store are let go, and collected at the next turn.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Encode, Decode, Serialize, Deserialize)]
+#[cbor(map)]
+pub struct Deletion {
+    /// Which.
+    #[n(0)]
+    pub lease: LeaseId,
+    /// Since when.
+    #[n(1)]
+    pub at: Timestamp,
+}
+
+impl Stated for Deletion {
+    const DOMAIN: &'static str = "deletion";
+
+    fn lease(&self) -> LeaseId {
+        self.lease
+    }
+}
+
+/// What a lease consumed, signed.
+pub type SignedStatement = SignedWord<Statement>;
+/// That a lease's data were deleted, signed.
+pub type SignedDeletion = SignedWord<Deletion>;
+
+/// A provider's word as it travels: its bytes and the signature over them.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(transparent, bound = "")]
+pub struct SignedWord<T> {
+    signed: Signed,
+    #[serde(skip)]
+    of: PhantomData<fn() -> T>,
+}
+
+impl<T: Stated> SignedWord<T> {
+    /// Encodes and signs.
     #[must_use]
-    pub fn sign(statement: &Statement, key: &SigningKey) -> Self {
+    pub fn sign(word: &T, key: &SigningKey) -> Self {
         let mut bytes = Vec::with_capacity(128);
         // Writing to memory does not fail.
-        let _ = minicbor::encode(statement, &mut bytes);
-        Self(Signed::new(DOMAIN, bytes, key))
+        let _ = minicbor::encode(word, &mut bytes);
+        Self::of(Signed::new(T::DOMAIN, bytes, key))
+    }
+
+    const fn of(signed: Signed) -> Self {
+        Self { signed, of: PhantomData }
     }
 
     /// What is signed, as it is.
     #[must_use]
     pub fn bytes(&self) -> &[u8] {
-        &self.0.bytes
+        &self.signed.bytes
     }
 
-    /// Over `keccak256("tradewind" ‖ 0 ‖ "usage" ‖ 0 ‖ bytes)`.
+    /// Over `keccak256("tradewind" ‖ 0 ‖ domain ‖ 0 ‖ bytes)`.
     #[must_use]
     pub const fn signature(&self) -> Signature {
-        self.0.signature
+        self.signed.signature
     }
 
     /// Within the limit, whatever it says.
     #[must_use]
     pub fn is_bounded(&self) -> bool {
-        self.0.bytes.len() <= MAX_STATEMENT_BYTES
+        self.signed.bytes.len() <= MAX_STATEMENT_BYTES
     }
 
     /// What `provider` states of `lease`.
     ///
     /// # Errors
     /// The [`StatementError`] that names the rule.
-    pub fn verify(&self, lease: LeaseId, provider: ProviderId) -> Result<Statement, StatementError> {
+    pub fn verify(&self, lease: LeaseId, provider: ProviderId) -> Result<T, StatementError> {
         if !self.is_bounded() {
             return Err(StatementError::Malformed);
         }
         let (signer, expected) =
-            (self.0.signer(DOMAIN).map_err(StatementError::Signature)?, provider.account());
+            (self.signed.signer(T::DOMAIN).map_err(StatementError::Signature)?, provider.account());
         if signer != expected {
             return Err(StatementError::Signature(SignatureError::WrongSigner { signer, expected }));
         }
-        let mut decoder = minicbor::Decoder::new(&self.0.bytes);
-        let statement: Statement = decoder.decode().map_err(|_| StatementError::Malformed)?;
-        if decoder.position() != self.0.bytes.len() {
+        let mut decoder = minicbor::Decoder::new(&self.signed.bytes);
+        let word: T = decoder.decode().map_err(|_| StatementError::Malformed)?;
+        if decoder.position() != self.signed.bytes.len() {
             return Err(StatementError::Malformed);
         }
-        if statement.lease != lease {
-            return Err(StatementError::Lease(statement.lease));
+        if word.lease() != lease {
+            return Err(StatementError::Lease(word.lease()));
         }
-        Ok(statement)
+        Ok(word)
     }
 }
 
@@ -188,9 +240,19 @@ mod tests {
     }
 
     #[test]
+    fn a_word_of_one_kind_is_none_of_another() {
+        let provider = ProviderId::new(key(7).address());
+        let deletion = Deletion { lease: lease(1), at: Timestamp::from_unix(2_000) };
+        let signed = SignedDeletion::sign(&deletion, &key(7));
+        assert_eq!(signed.verify(lease(1), provider), Ok(deletion));
+        let read = SignedStatement::of(signed.signed).verify(lease(1), provider);
+        assert!(matches!(read, Err(StatementError::Signature(_))), "{read:?}");
+    }
+
+    #[test]
     fn changed_appended_and_endless_bytes_count_for_nothing() {
         let provider = ProviderId::new(key(7).address());
-        let again = |bytes: Vec<u8>| SignedStatement(Signed::new(DOMAIN, bytes, &key(7)));
+        let again = |bytes: Vec<u8>| SignedStatement::of(Signed::new(Statement::DOMAIN, bytes, &key(7)));
         let good = minicbor::to_vec(statement()).unwrap();
         assert_eq!(again(good.clone()).verify(lease(1), provider), Ok(statement()));
         let longer = again([good.as_slice(), &[0]].concat());
@@ -199,9 +261,9 @@ mod tests {
         assert!(!endless.is_bounded());
         assert_eq!(endless.verify(lease(1), provider), Err(StatementError::Malformed));
         let mut changed = SignedStatement::sign(&statement(), &key(7));
-        let mut bytes = changed.0.bytes.to_vec();
+        let mut bytes = changed.signed.bytes.to_vec();
         *bytes.last_mut().unwrap() ^= 1;
-        changed.0.bytes = bytes.into();
+        changed.signed.bytes = bytes.into();
         assert!(matches!(changed.verify(lease(1), provider), Err(StatementError::Signature(_))));
     }
 }

@@ -162,6 +162,7 @@ impl Agent {
         let version = config.offer.version;
         let parameters = parts.ledger.parameters(version).await?.ok_or(AgentError::Version(version))?;
         let stored: Vec<(String, Record)> = parts.store.all(KIND).await?;
+        record::prune(&parts.store, (parts.clock)()).await?;
         let accepting = owner::is_accepting(&parts.store).await?;
         let web = web::client(&config.sources).map_err(AgentError::Sources)?;
         let rate = RwLock::new(config.offer.prices.on_demand);

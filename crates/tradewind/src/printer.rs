@@ -161,6 +161,12 @@ pub(crate) fn about(amount: Money, decimals: u8) -> String {
     Money::new(nearest).unwrap_or(amount).display(decimals)
 }
 
+/// A moment, given in seconds since 1970, in UTC.
+pub(crate) fn time(seconds: u64) -> String {
+    let at = i64::try_from(seconds).ok().and_then(|seconds| jiff::Timestamp::from_second(seconds).ok());
+    at.map_or_else(|| seconds.to_string(), |at| at.to_string())
+}
+
 /// An amount of base units with its symbol.
 pub(crate) fn money(base_units: u128, asset: &Asset) -> String {
     let amount = Money::new(base_units).unwrap_or(Money::MAX);

@@ -10,6 +10,7 @@ use tradewind_proto::ids::LeaseId;
 use tradewind_proto::negotiation::{Refusal, TermsRequest};
 use tradewind_proto::report::{OutputFile, Report};
 use tradewind_proto::saving::Saved;
+use tradewind_proto::statement::SignedDeletion;
 use tradewind_proto::units::{Money, Seconds};
 use tradewind_proto::voucher::SignedVoucher;
 use tradewind_proto::workload::{LogChunk, LogCursor};
@@ -59,7 +60,8 @@ async fn ask(transport: &dyn Transport, peer: &PeerAddr, request: &Request) -> R
         | Answer::Paid { .. }
         | Answer::Stopping
         | Answer::Attestation(_)
-        | Answer::Saved(..)) => Ok(answer),
+        | Answer::Saved(..)
+        | Answer::Deleted(_)) => Ok(answer),
     }
 }
 
@@ -114,6 +116,15 @@ pub(crate) async fn saved(
 ) -> Result<(Saved, Vec<OutputFile>), AskError> {
     let answer = ask(transport, peer, &Request::Saved { lease }).await?;
     expect!(answer, Answer::Saved(saved, files) => (saved, files))
+}
+
+/// The provider's word that it deleted everything of a lease.
+pub(crate) async fn deletion(
+    transport: &dyn Transport,
+    peer: &PeerAddr,
+    lease: LeaseId,
+) -> Result<SignedDeletion, AskError> {
+    expect!(ask(transport, peer, &Request::Deletion { lease }).await?, Answer::Deleted(word) => word)
 }
 
 pub(crate) async fn logs(

@@ -1,6 +1,7 @@
 //! One attempt: listen to the provider, pay, fetch, and leave by the chain when it must be.
 
 mod claim;
+mod deletion;
 mod snapshots;
 
 use std::sync::Arc;
@@ -20,6 +21,7 @@ use tradewind_proto::units::{Money, Seconds, Timestamp};
 use tradewind_proto::voucher::{SignedVoucher, Voucher};
 
 use self::claim::Pace;
+pub(super) use self::deletion::may_be_deleted;
 use super::conversation::{self, AskError};
 use super::logs::LogFile;
 use super::outputs;
@@ -71,11 +73,14 @@ pub(super) async fn follow(inner: Arc<Inner>, job: Arc<Tracked>, index: usize) {
         tracing::info!(job = %lease.job.id, "the end of the log did not arrive");
     }
     lease.see_closed().await;
+    lease.see_deleted().await;
 }
 
-/// Takes up a lease that is settled and was not closed when it was last seen.
+/// Takes up a lease that is settled, and was not closed or not deleted when it was last seen.
 pub(super) async fn wind_up(inner: Arc<Inner>, job: Arc<Tracked>, index: usize) {
-    Lease { inner, job, index, logged: watch::Sender::new(true) }.see_closed().await;
+    let lease = Lease { inner, job, index, logged: watch::Sender::new(true) };
+    lease.see_closed().await;
+    lease.see_deleted().await;
 }
 
 struct Lease {

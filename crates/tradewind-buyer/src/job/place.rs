@@ -127,6 +127,7 @@ async fn negotiate(
         settled: None,
         claim: None,
         closed: false,
+        deleted: None,
     })
 }
 

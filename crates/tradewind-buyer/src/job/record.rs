@@ -10,6 +10,7 @@ use tradewind_proto::job::JobSpec;
 use tradewind_proto::manifest::JobManifest;
 use tradewind_proto::report::OutputFile;
 use tradewind_proto::signature::Signature;
+use tradewind_proto::statement::SignedDeletion;
 use tradewind_proto::supervision::{Outcome, Supervision};
 use tradewind_proto::units::{Money, Timestamp};
 use tradewind_proto::voucher::SignedVoucher;
@@ -133,6 +134,9 @@ pub struct Attempt {
     /// The chain shows it closed: bond and fees are paid out too.
     #[serde(default)]
     pub closed: bool,
+    /// The provider's word that it deleted everything of the lease.
+    #[serde(default)]
+    pub deleted: Option<SignedDeletion>,
 }
 
 /// A lease's meter that is another node.

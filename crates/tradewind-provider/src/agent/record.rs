@@ -11,14 +11,29 @@ use tradewind_proto::ids::{LeaseId, MeshKey};
 use tradewind_proto::manifest::JobManifest;
 use tradewind_proto::report::{OutputFile, Report};
 use tradewind_proto::signature::Signature;
-use tradewind_proto::statement::SignedStatement;
-use tradewind_proto::units::Timestamp;
+use tradewind_proto::statement::{SignedDeletion, SignedStatement};
+use tradewind_proto::units::{Seconds, Timestamp};
 use tradewind_proto::workload::{Secrets, Usage};
+use tradewind_store::{Batch, Store, StoreError};
 
 use super::saving::Snapshots;
 
 /// The kind of the agent's records in the store.
 pub(super) const KIND: &str = "hosting";
+
+/// What the store calls the word that a lease's data were deleted.
+pub(super) const DELETED: &str = "deleted";
+/// How long it is there to be asked for.
+pub(super) const DELETED_KEPT: Seconds = Seconds::new(30 * 86_400);
+
+/// A lease that was forgotten.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct Deleted {
+    /// The mesh key that may ask.
+    pub(super) owner: MeshKey,
+    pub(super) at: Timestamp,
+    pub(super) word: SignedDeletion,
+}
 
 /// One lease, durable.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -101,6 +116,14 @@ impl Hosted {
             true
         });
     }
+}
+
+/// Lets go of words that nobody asked for in time.
+pub(super) async fn prune(store: &Store, now: Timestamp) -> Result<(), StoreError> {
+    let words: Vec<(String, Deleted)> = store.all(DELETED).await?;
+    let old = words.into_iter().filter(|(_, deleted)| now.since(deleted.at) > DELETED_KEPT);
+    let batch = old.fold(Batch::new(), |batch, (key, _)| batch.remove(DELETED, key));
+    store.commit(batch).await
 }
 
 /// A life's first report of a lease. Its revision is beyond all that earlier lives gave out: seconds grow over restarts, so no

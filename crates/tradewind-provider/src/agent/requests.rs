@@ -21,7 +21,7 @@ use tradewind_proto::units::Seconds;
 use tradewind_proto::voucher::SignedVoucher;
 use tradewind_proto::workload::LogCursor;
 
-use super::record::{Hosted, KIND, Record, first_report};
+use super::record::{DELETED, Deleted, Hosted, KIND, Record, first_report};
 use super::units::lowest_bits;
 use super::{Agent, Inner, access};
 use crate::runtime::{Ask, RuntimeError};
@@ -98,6 +98,7 @@ impl Agent {
                 let (saved, files) = hosted.snapshots().tell().ok_or_else(none)?;
                 Ok(Answer::Saved(saved, files))
             }
+            Request::Deletion { lease } => self.inner.deletion(peer, lease).await,
         }
     }
 
@@ -331,6 +332,22 @@ impl Inner {
             (record.owner == peer).then(|| record.manifest.runtime.clone())
         };
         Ok((hosted, runtime.ok_or_else(unknown_lease)?))
+    }
+
+    /// The word that a lease's data were deleted, for its owner.
+    async fn deletion(&self, peer: MeshKey, id: LeaseId) -> Result<Answer, Refusal> {
+        if self.lease(id).is_some() {
+            self.owned(peer, id).await?;
+            let hint = "ask again when the lease is closed";
+            return Err(Refusal::new(RefusalCode::Unavailable, "the lease's data are still here", hint));
+        }
+        let found = self.parts.store.get::<Deleted>(DELETED, &id.to_string()).await;
+        let found = found.map_err(|error| {
+            tracing::warn!(lease = %id, %error, "what was deleted cannot be read");
+            Refusal::new(RefusalCode::Unavailable, "the provider's records cannot be read", "ask again later")
+        })?;
+        let own = found.filter(|deleted| deleted.owner == peer).ok_or_else(unknown_lease)?;
+        Ok(Answer::Deleted(own.word))
     }
 
     /// The lease, if `peer` may read its reports and pay it: its owner, or the meter that the owner named.

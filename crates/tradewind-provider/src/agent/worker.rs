@@ -10,11 +10,12 @@ use tradewind_chain::ledger::look::LeaseLook;
 use tradewind_chain::ledger::{Action as ChainAction, ActionKey, ActionStatus, NoticeKind};
 use tradewind_proto::hosting::{Action, Event, Seen};
 use tradewind_proto::report::{OutputFile, Report};
-use tradewind_proto::statement::{SignedStatement, Statement};
+use tradewind_proto::statement::{Deletion, SignedDeletion, SignedStatement, Statement};
 use tradewind_proto::units::{Bytes, Timestamp};
 use tradewind_proto::workload::{AcceleratorUsage, Usage, WorkloadStatus};
+use tradewind_store::Batch;
 
-use super::record::{Hosted, KIND, Record, reclaimed};
+use super::record::{DELETED, Deleted, Hosted, KIND, Record, reclaimed};
 use super::{Inner, outputs, prepare, saving};
 use crate::runtime::{Preemption, Runtime, RuntimeError, Volumes};
 
@@ -405,9 +406,9 @@ impl Worker {
     }
 
     fn forget(&self, runtime: &Arc<dyn Runtime>) -> impl Future<Output = Done> + Send + use<> {
-        let (inner, id, runtime) = (self.inner.clone(), self.hosted.id, runtime.clone());
+        let (inner, hosted, runtime) = (self.inner.clone(), self.hosted.clone(), runtime.clone());
         async move {
-            match forget(&inner, id, runtime.as_ref()).await {
+            match forget(&inner, &hosted, runtime.as_ref()).await {
                 Ok(()) => Done::Forgotten,
                 Err(error) => Done::Step { failed: Some(error) },
             }
@@ -432,12 +433,10 @@ fn counted(
     }
 }
 
-/// Deletes everything of a lease that is over: the record last, so that a crash in between repeats the rest.
-async fn forget(
-    inner: &Inner,
-    id: tradewind_proto::ids::LeaseId,
-    runtime: &dyn Runtime,
-) -> Result<(), String> {
+/// Deletes everything of a lease that is over: the record last, so that a crash in between repeats the rest. The word for its buyer takes
+/// the record's place.
+async fn forget(inner: &Inner, hosted: &Hosted, runtime: &dyn Runtime) -> Result<(), String> {
+    let id = hosted.id;
     match runtime.remove(id).await {
         Ok(()) | Err(RuntimeError::Absent(_)) => {}
         Err(error) => return Err(error.to_string()),
@@ -449,7 +448,11 @@ async fn forget(
     for label in saving::labels(id).iter().chain([&outputs::label(id)]) {
         inner.parts.transport.release(label).await.map_err(|error| error.to_string())?;
     }
-    inner.parts.store.remove(KIND, id.to_string()).await.map_err(|error| error.to_string())
+    let (owner, at) = (hosted.record.lock().await.owner, inner.now());
+    let word = SignedDeletion::sign(&Deletion { lease: id, at }, &inner.parts.key);
+    let batch = Batch::new().put(DELETED, id.to_string(), &Deleted { owner, at, word });
+    let batch = batch.map_err(|error| error.to_string())?.remove(KIND, id.to_string());
+    inner.parts.store.commit(batch).await.map_err(|error| error.to_string())
 }
 
 /// The answer, unless it failed or took too long: then nothing is known.

@@ -10,12 +10,12 @@ use tradewind_proto::claim::Claim;
 use tradewind_proto::ids::{JobId, LeaseId};
 use tradewind_proto::report::Stage;
 use tradewind_proto::signature::Signature;
-use tradewind_proto::statement::{SignedStatement, Statement};
+use tradewind_proto::statement::{Deletion, SignedStatement, SignedWord, Stated as Word, Statement};
 use tradewind_proto::units::{Seconds, Timestamp};
 
 use super::run;
 use crate::client::NodeClient;
-use crate::printer::{Printer, table};
+use crate::printer::{Printer, table, time};
 
 /// How often a followed log is looked at.
 const LOG_POLL: Duration = Duration::from_millis(100);
@@ -182,6 +182,10 @@ struct LeaseView<'a> {
     used: Option<Statement>,
     /// What it signed, so that others can check it.
     statement: Option<Stated>,
+    /// Since when, by the provider's word, nothing of it is left there.
+    deleted: Option<Timestamp>,
+    /// What it signed of that.
+    deletion: Option<Stated>,
 }
 
 /// A provider's signed statement, as it is.
@@ -190,6 +194,12 @@ struct Stated {
     /// In hexadecimal.
     bytes: String,
     signature: Signature,
+}
+
+impl Stated {
+    fn new<T: Word>(word: &SignedWord<T>) -> Self {
+        Self { bytes: format!("0x{}", hex::encode(word.bytes())), signature: word.signature() }
+    }
 }
 
 pub(super) async fn lease(id: LeaseId, node: &NodeClient, printer: Printer) -> anyhow::Result<()> {
@@ -210,10 +220,9 @@ pub(super) async fn lease(id: LeaseId, node: &NodeClient, printer: Printer) -> a
         settled: attempt.settled,
         claim: attempt.claim.as_ref(),
         used: used(attempt),
-        statement: stated(attempt).map(|statement| Stated {
-            bytes: format!("0x{}", hex::encode(statement.bytes())),
-            signature: statement.signature(),
-        }),
+        statement: stated(attempt).map(Stated::new),
+        deleted: deleted(attempt).map(|deletion| deletion.at),
+        deletion: attempt.deleted.as_ref().map(Stated::new),
     };
     let decimals = node.status().await?.asset.decimals;
     printer.data(&view, |view| {
@@ -243,8 +252,17 @@ pub(super) async fn lease(id: LeaseId, node: &NodeClient, printer: Printer) -> a
         if let Some(used) = &view.used {
             rows.push(["used".into(), consumption(used)]);
         }
+        if let Some(at) = view.deleted {
+            rows.push(["deleted".into(), format!("{}; signed by the provider", time(at.unix()))]);
+        }
         table(["lease", &id.to_string()], rows)
     })
+}
+
+/// The provider's word that a lease's data are gone.
+fn deleted(attempt: &Attempt) -> Option<Deletion> {
+    let supervision = &attempt.supervision;
+    attempt.deleted.as_ref()?.verify(supervision.id, supervision.terms.provider).ok()
 }
 
 /// What a lease's provider signed of its consumption.

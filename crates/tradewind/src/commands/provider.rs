@@ -8,7 +8,6 @@ mod slurm;
 use std::path::Path;
 
 use anyhow::Context;
-use jiff::Timestamp;
 use toml_edit::DocumentMut;
 use tradewind_proto::ids::LeaseId;
 
@@ -16,7 +15,7 @@ use crate::cli::{Cli, Provider};
 use crate::client::NodeClient;
 use crate::node::api::view::ProviderView;
 use crate::node::config::NodeConfig;
-use crate::printer::{Printer, money, table};
+use crate::printer::{Printer, money, table, time};
 
 pub(super) async fn provider(verb: &Provider, cli: &Cli, printer: Printer) -> anyhow::Result<()> {
     match verb {
@@ -77,11 +76,6 @@ fn show(view: &ProviderView) -> String {
         view.ill.iter().map(|(index, why)| [format!("accelerator {index}"), format!("not offered: {why}")]),
     );
     table(["provider", &view.account], rows)
-}
-
-fn time(seconds: u64) -> String {
-    let at = i64::try_from(seconds).ok().and_then(|seconds| Timestamp::from_second(seconds).ok());
-    at.map_or_else(|| seconds.to_string(), |at| at.to_string())
 }
 
 async fn leases(node: &NodeClient, printer: Printer) -> anyhow::Result<()> {

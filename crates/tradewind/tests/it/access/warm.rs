@@ -33,6 +33,12 @@ fn a_kept_machine_is_worked_in_and_ends_when_nobody_uses_it() {
     assert_eq!(exit.code, 3, "the job's own");
     let state = std::fs::read_to_string(standing.job.output.join("state")).expect("an output");
     assert_eq!(state, "first\nsecond\n");
+    let is_deleted =
+        || standing.market.attempt(&standing.job).is_some_and(|attempt| attempt.deleted.is_some());
+    standing.market.until("the provider says that nothing is left", is_deleted);
+    let attempt = standing.market.attempt(&standing.job).expect("a lease");
+    let (lease, word) = (&attempt.supervision, attempt.deleted.as_ref().expect("a word"));
+    word.verify(lease.id, lease.terms.provider).expect("the provider's");
     let record = standing.market.record(&standing.job).expect("a record");
     let JobState::Ended { reason, .. } = record.state else { panic!("{record:?}") };
     assert_eq!(reason, "stopped: nobody used it for idle_stop");
