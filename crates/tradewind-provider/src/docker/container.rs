@@ -304,6 +304,8 @@ pub(super) struct Described {
     pub(super) owner: String,
     pub(super) spec: String,
     pub(super) kept: Option<Kept>,
+    /// Its image's id.
+    pub(super) image: Option<String>,
     pub(super) network: String,
     pub(super) address: Option<String>,
     /// Its init process, as the host sees it.
@@ -334,6 +336,7 @@ impl Described {
             owner: labels.remove(OWNER).unwrap_or_default(),
             spec: labels.remove(SPEC).unwrap_or_default(),
             kept,
+            image: response.image,
             network: response.host_config.and_then(|config| config.network_mode).unwrap_or_default(),
             address: networks
                 .into_values()

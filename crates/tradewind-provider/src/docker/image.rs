@@ -13,12 +13,15 @@ use tradewind_proto::units::Bytes;
 use tradewind_proto::workload::Image;
 
 use super::archive::ImageLimits;
+use super::cache::{Announced, Held, ImageCache};
 use super::engine::{CallError, Engine};
-use super::pull::{discard, pull};
+use super::pull::{Pulled, discard, pull};
 use crate::runtime::RuntimeError;
 
 /// The longest image reference that anyone needs.
 const LONGEST_REFERENCE: usize = 512;
+/// An image may be removed while it is looked at; so often in a row it is not.
+const TRIES: usize = 3;
 
 /// An image that is here.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -36,66 +39,121 @@ pub(super) fn imported_name(archive: &[u8; 32]) -> String {
     format!("tradewind/import:{}", hex::encode(archive))
 }
 
-/// Finds or fetches the image that the spec names.
-pub(super) async fn resolve(
-    engine: &Engine,
-    image: &Image,
-    pull_within: Duration,
-    limits: &ImageLimits,
-) -> Result<Resolved, RuntimeError> {
-    if let Some(archive) = &image.archive {
-        let name = imported_name(archive);
-        let found = inspect(engine, &name).await?.ok_or_else(|| {
-            RuntimeError::Start(format!("the image archive {} was not imported here", hex::encode(archive)))
-        })?;
-        return accept(image, found, limits);
-    }
-    check_reference(&image.reference)?;
-    if let Some(digest) = &image.digest {
-        check_digest(digest)?;
-        for name in [digest.clone(), by_digest(&image.reference, digest)] {
-            if let Some(found) = inspect(engine, &name).await? {
-                return accept(image, found, limits);
-            }
-        }
-    }
-    let here = inspect(engine, &image.reference).await?;
-    match (here, &image.digest) {
-        (Some(found), None) => accept(image, found, limits),
-        (Some(found), Some(digest)) => {
-            let mismatch = accept(image, found, limits);
-            if mismatch.is_ok() {
-                return mismatch;
-            }
-            // The tag moved here or there; the buyer's image may still be had by its digest.
-            match pull(engine, &by_digest(&image.reference, digest), pull_within, limits).await {
-                Ok(()) => fetched(engine, image, &by_digest(&image.reference, digest), limits).await,
-                Err(_) => mismatch,
-            }
-        }
-        (None, digest) => {
-            let name =
-                digest.as_ref().map_or_else(|| image.reference.clone(), |d| by_digest(&image.reference, d));
-            pull(engine, &name, pull_within, limits).await?;
-            fetched(engine, image, &name, limits).await
-        }
-    }
+/// Where images come from, and within which bounds.
+#[derive(Clone, Copy)]
+pub(super) struct Source<'a> {
+    pub(super) engine: &'a Engine,
+    pub(super) cache: &'a ImageCache,
+    pub(super) pull_within: Duration,
+    pub(super) limits: &'a ImageLimits,
 }
 
-async fn fetched(
-    engine: &Engine,
-    image: &Image,
-    name: &str,
-    limits: &ImageLimits,
-) -> Result<Resolved, RuntimeError> {
-    let found = inspect(engine, name).await?.ok_or_else(|| {
-        RuntimeError::Unavailable(format!("{name} was pulled, but the engine does not have it"))
-    })?;
-    let accepted = accept(image, found, limits);
-    if accepted.is_err() {
-        discard(engine, name).await;
+impl Source<'_> {
+    /// Finds or fetches the image that the spec names. It stays at least as long as it is held.
+    pub(super) async fn resolve(&self, image: &Image) -> Result<(Resolved, Held), RuntimeError> {
+        for _ in 0..TRIES {
+            let (resolved, _fetched) = self.find(image).await?;
+            let held = self.cache.hold(&resolved.id).await;
+            if inspect(self.engine, &resolved.id).await?.is_some() {
+                return Ok((resolved, held));
+            }
+        }
+        let reference = &image.reference;
+        Err(RuntimeError::Unavailable(format!("image {reference} was removed whenever it was found")))
     }
-    accepted
+
+    async fn find(&self, image: &Image) -> Result<(Resolved, Option<Held>), RuntimeError> {
+        if let Some(archive) = &image.archive {
+            let name = imported_name(archive);
+            let found = inspect(self.engine, &name).await?.ok_or_else(|| {
+                RuntimeError::Start(format!(
+                    "the image archive {} was not imported here",
+                    hex::encode(archive)
+                ))
+            })?;
+            return self.accept_here(image, found);
+        }
+        check_reference(&image.reference)?;
+        if let Some(digest) = &image.digest {
+            check_digest(digest)?;
+            for name in [digest.clone(), by_digest(&image.reference, digest)] {
+                if let Some(found) = inspect(self.engine, &name).await? {
+                    return self.accept_here(image, found);
+                }
+            }
+        }
+        let here = inspect(self.engine, &image.reference).await?;
+        match (here, &image.digest) {
+            (Some(found), None) => self.accept_here(image, found),
+            (Some(found), Some(digest)) => {
+                let mismatch = self.accept_here(image, found);
+                if mismatch.is_ok() {
+                    return mismatch;
+                }
+                // The tag moved here or there; the buyer's image may still be had by its digest.
+                let name = by_digest(&image.reference, digest);
+                match self.bring(&name).await {
+                    Ok(announced) => self.fetched(announced, image, &name).await,
+                    Err(_) => mismatch,
+                }
+            }
+            (None, digest) => {
+                let name = digest
+                    .as_ref()
+                    .map_or_else(|| image.reference.clone(), |d| by_digest(&image.reference, d));
+                let announced = self.bring(&name).await?;
+                self.fetched(announced, image, &name).await
+            }
+        }
+    }
+
+    fn accept_here(
+        &self,
+        image: &Image,
+        found: ImageInspect,
+    ) -> Result<(Resolved, Option<Held>), RuntimeError> {
+        Ok((accept(image, found, self.limits)?, None))
+    }
+
+    /// Pulls what is not here.
+    async fn bring(&self, name: &str) -> Result<Announced, RuntimeError> {
+        let announced = self.cache.announce(self.engine, name).await?;
+        match pull(self.engine, name, self.pull_within, self.limits).await? {
+            Pulled::Whole => Ok(announced),
+            Pulled::Failed(error) => {
+                self.cache.did_not_come(announced).await?;
+                Err(error)
+            }
+            // What is announced is looked for until it cannot come any more.
+            Pulled::GivenUp(error) => Err(error),
+        }
+    }
+
+    async fn fetched(
+        &self,
+        announced: Announced,
+        image: &Image,
+        name: &str,
+    ) -> Result<(Resolved, Option<Held>), RuntimeError> {
+        let found = inspect(self.engine, name).await?.ok_or_else(|| {
+            RuntimeError::Unavailable(format!("{name} was pulled, but the engine does not have it"))
+        })?;
+        match accept(image, found.clone(), self.limits) {
+            Ok(resolved) => {
+                let held = self.cache.hold(&resolved.id).await;
+                self.cache.arrived(announced, &found, None, Some(&image.reference)).await?;
+                Ok((resolved, Some(held)))
+            }
+            Err(error) => {
+                discard(self.engine, name).await;
+                match inspect(self.engine, name).await? {
+                    Some(left) => self.cache.arrived(announced, &left, None, None).await?,
+                    None => self.cache.did_not_come(announced).await?,
+                }
+                Err(error)
+            }
+        }
+    }
 }
 
 /// What the engine knows of an image.

@@ -10,6 +10,7 @@ use rustix::process::{Resource, getrlimit};
 use tradewind_proto::ids::LeaseId;
 use tradewind_proto::workload::{Command, Secrets, WorkloadSpec};
 
+use super::cache::Held;
 use super::container::{self, Described, Phase, Surroundings};
 use super::engine::CallError;
 use super::image::Resolved;
@@ -62,7 +63,7 @@ async fn create(
         volumes.work.canonicalize().map_err(RuntimeError::io(format!("find {}", volumes.work.display())))?;
     let user = shared.config.user;
     let kind = container::network_kind(spec);
-    let (image, network, ()) = tokio::try_join!(shared.image(spec), network(shared, kind), async {
+    let ((image, _held), network, ()) = tokio::try_join!(shared.image(spec), network(shared, kind), async {
         let directory = work.clone();
         let given = tokio::task::spawn_blocking(move || work::give_to(&directory, user)).await;
         given
@@ -205,7 +206,7 @@ async fn discard(shared: &Shared, lease: LeaseId, network: &str, error: &Runtime
 /// The engine's init would report a missing program only as an exit with 127.
 async fn require_program(shared: &Shared, spec: &WorkloadSpec) -> Result<(), RuntimeError> {
     let Some(program) = container::program(spec) else { return Ok(()) };
-    let image = shared.image(spec).await?;
+    let (image, _held) = shared.image(spec).await?;
     let known = (image.id.clone(), program.to_owned());
     if shared.programs.lock().await.contains(&known) {
         return Ok(());
@@ -257,13 +258,14 @@ async fn is_program(shared: &Shared, lease: LeaseId, path: &str) -> Result<bool,
 }
 
 impl Shared {
-    /// The image that the spec names, here.
-    pub(super) async fn image(&self, spec: &WorkloadSpec) -> Result<Resolved, RuntimeError> {
+    /// The image that the spec names, here as long as it is held; then a container keeps it.
+    pub(super) async fn image(&self, spec: &WorkloadSpec) -> Result<(Resolved, Held), RuntimeError> {
         let Some(named) = &spec.image else {
             let what = "a job without an image; the process runtime can".to_owned();
             return Err(RuntimeError::Unsupported { runtime: NAME, what });
         };
-        image::resolve(&self.engine, named, self.config.pull_within, &self.config.images).await
+        let (pull_within, limits) = (self.config.pull_within, &self.config.images);
+        image::Source { engine: &self.engine, cache: &self.cache, pull_within, limits }.resolve(named).await
     }
 }
 

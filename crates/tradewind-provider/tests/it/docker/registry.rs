@@ -32,18 +32,18 @@ const MANIFEST: &str = "application/vnd.docker.distribution.manifest.v2+json";
 
 /// What a registry holds.
 #[derive(Default)]
-struct Shelf {
+pub(super) struct Shelf {
     /// By digest, and manifests by tag too.
     blobs: HashMap<String, Bytes>,
     /// A blob of which only the first bytes ever come.
-    stuck: Option<String>,
+    pub(super) stuck: Option<String>,
 }
 
 #[derive(Clone, Default)]
-struct Registry {
-    shelf: Arc<Mutex<Shelf>>,
+pub(super) struct Registry {
+    pub(super) shelf: Arc<Mutex<Shelf>>,
     port: u16,
-    name: String,
+    pub(super) name: String,
 }
 
 fn digest(bytes: &[u8]) -> String {
@@ -51,7 +51,7 @@ fn digest(bytes: &[u8]) -> String {
 }
 
 impl Registry {
-    async fn start() -> Self {
+    pub(super) async fn start() -> Self {
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("a port");
         let port = listener.local_addr().expect("an address").port();
         let name = format!("r{}", hex::encode(rand::random::<[u8; 4]>()));
@@ -70,7 +70,7 @@ impl Registry {
     }
 
     /// Puts an image under a tag; returns its manifest's digest and its layer's.
-    fn push(&self, tag: &str, recipe: &Recipe) -> (String, String) {
+    pub(super) fn push(&self, tag: &str, recipe: &Recipe) -> (String, String) {
         let layer = recipe.layer();
         let config = Bytes::from(recipe.config(&layer));
         let mut packed = GzEncoder::new(Vec::new(), Compression::fast());
@@ -92,15 +92,15 @@ impl Registry {
         names
     }
 
-    fn reference(&self, tag: &str) -> String {
+    pub(super) fn reference(&self, tag: &str) -> String {
         format!("127.0.0.1:{}/{}:{tag}", self.port, self.name)
     }
 
-    fn image(&self, tag: &str, digest: Option<&str>) -> Option<Image> {
+    pub(super) fn image(&self, tag: &str, digest: Option<&str>) -> Option<Image> {
         Some(Image { reference: self.reference(tag), digest: digest.map(String::from), archive: None })
     }
 
-    fn by_digest(&self, digest: &str) -> String {
+    pub(super) fn by_digest(&self, digest: &str) -> String {
         format!("127.0.0.1:{}/{}@{digest}", self.port, self.name)
     }
 }
@@ -126,7 +126,7 @@ async fn blob(State(registry): State<Registry>, Path((_, key)): Path<(String, St
     (length, Body::from_stream(first.chain(futures::stream::pending()))).into_response()
 }
 
-fn recipe(registry: &Registry, comment: &str) -> Recipe {
+pub(super) fn recipe(registry: &Registry, comment: &str) -> Recipe {
     Recipe { comment: format!("{comment} of {}", registry.name), ..Recipe::with_shell() }
 }
 
@@ -136,11 +136,11 @@ async fn fixture(images: ImageLimits) -> Fixture {
     fixture_of(root, settings, &Recipe::with_shell()).await
 }
 
-async fn is_here(name: &str) -> bool {
+pub(super) async fn is_here(name: &str) -> bool {
     bare_engine().await.inspect_image(name).await.is_ok()
 }
 
-async fn forget(name: &str) {
+pub(super) async fn forget(name: &str) {
     let options = bollard::query_parameters::RemoveImageOptionsBuilder::default().force(true).build();
     bare_engine().await.remove_image(name, Some(options), None).await.expect("removed");
 }
