@@ -203,6 +203,7 @@ pub(crate) fn runtimes(
             DOCKER => {
                 let mut config = DockerConfig::new(owner.to_string(), state_dir);
                 config.gpus = gpus;
+                config.cache = sale::image_cache(section)?;
                 if let Some(host) = &section.docker_host {
                     config.host.clone_from(host);
                 }
