@@ -29,6 +29,7 @@ mod logs;
 mod network;
 mod pull;
 mod readiness;
+mod requirement;
 mod seccomp;
 mod usage;
 mod warden;
@@ -50,6 +51,7 @@ use tokio::sync::{Mutex, OnceCell};
 use tokio::time::Instant;
 use tradewind_proto::access::Session;
 use tradewind_proto::ids::LeaseId;
+use tradewind_proto::offer::DriverVersion;
 use tradewind_proto::units::Seconds;
 use tradewind_proto::workload::{Image, LogChunk, LogCursor, Secrets, Usage, WorkloadSpec, WorkloadStatus};
 
@@ -58,6 +60,7 @@ pub use cache::CacheRules;
 pub use egress::{EgressError, EgressPolicy, HostPrefixes, installation_mark, is_private, ruleset};
 pub use network::PoolSize;
 
+use crate::inventory::CudaVersion;
 use crate::runtime::{Readiness, Runtime, RuntimeError, SessionEnds, Volumes};
 use cache::ImageCache;
 use container::{Described, LEASE, OWNER, Phase};
@@ -88,6 +91,15 @@ pub enum GpuMode {
     Rocm,
     /// Intel's device files: the render nodes.
     Render,
+}
+
+/// What NVIDIA's driver on this machine is; what is not known refuses no image.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Nvidia {
+    /// Its version.
+    pub driver: Option<DriverVersion>,
+    /// The newest CUDA that it runs.
+    pub cuda: Option<CudaVersion>,
 }
 
 /// The user that jobs run as.
@@ -127,6 +139,8 @@ pub struct DockerConfig {
     pub egress_table: String,
     /// How GPUs reach a container.
     pub gpus: GpuMode,
+    /// The driver that images for them have to suit.
+    pub nvidia: Nvidia,
     /// Resolvers for leases with the Internet. Public ones: the local network's are behind the egress table.
     pub dns: Vec<IpAddr>,
     /// How many bridges wait ready.
@@ -156,6 +170,7 @@ impl DockerConfig {
             egress: EgressPolicy::Managed,
             egress_table: "tradewind".into(),
             gpus: GpuMode::Off,
+            nvidia: Nvidia::default(),
             dns: vec![Ipv4Addr::new(9, 9, 9, 9).into(), Ipv4Addr::new(1, 1, 1, 1).into()],
             pool: PoolSize { open: 2, closed: 1 },
             user: JobUser::of_agent(),

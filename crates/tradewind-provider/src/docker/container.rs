@@ -436,7 +436,12 @@ mod tests {
     fn host_of(gpus: &[u32], mode: GpuMode) -> Result<HostConfig, RuntimeError> {
         let mut spec = empty_job(LeaseId::default());
         spec.limits.gpus = gpus.to_vec();
-        let image = super::super::image::Resolved { id: "sha256:00".into(), volumes: Vec::new(), path: None };
+        let image = super::super::image::Resolved {
+            id: "sha256:00".into(),
+            volumes: Vec::new(),
+            path: None,
+            requirement: None,
+        };
         let around = Surroundings {
             owner: "o",
             image: &image,

@@ -16,6 +16,7 @@ use super::archive::ImageLimits;
 use super::cache::{Announced, Held, ImageCache};
 use super::engine::{CallError, Engine};
 use super::pull::{Pulled, discard, pull};
+use super::requirement;
 use crate::runtime::RuntimeError;
 
 /// The longest image reference that anyone needs.
@@ -32,6 +33,8 @@ pub(super) struct Resolved {
     pub(super) volumes: Vec<String>,
     /// Where it looks for programs.
     pub(super) path: Option<String>,
+    /// What it requires of NVIDIA's driver.
+    pub(super) requirement: Option<String>,
 }
 
 /// The name under which an archive with this hash is known to the engine.
@@ -71,22 +74,22 @@ impl Source<'_> {
                     hex::encode(archive)
                 ))
             })?;
-            return self.accept_here(image, found);
+            return self.accept_here(image, found).await;
         }
         check_reference(&image.reference)?;
         if let Some(digest) = &image.digest {
             check_digest(digest)?;
             for name in [digest.clone(), by_digest(&image.reference, digest)] {
                 if let Some(found) = inspect(self.engine, &name).await? {
-                    return self.accept_here(image, found);
+                    return self.accept_here(image, found).await;
                 }
             }
         }
         let here = inspect(self.engine, &image.reference).await?;
         match (here, &image.digest) {
-            (Some(found), None) => self.accept_here(image, found),
+            (Some(found), None) => self.accept_here(image, found).await,
             (Some(found), Some(digest)) => {
-                let mismatch = self.accept_here(image, found);
+                let mismatch = self.accept_here(image, found).await;
                 if mismatch.is_ok() {
                     return mismatch;
                 }
@@ -107,12 +110,12 @@ impl Source<'_> {
         }
     }
 
-    fn accept_here(
+    async fn accept_here(
         &self,
         image: &Image,
         found: ImageInspect,
     ) -> Result<(Resolved, Option<Held>), RuntimeError> {
-        Ok((accept(image, found, self.limits)?, None))
+        Ok((accept(image, found, self.limits, self.engine.architecture().await?)?, None))
     }
 
     /// Pulls what is not here.
@@ -138,7 +141,7 @@ impl Source<'_> {
         let found = inspect(self.engine, name).await?.ok_or_else(|| {
             RuntimeError::Unavailable(format!("{name} was pulled, but the engine does not have it"))
         })?;
-        match accept(image, found.clone(), self.limits) {
+        match accept(image, found.clone(), self.limits, self.engine.architecture().await?) {
             Ok(resolved) => {
                 let held = self.cache.hold(&resolved.id).await;
                 self.cache.arrived(announced, &found, None, Some(&image.reference)).await?;
@@ -167,7 +170,12 @@ pub(super) async fn inspect(engine: &Engine, name: &str) -> Result<Option<ImageI
     }
 }
 
-fn accept(image: &Image, found: ImageInspect, limits: &ImageLimits) -> Result<Resolved, RuntimeError> {
+fn accept(
+    image: &Image,
+    found: ImageInspect,
+    limits: &ImageLimits,
+    machine: &str,
+) -> Result<Resolved, RuntimeError> {
     let id = found.id.unwrap_or_default();
     if let Some(digest) = &image.digest {
         let pulled = found.repo_digests.unwrap_or_default();
@@ -179,6 +187,13 @@ fn accept(image: &Image, found: ImageInspect, limits: &ImageLimits) -> Result<Re
             )));
         }
     }
+    let architecture = found.architecture.unwrap_or_default();
+    if !runs_on(&architecture, machine) {
+        let reference = &image.reference;
+        return Err(RuntimeError::Start(format!(
+            "image {reference} is for {architecture} and this machine is {machine}; choose one for {machine}"
+        )));
+    }
     let size = u64::try_from(found.size.unwrap_or(0)).unwrap_or(0);
     let most = limits.unpacked;
     if size > most.get() {
@@ -188,12 +203,17 @@ fn accept(image: &Image, found: ImageInspect, limits: &ImageLimits) -> Result<Re
         )));
     }
     let config = found.config.unwrap_or_default();
-    let path = config
-        .env
-        .unwrap_or_default()
-        .iter()
-        .find_map(|entry| entry.strip_prefix("PATH=").map(str::to_owned));
-    Ok(Resolved { id, volumes: config.volumes.unwrap_or_default(), path })
+    let environment = config.env.unwrap_or_default();
+    let path = environment.iter().find_map(|entry| entry.strip_prefix("PATH=").map(str::to_owned));
+    let requirement = requirement::of_environment(&environment);
+    Ok(Resolved { id, volumes: config.volumes.unwrap_or_default(), path, requirement })
+}
+
+/// Whether a machine runs an image's programs, both in the words of images. Many a processor runs its line's 32-bit ones too; an
+/// image that names nothing may suit.
+fn runs_on(image: &str, machine: &str) -> bool {
+    let older = matches!((image, machine), ("386", "amd64") | ("arm", "arm64"));
+    image.is_empty() || machine.is_empty() || image == machine || older
 }
 
 fn by_digest(reference: &str, digest: &str) -> String {
@@ -241,6 +261,18 @@ mod tests {
             ("ghcr.io/a/b:tag@sha256:00", "ghcr.io/a/b"),
         ] {
             assert_eq!(repository(reference), expected);
+        }
+    }
+
+    #[test]
+    fn an_image_runs_on_its_own_architecture() {
+        for (image, machine) in [("amd64", "amd64"), ("386", "amd64"), ("arm", "arm64"), ("", "amd64")] {
+            assert!(runs_on(image, machine), "{image} on {machine}");
+        }
+        for (image, machine) in
+            [("arm64", "amd64"), ("amd64", "arm64"), ("amd64", "386"), ("riscv64", "amd64")]
+        {
+            assert!(!runs_on(image, machine), "{image} on {machine}");
         }
     }
 

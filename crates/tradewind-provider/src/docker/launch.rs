@@ -15,7 +15,7 @@ use super::container::{self, Described, Phase, Surroundings};
 use super::engine::CallError;
 use super::image::Resolved;
 use super::network::Kind;
-use super::{NAME, Shared, image, seccomp, work};
+use super::{GpuMode, NAME, Shared, image, requirement, seccomp, work};
 use crate::runtime::{RuntimeError, Volumes, refuse_environment};
 
 /// Open files of a job, as far as the agent itself may give as many.
@@ -70,6 +70,7 @@ async fn create(
             .unwrap_or_else(|panic| Err(std::io::Error::other(panic)))
             .map_err(RuntimeError::io("hand over the work directory"))
     })?;
+    let suited = suits(shared, spec, &image);
     let around = Surroundings {
         owner: &shared.config.owner,
         image: &image,
@@ -84,7 +85,7 @@ async fn create(
         oci_runtime: shared.config.oci_runtime.as_deref(),
         seccomp: seccomp::option(shared.engine.api().await?),
     };
-    let made = match container::request(spec, secrets, &around) {
+    let made = match suited.and_then(|()| container::request(spec, secrets, &around)) {
         Ok(request) => make(shared, spec, request).await,
         Err(error) => Err(error),
     };
@@ -101,6 +102,17 @@ async fn create(
         shared.pool.give_back(&shared.engine, &network).await?;
     }
     Ok(found)
+}
+
+/// Refuses an image that NVIDIA's driver here is too old for, if the lease has such cards.
+fn suits(shared: &Shared, spec: &WorkloadSpec, image: &Resolved) -> Result<(), RuntimeError> {
+    let has_cards =
+        !spec.limits.gpus.is_empty() && matches!(shared.config.gpus, GpuMode::Cdi | GpuMode::Toolkit);
+    let requirement = image.requirement.as_deref().filter(|_| has_cards);
+    match requirement.and_then(|requirement| requirement::unmet(requirement, shared.config.nvidia)) {
+        Some(why) => Err(RuntimeError::Start(format!("the image {why}"))),
+        None => Ok(()),
+    }
 }
 
 async fn network(shared: &Shared, kind: Option<Kind>) -> Result<String, RuntimeError> {

@@ -21,7 +21,7 @@ use sha2::{Digest as _, Sha256};
 use tempfile::TempDir;
 use tradewind_proto::units;
 use tradewind_proto::workload::Image;
-use tradewind_provider::docker::{DockerConfig, ImageLimits};
+use tradewind_provider::docker::{DockerConfig, GpuMode, ImageLimits, Nvidia};
 use tradewind_provider::runtime::RuntimeError;
 
 use super::busybox::Recipe;
@@ -215,4 +215,39 @@ async fn an_image_bomb_of_a_registry_is_refused_and_leaves_nothing() {
         assert!(!is_here(&registry.reference("1")).await);
         f.clear(&job).await;
     }
+}
+
+#[tokio::test]
+async fn an_image_for_another_architecture_is_refused_and_leaves_nothing() {
+    let (f, registry) = (fixture(ImageLimits::default()).await, Registry::start().await);
+    let (image, _) =
+        registry.push("1", &Recipe { architecture: Some("riscv64"), ..recipe(&registry, "foreign") });
+    let mut job = f.job("echo never");
+    job.spec.image = registry.image("1", None);
+    let error = f.start(&job).await.expect_err("no program of it runs here");
+    assert!(matches!(&error, RuntimeError::Start(why) if why.contains("is for riscv64")), "{error:?}");
+    assert!(!is_here(&registry.by_digest(&image)).await);
+    f.clear(&job).await;
+}
+
+#[tokio::test]
+async fn an_image_for_a_newer_driver_is_refused_before_a_container_is_made() {
+    let root = TempDir::new().expect("a directory");
+    let nvidia = Nvidia { driver: "550.54.15".parse().ok(), cuda: "12.4".parse().ok() };
+    let settings = DockerConfig { gpus: GpuMode::Cdi, nvidia, ..config(&root) };
+    let f = fixture_of(root, settings, &Recipe::with_shell()).await;
+    let registry = Registry::start().await;
+    let variables = vec!["NVIDIA_REQUIRE_CUDA=cuda>=12.8 brand=tesla,driver>=470,driver<471"];
+    registry.push("1", &Recipe { variables, ..recipe(&registry, "newer") });
+    let mut job = f.job("echo ran");
+    job.spec.image = registry.image("1", None);
+    assert_eq!(told(&f, &job).await, "ran\n", "a lease without cards");
+    job.spec.limits.gpus = vec![0];
+    let error = f.start(&job).await.expect_err("its driver is too old");
+    assert!(
+        matches!(&error, RuntimeError::Start(why) if why.contains("cuda>=12.8") && why.contains("has CUDA 12.4")),
+        "{error:?}"
+    );
+    f.clear(&job).await;
+    forget(&registry.reference("1")).await;
 }
