@@ -18,6 +18,7 @@
 //! its own directory, which only root reads, until the container is removed.
 
 mod archive;
+mod cache;
 mod container;
 mod egress;
 mod engine;
@@ -28,6 +29,7 @@ mod logs;
 mod network;
 mod pull;
 mod readiness;
+mod requirement;
 mod seccomp;
 mod usage;
 mod warden;
@@ -49,14 +51,18 @@ use tokio::sync::{Mutex, OnceCell};
 use tokio::time::Instant;
 use tradewind_proto::access::Session;
 use tradewind_proto::ids::LeaseId;
+use tradewind_proto::offer::DriverVersion;
 use tradewind_proto::units::Seconds;
 use tradewind_proto::workload::{Image, LogChunk, LogCursor, Secrets, Usage, WorkloadSpec, WorkloadStatus};
 
 pub use archive::{ImageLimits, ImportError};
+pub use cache::CacheRules;
 pub use egress::{EgressError, EgressPolicy, HostPrefixes, installation_mark, is_private, ruleset};
 pub use network::PoolSize;
 
+use crate::inventory::CudaVersion;
 use crate::runtime::{Readiness, Runtime, RuntimeError, SessionEnds, Volumes};
+use cache::ImageCache;
 use container::{Described, LEASE, OWNER, Phase};
 use egress::EgressTable;
 use engine::{CallError, Engine};
@@ -85,6 +91,15 @@ pub enum GpuMode {
     Rocm,
     /// Intel's device files: the render nodes.
     Render,
+}
+
+/// What NVIDIA's driver on this machine is; what is not known refuses no image.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Nvidia {
+    /// Its version.
+    pub driver: Option<DriverVersion>,
+    /// The newest CUDA that it runs.
+    pub cuda: Option<CudaVersion>,
 }
 
 /// The user that jobs run as.
@@ -116,7 +131,7 @@ pub struct DockerConfig {
     pub host: String,
     /// Names this agent on the engine: another one's containers and networks are left alone.
     pub owner: String,
-    /// Holds logs and usage of leases.
+    /// Holds logs and usage of leases, and which images were brought for them.
     pub state_dir: PathBuf,
     /// Who keeps the egress table.
     pub egress: EgressPolicy,
@@ -124,6 +139,8 @@ pub struct DockerConfig {
     pub egress_table: String,
     /// How GPUs reach a container.
     pub gpus: GpuMode,
+    /// The driver that images for them have to suit.
+    pub nvidia: Nvidia,
     /// Resolvers for leases with the Internet. Public ones: the local network's are behind the egress table.
     pub dns: Vec<IpAddr>,
     /// How many bridges wait ready.
@@ -134,6 +151,8 @@ pub struct DockerConfig {
     pub oci_runtime: Option<String>,
     /// Bounds of images.
     pub images: ImageLimits,
+    /// How many of them are kept for later leases.
+    pub cache: CacheRules,
     /// Bounds every call to the engine.
     pub call_within: Duration,
     /// Bounds a pull.
@@ -151,11 +170,13 @@ impl DockerConfig {
             egress: EgressPolicy::Managed,
             egress_table: "tradewind".into(),
             gpus: GpuMode::Off,
+            nvidia: Nvidia::default(),
             dns: vec![Ipv4Addr::new(9, 9, 9, 9).into(), Ipv4Addr::new(1, 1, 1, 1).into()],
             pool: PoolSize { open: 2, closed: 1 },
             user: JobUser::of_agent(),
             oci_runtime: None,
             images: ImageLimits::default(),
+            cache: CacheRules::default(),
             call_within: Duration::from_secs(20),
             pull_within: Duration::from_secs(30 * 60),
         }
@@ -167,6 +188,7 @@ impl DockerConfig {
 pub struct DockerRuntime {
     shared: Arc<Shared>,
     warden: tokio::task::JoinHandle<()>,
+    keeper: tokio::task::JoinHandle<()>,
 }
 
 /// What calls, collectors and the warden have in common.
@@ -176,6 +198,7 @@ struct Shared {
     engine: Engine,
     egress: EgressTable,
     pool: NetworkPool,
+    cache: ImageCache,
     boot: String,
     /// What a restarted agent found was put in order.
     adopted: OnceCell<()>,
@@ -192,6 +215,7 @@ struct Shared {
 impl Drop for DockerRuntime {
     fn drop(&mut self) {
         self.warden.abort();
+        self.keeper.abort();
         if let Ok(watched) = self.shared.watched.try_lock() {
             watched.values().for_each(warden::Watched::let_go);
         }
@@ -214,6 +238,7 @@ impl DockerRuntime {
             engine: Engine::new(config.host.clone(), config.call_within),
             egress: EgressTable::new(config.egress_table.clone(), config.egress.clone()),
             pool: NetworkPool::new(config.owner.clone(), config.pool),
+            cache: ImageCache::new(config.cache.clone(), config.state_dir.clone()),
             boot: boot.trim().to_owned(),
             adopted: OnceCell::new(),
             taken_over: OnceCell::new(),
@@ -223,31 +248,32 @@ impl DockerRuntime {
             config,
         });
         let warden = tokio::spawn(warden::watch(Arc::downgrade(&shared)));
-        Ok(Self { shared, warden })
+        let keeper = tokio::spawn(cache::keep(Arc::downgrade(&shared), shared.cache.bell()));
+        Ok(Self { shared, warden, keeper })
     }
 
-    /// Brings the image of a spec here, so that a later start does not wait for it.
+    /// Brings the image of a spec here, so that a later start does not wait for it, if it is kept until then.
     pub async fn prepare(&self, spec: &WorkloadSpec) -> Result<(), RuntimeError> {
         self.shared.image(spec).await.map(drop)
     }
 
     /// Imports an image archive (docker's or OCI's, an uncompressed tar) whose BLAKE3 hash is `archive`; a spec that names this
-    /// hash then runs in it. The archive's own tags are ignored. Returns the image's digest.
-    pub async fn import(&self, path: &Path, archive: [u8; 32]) -> Result<String, ImportError> {
-        archive::import(
-            &self.shared.engine,
-            path,
-            archive,
-            self.shared.config.images,
-            self.shared.config.pull_within,
-        )
-        .await
+    /// hash then runs in it. The archive's own tags are ignored. The image is not removed while `lease` is not. Returns the
+    /// image's digest.
+    pub async fn import(
+        &self,
+        lease: Option<LeaseId>,
+        path: &Path,
+        archive: [u8; 32],
+    ) -> Result<String, ImportError> {
+        self.shared.import(lease, path, archive).await
     }
 
-    /// Removes what no lease owns: the bridges that wait ready and, where no agent has a bridge any more, the egress table that
-    /// this one keeps. When the provider leaves the market.
+    /// Removes what no lease owns: the images that leases brought, except pinned ones, the bridges that wait ready and, where no
+    /// agent has a bridge any more, the egress table that this one keeps. When the provider leaves the market.
     pub async fn leave(&self) -> Result<(), RuntimeError> {
         self.shared.adopt().await?;
+        self.shared.cache.empty(&self.shared.engine).await?;
         self.shared.pool.drain(&self.shared.engine).await?;
         let removed = self.shared.egress.remove_unused().await;
         removed.map_err(|error| RuntimeError::io("remove the egress table")(std::io::Error::other(error)))
@@ -404,13 +430,16 @@ impl Shared {
 
     async fn remove(&self, lease: LeaseId) -> Result<(), RuntimeError> {
         self.adopt().await?;
+        let mut image = None;
         if let Some(found) = self.ours(lease).await? {
             if found.runs() {
                 return Err(RuntimeError::StillRunning(lease));
             }
             self.destroy(lease, false).await?;
             self.pool.give_back(&self.engine, &found.network).await?;
+            image = found.image;
         }
+        self.cache.release(lease, image).await?;
         if let Some(watched) = self.watched.lock().await.remove(&lease) {
             watched.abandon().await;
         }
@@ -443,10 +472,10 @@ impl Runtime for DockerRuntime {
         readiness::check(&self.shared).await
     }
 
-    async fn import(&self, archive: &Path, image: &Image) -> Result<(), RuntimeError> {
+    async fn import(&self, lease: LeaseId, archive: &Path, image: &Image) -> Result<(), RuntimeError> {
         let missing = || RuntimeError::Start("the image names no archive".into());
         let hash = image.archive.ok_or_else(missing)?;
-        match Self::import(self, archive, hash).await {
+        match Self::import(self, Some(lease), archive, hash).await {
             Ok(_) => Ok(()),
             Err(ImportError::Engine(error)) => Err(error),
             Err(ImportError::Io(source)) => Err(RuntimeError::io("read the image archive")(source)),

@@ -20,7 +20,7 @@ mod speed;
 mod sysfs;
 
 pub use capacity::{CapacityError, Reserve, Sold, Wanted};
-pub use gpu::{AllGpus, Gpu, GpuError, GpuGroup, GpuSource, Listing};
+pub use gpu::{AllGpus, CudaVersion, Gpu, GpuError, GpuGroup, GpuSource, Listing};
 pub use nvml::Nvml;
 pub use speed::Speed;
 pub use sysfs::Sysfs;

@@ -151,8 +151,9 @@ pub trait Runtime: Send + Sync {
     /// Whether it works on this machine.
     async fn readiness(&self) -> Readiness;
 
-    /// Takes in an image archive that the agent fetched; the image is named by the archive's BLAKE3 hash from then on.
-    async fn import(&self, archive: &Path, image: &Image) -> Result<(), RuntimeError> {
+    /// Takes in an image archive that the agent fetched; the image is named by the archive's BLAKE3 hash from then on, and is
+    /// there at least until the lease is removed.
+    async fn import(&self, _lease: LeaseId, archive: &Path, image: &Image) -> Result<(), RuntimeError> {
         let what = format!("import the image {} from {}", image.reference, archive.display());
         Err(RuntimeError::Unsupported { runtime: self.name(), what })
     }

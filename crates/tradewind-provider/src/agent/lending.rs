@@ -236,6 +236,7 @@ mod tests {
             vram: Bytes::gib(80),
             compute_capability: None,
             driver: None,
+            cuda: None,
             bus: String::new(),
             links: Vec::new(),
             watts: None,

@@ -71,7 +71,7 @@ pub(super) async fn prepare(
         let file = inner.config.state_dir.join("work").join(format!("{}.image", record.hosting.id));
         fetch(inner, record, BlobHash::from_bytes(archive), inner.config.max_input.get(), &file, pulled)
             .await?;
-        let imported = runtime.import(&file, image).await;
+        let imported = runtime.import(record.hosting.id, &file, image).await;
         let removed = tokio::fs::remove_file(&file).await;
         if let Err(error) = removed {
             tracing::warn!(%error, file = %file.display(), "an image archive is left behind");

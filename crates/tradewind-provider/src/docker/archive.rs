@@ -22,10 +22,11 @@ use bytes::Bytes as Piece;
 use futures::StreamExt as _;
 use sha2::{Digest as _, Sha256};
 use tokio::sync::mpsc;
+use tradewind_proto::ids::LeaseId;
 use tradewind_proto::units::Bytes;
 
 use super::engine::{CallError, Engine};
-use super::image;
+use super::{Shared, image};
 use crate::runtime::RuntimeError;
 use layout::{Layout, Part};
 
@@ -101,8 +102,35 @@ struct Checked {
     diff_ids: Vec<String>,
 }
 
+impl Shared {
+    /// Imports the archive at `path`, and lists its image as brought.
+    pub(super) async fn import(
+        &self,
+        lease: Option<LeaseId>,
+        path: &Path,
+        archive: [u8; 32],
+    ) -> Result<String, ImportError> {
+        let (engine, name) = (&self.engine, image::imported_name(&archive));
+        // Else what is here already could be removed before it is listed for this lease.
+        let _held = self.cache.hold_named(&name).await?;
+        let announced = self.cache.announce(engine, &name).await?;
+        let outcome = import(engine, path, archive, self.config.images, self.config.pull_within).await;
+        match image::inspect(engine, &name).await? {
+            Some(found) => self.cache.arrived(announced, &found, lease, None).await?,
+            None if is_final(&outcome) => self.cache.did_not_come(announced).await?,
+            None => {}
+        }
+        outcome
+    }
+}
+
+/// Whether nothing more can come of it. An engine that was not heard of any more may have the image soon.
+fn is_final(outcome: &Result<String, ImportError>) -> bool {
+    !matches!(outcome, Err(ImportError::Engine(_)))
+}
+
 /// Checks the archive and gives what is sound of it to the engine; returns the image's digest.
-pub(super) async fn import(
+async fn import(
     engine: &Engine,
     path: &Path,
     archive: [u8; 32],

@@ -330,6 +330,8 @@ pub(super) struct Described {
     pub(super) owner: String,
     pub(super) spec: String,
     pub(super) kept: Option<Kept>,
+    /// Its image's id.
+    pub(super) image: Option<String>,
     pub(super) network: String,
     pub(super) address: Option<String>,
     /// Its init process, as the host sees it.
@@ -360,6 +362,7 @@ impl Described {
             owner: labels.remove(OWNER).unwrap_or_default(),
             spec: labels.remove(SPEC).unwrap_or_default(),
             kept,
+            image: response.image,
             network: response.host_config.and_then(|config| config.network_mode).unwrap_or_default(),
             address: networks
                 .into_values()
@@ -460,7 +463,12 @@ mod tests {
     fn host_of(gpus: &[u32], mode: GpuMode) -> Result<HostConfig, RuntimeError> {
         let mut spec = empty_job(LeaseId::default());
         spec.limits.gpus = gpus.to_vec();
-        let image = super::super::image::Resolved { id: "sha256:00".into(), volumes: Vec::new(), path: None };
+        let image = super::super::image::Resolved {
+            id: "sha256:00".into(),
+            volumes: Vec::new(),
+            path: None,
+            requirement: None,
+        };
         let around = Surroundings {
             owner: "o",
             image: &image,

@@ -20,6 +20,7 @@ pub(super) struct Engine {
     host: String,
     patience: Duration,
     client: OnceCell<Docker>,
+    architecture: OnceCell<String>,
 }
 
 /// Why a call did not succeed.
@@ -88,7 +89,7 @@ impl From<Error> for CallError {
 impl Engine {
     /// An engine at `host` (`unix:///…`); `patience` bounds each call.
     pub(super) fn new(host: String, patience: Duration) -> Self {
-        Self { host, patience, client: OnceCell::new() }
+        Self { host, patience, client: OnceCell::new(), architecture: OnceCell::new() }
     }
 
     /// Where it listens.
@@ -113,6 +114,15 @@ impl Engine {
     pub(super) async fn api(&self) -> Result<(usize, usize), CallError> {
         let version = self.client().await?.client_version();
         Ok((version.major_version, version.minor_version))
+    }
+
+    /// Of the machine, in the words of images: `amd64`.
+    pub(super) async fn architecture(&self) -> Result<&str, CallError> {
+        let asking = async || {
+            let told = self.call("tell its version", |docker| async move { docker.version().await }).await?;
+            Ok::<_, CallError>(told.arch.unwrap_or_default())
+        };
+        self.architecture.get_or_try_init(asking).await.map(String::as_str)
     }
 
     async fn connect(&self) -> Result<Docker, CallError> {

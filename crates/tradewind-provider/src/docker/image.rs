@@ -13,12 +13,16 @@ use tradewind_proto::units::Bytes;
 use tradewind_proto::workload::Image;
 
 use super::archive::ImageLimits;
+use super::cache::{Announced, Held, ImageCache};
 use super::engine::{CallError, Engine};
-use super::pull::{discard, pull};
+use super::pull::{Pulled, discard, pull};
+use super::requirement;
 use crate::runtime::RuntimeError;
 
 /// The longest image reference that anyone needs.
 const LONGEST_REFERENCE: usize = 512;
+/// An image may be removed while it is looked at; so often in a row it is not.
+const TRIES: usize = 3;
 
 /// An image that is here.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -29,6 +33,8 @@ pub(super) struct Resolved {
     pub(super) volumes: Vec<String>,
     /// Where it looks for programs.
     pub(super) path: Option<String>,
+    /// What it requires of NVIDIA's driver.
+    pub(super) requirement: Option<String>,
 }
 
 /// The name under which an archive with this hash is known to the engine.
@@ -36,66 +42,121 @@ pub(super) fn imported_name(archive: &[u8; 32]) -> String {
     format!("tradewind/import:{}", hex::encode(archive))
 }
 
-/// Finds or fetches the image that the spec names.
-pub(super) async fn resolve(
-    engine: &Engine,
-    image: &Image,
-    pull_within: Duration,
-    limits: &ImageLimits,
-) -> Result<Resolved, RuntimeError> {
-    if let Some(archive) = &image.archive {
-        let name = imported_name(archive);
-        let found = inspect(engine, &name).await?.ok_or_else(|| {
-            RuntimeError::Start(format!("the image archive {} was not imported here", hex::encode(archive)))
-        })?;
-        return accept(image, found, limits);
-    }
-    check_reference(&image.reference)?;
-    if let Some(digest) = &image.digest {
-        check_digest(digest)?;
-        for name in [digest.clone(), by_digest(&image.reference, digest)] {
-            if let Some(found) = inspect(engine, &name).await? {
-                return accept(image, found, limits);
-            }
-        }
-    }
-    let here = inspect(engine, &image.reference).await?;
-    match (here, &image.digest) {
-        (Some(found), None) => accept(image, found, limits),
-        (Some(found), Some(digest)) => {
-            let mismatch = accept(image, found, limits);
-            if mismatch.is_ok() {
-                return mismatch;
-            }
-            // The tag moved here or there; the buyer's image may still be had by its digest.
-            match pull(engine, &by_digest(&image.reference, digest), pull_within, limits).await {
-                Ok(()) => fetched(engine, image, &by_digest(&image.reference, digest), limits).await,
-                Err(_) => mismatch,
-            }
-        }
-        (None, digest) => {
-            let name =
-                digest.as_ref().map_or_else(|| image.reference.clone(), |d| by_digest(&image.reference, d));
-            pull(engine, &name, pull_within, limits).await?;
-            fetched(engine, image, &name, limits).await
-        }
-    }
+/// Where images come from, and within which bounds.
+#[derive(Clone, Copy)]
+pub(super) struct Source<'a> {
+    pub(super) engine: &'a Engine,
+    pub(super) cache: &'a ImageCache,
+    pub(super) pull_within: Duration,
+    pub(super) limits: &'a ImageLimits,
 }
 
-async fn fetched(
-    engine: &Engine,
-    image: &Image,
-    name: &str,
-    limits: &ImageLimits,
-) -> Result<Resolved, RuntimeError> {
-    let found = inspect(engine, name).await?.ok_or_else(|| {
-        RuntimeError::Unavailable(format!("{name} was pulled, but the engine does not have it"))
-    })?;
-    let accepted = accept(image, found, limits);
-    if accepted.is_err() {
-        discard(engine, name).await;
+impl Source<'_> {
+    /// Finds or fetches the image that the spec names. It stays at least as long as it is held.
+    pub(super) async fn resolve(&self, image: &Image) -> Result<(Resolved, Held), RuntimeError> {
+        for _ in 0..TRIES {
+            let (resolved, _fetched) = self.find(image).await?;
+            let held = self.cache.hold(&resolved.id).await;
+            if inspect(self.engine, &resolved.id).await?.is_some() {
+                return Ok((resolved, held));
+            }
+        }
+        let reference = &image.reference;
+        Err(RuntimeError::Unavailable(format!("image {reference} was removed whenever it was found")))
     }
-    accepted
+
+    async fn find(&self, image: &Image) -> Result<(Resolved, Option<Held>), RuntimeError> {
+        if let Some(archive) = &image.archive {
+            let name = imported_name(archive);
+            let found = inspect(self.engine, &name).await?.ok_or_else(|| {
+                RuntimeError::Start(format!(
+                    "the image archive {} was not imported here",
+                    hex::encode(archive)
+                ))
+            })?;
+            return self.accept_here(image, found).await;
+        }
+        check_reference(&image.reference)?;
+        if let Some(digest) = &image.digest {
+            check_digest(digest)?;
+            for name in [digest.clone(), by_digest(&image.reference, digest)] {
+                if let Some(found) = inspect(self.engine, &name).await? {
+                    return self.accept_here(image, found).await;
+                }
+            }
+        }
+        let here = inspect(self.engine, &image.reference).await?;
+        match (here, &image.digest) {
+            (Some(found), None) => self.accept_here(image, found).await,
+            (Some(found), Some(digest)) => {
+                let mismatch = self.accept_here(image, found).await;
+                if mismatch.is_ok() {
+                    return mismatch;
+                }
+                // The tag moved here or there; the buyer's image may still be had by its digest.
+                let name = by_digest(&image.reference, digest);
+                match self.bring(&name).await {
+                    Ok(announced) => self.fetched(announced, image, &name).await,
+                    Err(_) => mismatch,
+                }
+            }
+            (None, digest) => {
+                let name = digest
+                    .as_ref()
+                    .map_or_else(|| image.reference.clone(), |d| by_digest(&image.reference, d));
+                let announced = self.bring(&name).await?;
+                self.fetched(announced, image, &name).await
+            }
+        }
+    }
+
+    async fn accept_here(
+        &self,
+        image: &Image,
+        found: ImageInspect,
+    ) -> Result<(Resolved, Option<Held>), RuntimeError> {
+        Ok((accept(image, found, self.limits, self.engine.architecture().await?)?, None))
+    }
+
+    /// Pulls what is not here.
+    async fn bring(&self, name: &str) -> Result<Announced, RuntimeError> {
+        let announced = self.cache.announce(self.engine, name).await?;
+        match pull(self.engine, name, self.pull_within, self.limits).await? {
+            Pulled::Whole => Ok(announced),
+            Pulled::Failed(error) => {
+                self.cache.did_not_come(announced).await?;
+                Err(error)
+            }
+            // What is announced is looked for until it cannot come any more.
+            Pulled::GivenUp(error) => Err(error),
+        }
+    }
+
+    async fn fetched(
+        &self,
+        announced: Announced,
+        image: &Image,
+        name: &str,
+    ) -> Result<(Resolved, Option<Held>), RuntimeError> {
+        let found = inspect(self.engine, name).await?.ok_or_else(|| {
+            RuntimeError::Unavailable(format!("{name} was pulled, but the engine does not have it"))
+        })?;
+        match accept(image, found.clone(), self.limits, self.engine.architecture().await?) {
+            Ok(resolved) => {
+                let held = self.cache.hold(&resolved.id).await;
+                self.cache.arrived(announced, &found, None, Some(&image.reference)).await?;
+                Ok((resolved, Some(held)))
+            }
+            Err(error) => {
+                discard(self.engine, name).await;
+                match inspect(self.engine, name).await? {
+                    Some(left) => self.cache.arrived(announced, &left, None, None).await?,
+                    None => self.cache.did_not_come(announced).await?,
+                }
+                Err(error)
+            }
+        }
+    }
 }
 
 /// What the engine knows of an image.
@@ -109,7 +170,12 @@ pub(super) async fn inspect(engine: &Engine, name: &str) -> Result<Option<ImageI
     }
 }
 
-fn accept(image: &Image, found: ImageInspect, limits: &ImageLimits) -> Result<Resolved, RuntimeError> {
+fn accept(
+    image: &Image,
+    found: ImageInspect,
+    limits: &ImageLimits,
+    machine: &str,
+) -> Result<Resolved, RuntimeError> {
     let id = found.id.unwrap_or_default();
     if let Some(digest) = &image.digest {
         let pulled = found.repo_digests.unwrap_or_default();
@@ -121,6 +187,13 @@ fn accept(image: &Image, found: ImageInspect, limits: &ImageLimits) -> Result<Re
             )));
         }
     }
+    let architecture = found.architecture.unwrap_or_default();
+    if !runs_on(&architecture, machine) {
+        let reference = &image.reference;
+        return Err(RuntimeError::Start(format!(
+            "image {reference} is for {architecture} and this machine is {machine}; choose one for {machine}"
+        )));
+    }
     let size = u64::try_from(found.size.unwrap_or(0)).unwrap_or(0);
     let most = limits.unpacked;
     if size > most.get() {
@@ -130,12 +203,17 @@ fn accept(image: &Image, found: ImageInspect, limits: &ImageLimits) -> Result<Re
         )));
     }
     let config = found.config.unwrap_or_default();
-    let path = config
-        .env
-        .unwrap_or_default()
-        .iter()
-        .find_map(|entry| entry.strip_prefix("PATH=").map(str::to_owned));
-    Ok(Resolved { id, volumes: config.volumes.unwrap_or_default(), path })
+    let environment = config.env.unwrap_or_default();
+    let path = environment.iter().find_map(|entry| entry.strip_prefix("PATH=").map(str::to_owned));
+    let requirement = requirement::of_environment(&environment);
+    Ok(Resolved { id, volumes: config.volumes.unwrap_or_default(), path, requirement })
+}
+
+/// Whether a machine runs an image's programs, both in the words of images. Many a processor runs its line's 32-bit ones too; an
+/// image that names nothing may suit.
+fn runs_on(image: &str, machine: &str) -> bool {
+    let older = matches!((image, machine), ("386", "amd64") | ("arm", "arm64"));
+    image.is_empty() || machine.is_empty() || image == machine || older
 }
 
 fn by_digest(reference: &str, digest: &str) -> String {
@@ -183,6 +261,18 @@ mod tests {
             ("ghcr.io/a/b:tag@sha256:00", "ghcr.io/a/b"),
         ] {
             assert_eq!(repository(reference), expected);
+        }
+    }
+
+    #[test]
+    fn an_image_runs_on_its_own_architecture() {
+        for (image, machine) in [("amd64", "amd64"), ("386", "amd64"), ("arm", "arm64"), ("", "amd64")] {
+            assert!(runs_on(image, machine), "{image} on {machine}");
+        }
+        for (image, machine) in
+            [("arm64", "amd64"), ("amd64", "arm64"), ("amd64", "386"), ("riscv64", "amd64")]
+        {
+            assert!(!runs_on(image, machine), "{image} on {machine}");
         }
     }
 

@@ -10,11 +10,12 @@ use rustix::process::{Resource, getrlimit};
 use tradewind_proto::ids::LeaseId;
 use tradewind_proto::workload::{Command, Secrets, WorkloadSpec};
 
+use super::cache::Held;
 use super::container::{self, Described, Phase, Surroundings};
 use super::engine::CallError;
 use super::image::Resolved;
 use super::network::Kind;
-use super::{NAME, Shared, image, seccomp, work};
+use super::{GpuMode, NAME, Shared, image, requirement, seccomp, work};
 use crate::runtime::{RuntimeError, Volumes, refuse_environment};
 
 /// Open files of a job, as far as the agent itself may give as many.
@@ -62,13 +63,14 @@ async fn create(
         volumes.work.canonicalize().map_err(RuntimeError::io(format!("find {}", volumes.work.display())))?;
     let user = shared.config.user;
     let kind = container::network_kind(spec);
-    let (image, network, ()) = tokio::try_join!(shared.image(spec), network(shared, kind), async {
+    let ((image, _held), network, ()) = tokio::try_join!(shared.image(spec), network(shared, kind), async {
         let directory = work.clone();
         let given = tokio::task::spawn_blocking(move || work::give_to(&directory, user)).await;
         given
             .unwrap_or_else(|panic| Err(std::io::Error::other(panic)))
             .map_err(RuntimeError::io("hand over the work directory"))
     })?;
+    let suited = suits(shared, spec, &image);
     let around = Surroundings {
         owner: &shared.config.owner,
         image: &image,
@@ -83,7 +85,7 @@ async fn create(
         oci_runtime: shared.config.oci_runtime.as_deref(),
         seccomp: seccomp::option(shared.engine.api().await?),
     };
-    let made = match container::request(spec, secrets, &around) {
+    let made = match suited.and_then(|()| container::request(spec, secrets, &around)) {
         Ok(request) => make(shared, spec, request).await,
         Err(error) => Err(error),
     };
@@ -100,6 +102,17 @@ async fn create(
         shared.pool.give_back(&shared.engine, &network).await?;
     }
     Ok(found)
+}
+
+/// Refuses an image that NVIDIA's driver here is too old for, if the lease has such cards.
+fn suits(shared: &Shared, spec: &WorkloadSpec, image: &Resolved) -> Result<(), RuntimeError> {
+    let has_cards =
+        !spec.limits.gpus.is_empty() && matches!(shared.config.gpus, GpuMode::Cdi | GpuMode::Toolkit);
+    let requirement = image.requirement.as_deref().filter(|_| has_cards);
+    match requirement.and_then(|requirement| requirement::unmet(requirement, shared.config.nvidia)) {
+        Some(why) => Err(RuntimeError::Start(format!("the image {why}"))),
+        None => Ok(()),
+    }
 }
 
 async fn network(shared: &Shared, kind: Option<Kind>) -> Result<String, RuntimeError> {
@@ -204,19 +217,28 @@ async fn discard(shared: &Shared, lease: LeaseId, network: &str, error: &Runtime
 
 /// The engine's init would report a missing program only as an exit with 127.
 async fn require_programs(shared: &Shared, spec: &WorkloadSpec) -> Result<(), RuntimeError> {
-    for program in container::programs(spec) {
-        require(shared, spec, program).await?;
+    let programs = container::programs(spec);
+    if programs.is_empty() {
+        return Ok(());
+    }
+    let (image, _held) = shared.image(spec).await?;
+    for program in programs {
+        require(shared, spec, program, &image).await?;
     }
     Ok(())
 }
 
-async fn require(shared: &Shared, spec: &WorkloadSpec, program: &str) -> Result<(), RuntimeError> {
-    let image = shared.image(spec).await?;
+async fn require(
+    shared: &Shared,
+    spec: &WorkloadSpec,
+    program: &str,
+    image: &Resolved,
+) -> Result<(), RuntimeError> {
     let known = (image.id.clone(), program.to_owned());
     if shared.programs.lock().await.contains(&known) {
         return Ok(());
     }
-    for path in places(program, &image) {
+    for path in places(program, image) {
         if is_program(shared, spec.lease, &path).await? {
             if program.starts_with('/') && !program.starts_with("/work/") {
                 shared.programs.lock().await.insert(known);
@@ -268,13 +290,14 @@ async fn is_program(shared: &Shared, lease: LeaseId, path: &str) -> Result<bool,
 }
 
 impl Shared {
-    /// The image that the spec names, here.
-    pub(super) async fn image(&self, spec: &WorkloadSpec) -> Result<Resolved, RuntimeError> {
+    /// The image that the spec names, here as long as it is held; then a container keeps it.
+    pub(super) async fn image(&self, spec: &WorkloadSpec) -> Result<(Resolved, Held), RuntimeError> {
         let Some(named) = &spec.image else {
             let what = "a job without an image; the process runtime can".to_owned();
             return Err(RuntimeError::Unsupported { runtime: NAME, what });
         };
-        image::resolve(&self.engine, named, self.config.pull_within, &self.config.images).await
+        let (pull_within, limits) = (self.config.pull_within, &self.config.images);
+        image::Source { engine: &self.engine, cache: &self.cache, pull_within, limits }.resolve(named).await
     }
 }
 

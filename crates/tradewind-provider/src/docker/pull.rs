@@ -7,6 +7,7 @@ use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use bollard::errors::Error;
 use bollard::models::CreateImageInfo;
 use bollard::query_parameters::{CreateImageOptionsBuilder, RemoveImageOptionsBuilder};
 use futures::StreamExt as _;
@@ -22,11 +23,14 @@ const LOOK: Duration = Duration::from_millis(250);
 /// Layers that an image may have; engines take fewer.
 const LAYERS: usize = 1_024;
 
-/// How a pull went that the engine did not refuse.
-enum Pulled {
+/// How a pull went.
+pub(super) enum Pulled {
+    /// The image is here.
     Whole,
-    /// Given up, and why.
-    TooLarge(String),
+    /// The engine could not, and is through with it.
+    Failed(RuntimeError),
+    /// Given up. The engine is hung up on and may have the image all the same.
+    GivenUp(RuntimeError),
 }
 
 /// Pulls an image that is not here.
@@ -35,7 +39,7 @@ pub(super) async fn pull(
     name: &str,
     within: Duration,
     limits: &ImageLimits,
-) -> Result<(), RuntimeError> {
+) -> Result<Pulled, RuntimeError> {
     let mut options = CreateImageOptionsBuilder::default().from_image(name);
     if !name.contains('@') && repository(name) == name {
         // Without a tag the engine would pull every one.
@@ -51,22 +55,26 @@ pub(super) async fn pull(
             loop {
                 let told = tokio::select! {
                     step = progress.next() => match step {
+                        Some(Err(Error::DockerStreamError { error })) => {
+                            return Ok(Pulled::Failed(failure(name, &error)));
+                        }
                         Some(step) => watch.step(&step?),
                         None => return Ok(Pulled::Whole),
                     },
                     _ = looks.tick() => watch.look(),
                 };
                 if let Some(why) = told {
-                    return Ok(Pulled::TooLarge(why));
+                    let why = format!("image {name} {why}");
+                    return Ok(Pulled::GivenUp(RuntimeError::Start(why)));
                 }
             }
         })
         .await;
-    match outcome {
-        Ok(Pulled::Whole) => Ok(()),
-        Ok(Pulled::TooLarge(why)) => Err(RuntimeError::Start(format!("image {name} {why}"))),
-        Err(error) => Err(failure(name, &error)),
-    }
+    Ok(match outcome {
+        Ok(pulled) => pulled,
+        Err(CallError::Refused { message, .. }) => Pulled::Failed(failure(name, &message)),
+        Err(CallError::Unavailable(message)) => Pulled::GivenUp(failure(name, &message)),
+    })
 }
 
 /// Takes an image away that was pulled and may not be run. One that another container uses stays.
@@ -133,7 +141,7 @@ fn free(path: &Path) -> Option<u64> {
 }
 
 /// A registry's "no" is the buyer's mistake; an unreachable registry is not.
-fn failure(name: &str, error: &CallError) -> RuntimeError {
+fn failure(name: &str, message: &str) -> RuntimeError {
     const NO: [&str; 7] = [
         "not found",
         "manifest unknown",
@@ -143,7 +151,6 @@ fn failure(name: &str, error: &CallError) -> RuntimeError {
         "invalid reference",
         "no matching manifest",
     ];
-    let (CallError::Refused { message, .. } | CallError::Unavailable(message)) = error;
     let lower = message.to_lowercase();
     if NO.iter().any(|no| lower.contains(no)) {
         return RuntimeError::Start(format!("image {name} cannot be pulled: {message}"));
@@ -161,13 +168,9 @@ mod tests {
 
     #[test]
     fn an_unreachable_registry_is_not_the_buyers_fault() {
-        let offline = CallError::Refused {
-            status: 500,
-            message: "dial tcp: lookup registry-1.docker.io: no such host".into(),
-        };
-        assert!(matches!(failure("a", &offline), RuntimeError::Unavailable(why) if why.contains("archive")));
-        let unknown = CallError::Refused { status: 404, message: "pull access denied for a".into() };
-        assert!(matches!(failure("a", &unknown), RuntimeError::Start(_)));
+        let offline = failure("a", "dial tcp: lookup registry-1.docker.io: no such host");
+        assert!(matches!(offline, RuntimeError::Unavailable(why) if why.contains("archive")));
+        assert!(matches!(failure("a", "pull access denied for a"), RuntimeError::Start(_)));
     }
 
     fn watch(fetched: u64) -> Watch {

@@ -1,6 +1,8 @@
 //! Accelerators: what a source says of each, and the groups that an offer sells.
 
 use std::collections::BTreeSet;
+use std::fmt;
+use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 use tradewind_proto::offer::{ComputeCapability, DriverVersion, Gpus, Interconnect, Vendor};
@@ -75,6 +77,37 @@ impl GpuSource for AllGpus {
     }
 }
 
+/// A version of CUDA: 12.4.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub struct CudaVersion {
+    /// 12 of 12.4.
+    pub major: u32,
+    /// 4 of 12.4.
+    pub minor: u32,
+}
+
+impl fmt::Display for CudaVersion {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}.{}", self.major, self.minor)
+    }
+}
+
+/// A text is no version of CUDA.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("`{0}` is not a version of CUDA such as 12.4")]
+pub struct NoCudaVersion(String);
+
+impl FromStr for CudaVersion {
+    type Err = NoCudaVersion;
+
+    /// Reads one or two numbers; a missing one is zero.
+    fn from_str(text: &str) -> Result<Self, NoCudaVersion> {
+        let (major, minor) = text.split_once('.').unwrap_or((text, "0"));
+        let number = |part: &str| part.parse::<u32>().map_err(|_| NoCudaVersion(text.into()));
+        Ok(Self { major: number(major)?, minor: number(minor)? })
+    }
+}
+
 /// One accelerator.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Gpu {
@@ -93,6 +126,9 @@ pub struct Gpu {
     pub compute_capability: Option<ComputeCapability>,
     /// The driver on the host.
     pub driver: Option<DriverVersion>,
+    /// The newest CUDA that the driver runs.
+    #[serde(default)]
+    pub cuda: Option<CudaVersion>,
     /// Its address on the bus.
     pub bus: String,
     /// The bus addresses at the other ends of its active direct links.
@@ -212,6 +248,7 @@ pub(crate) mod tests {
             vram: Bytes::gib(80),
             compute_capability: Some(ComputeCapability { major: 9, minor: 0 }),
             driver: "570.86.15".parse().ok(),
+            cuda: "12.8".parse().ok(),
             bus: format!("0000:{index:02X}:00.0"),
             links: Vec::new(),
             watts: Some(700),
@@ -229,6 +266,7 @@ pub(crate) mod tests {
             name: "AMD Instinct MI300X".into(),
             vram: Bytes::gib(192),
             compute_capability: None,
+            cuda: None,
             ..h100(index)
         }
     }

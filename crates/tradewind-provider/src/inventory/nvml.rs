@@ -9,7 +9,7 @@ use tradewind_proto::offer::{ComputeCapability, DriverVersion, Vendor};
 use tradewind_proto::units::Bytes;
 use tradewind_proto::workload::AcceleratorUsage;
 
-use super::gpu::{Gpu, GpuError, GpuSource, Listing};
+use super::gpu::{CudaVersion, Gpu, GpuError, GpuSource, Listing};
 
 /// What the driver installs; the name without a version comes with development packages only.
 const LIBRARY: &str = "libnvidia-ml.so.1";
@@ -37,12 +37,20 @@ fn is_absence(error: &NvmlError) -> bool {
 
 fn list(library: &Library) -> Result<Vec<Gpu>, NvmlError> {
     let driver: Option<DriverVersion> = library.sys_driver_version().ok().and_then(|text| text.parse().ok());
+    let cuda = library.sys_cuda_driver_version().ok().and_then(cuda);
     (0..library.device_count()?)
-        .map(|index| describe(&library.device_by_index(index)?, index, driver))
+        .map(|index| Ok(Gpu { driver, cuda, ..describe(&library.device_by_index(index)?, index)? }))
         .collect()
 }
 
-fn describe(device: &Device<'_>, index: u32, driver: Option<DriverVersion>) -> Result<Gpu, NvmlError> {
+/// What NVML's number means: 12040 is 12.4.
+fn cuda(number: i32) -> Option<CudaVersion> {
+    let number = u32::try_from(number).ok()?;
+    Some(CudaVersion { major: number / 1_000, minor: number % 1_000 / 10 })
+}
+
+/// A device, without what all have in common.
+fn describe(device: &Device<'_>, index: u32) -> Result<Gpu, NvmlError> {
     let capability = device.cuda_compute_capability().ok().and_then(|capability| {
         let (major, minor) = (u8::try_from(capability.major).ok()?, u8::try_from(capability.minor).ok()?);
         Some(ComputeCapability { major, minor })
@@ -54,7 +62,8 @@ fn describe(device: &Device<'_>, index: u32, driver: Option<DriverVersion>) -> R
         name: device.name()?,
         vram: Bytes::new(device.memory_info()?.total),
         compute_capability: capability,
-        driver,
+        driver: None,
+        cuda: None,
         bus: device.pci_info()?.bus_id,
         links: links(device),
         watts: device.enforced_power_limit().ok().map(|milliwatts| milliwatts.div_ceil(1_000)),
@@ -79,4 +88,15 @@ fn links(device: &Device<'_>) -> Vec<String> {
     let links = (0..LINKS_MAX).map(|link| device.link_wrapper_for(link));
     let active = links.filter(|link| link.is_active().unwrap_or(false));
     active.filter_map(|link| Some(link.remote_pci_info().ok()?.bus_id)).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn nvml_s_number_of_cuda_is_read() {
+        assert_eq!(cuda(12_040).map(|version| version.to_string()).as_deref(), Some("12.4"));
+        assert_eq!(cuda(-1), None);
+    }
 }

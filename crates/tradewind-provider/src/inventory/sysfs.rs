@@ -157,6 +157,7 @@ fn describe(card: &Path, vendor: Vendor, maker: u16, total: u64) -> io::Result<O
         vram: Bytes::new(total),
         compute_capability: None,
         driver: None,
+        cuda: None,
         bus,
         links: Vec::new(),
         watts: None,

@@ -2,6 +2,7 @@
 //! exports it. No engine is a failure with a hint, never a skip.
 
 mod busybox;
+mod cache;
 mod egress;
 mod engine;
 mod hostile;
@@ -60,7 +61,7 @@ fn connect(config: &DockerConfig) -> DockerRuntime {
 async fn import(runtime: &DockerRuntime, home: &TempDir, recipe: &Recipe) -> Image {
     let path = home.path().join("image.tar");
     let (hash, digest) = recipe.write(&path);
-    let imported = runtime.import(&path, hash).await.unwrap_or_else(|error| {
+    let imported = runtime.import(None, &path, hash).await.unwrap_or_else(|error| {
         panic!(
             "no image can be imported at {}: {error}\nhint: scripts/with-dockerd cargo nextest run docker",
             host()

@@ -135,6 +135,11 @@ pub(crate) struct ProviderSection {
     pub(crate) runtimes: Vec<String>,
     /// The Docker engine's address; `DOCKER_HOST` or the default socket where absent.
     pub(crate) docker_host: Option<String>,
+    /// How much of the images that leases bring `docker` keeps for later ones; `0` for none.
+    pub(crate) image_cache: Option<String>,
+    /// Images that it never removes, as in `rules.allow_images`.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub(crate) keep_images: Vec<String>,
     /// Stake for the device, in whole tokens of what the network stakes.
     pub(crate) stake: String,
     /// Free balance to keep for lease bonds, in whole tokens of the quote asset.
@@ -295,6 +300,8 @@ impl Default for ProviderSection {
             gpus: None,
             runtimes: vec!["process".into()],
             docker_host: None,
+            image_cache: None,
+            keep_images: Vec::new(),
             stake: "50".into(),
             bonds: "100".into(),
             payout: None,

@@ -23,7 +23,7 @@ use tradewind_proto::profile::{Asset, NetworkProfile};
 use tradewind_proto::signature::SigningKey;
 use tradewind_proto::units::{Bytes, Clock, Money, Seconds, Timestamp};
 use tradewind_provider::agent::{Agent, AgentConfig, Parts};
-use tradewind_provider::docker::{DockerConfig, DockerRuntime, GpuMode};
+use tradewind_provider::docker::{DockerConfig, DockerRuntime, GpuMode, Nvidia};
 use tradewind_provider::inventory::{AllGpus, Gpu, Inventory, Sold};
 use tradewind_provider::process::{ProcessConfig, ProcessRuntime};
 use tradewind_provider::runtime::Runtime;
@@ -93,8 +93,10 @@ pub(crate) async fn start(needs: Needs<'_>) -> anyhow::Result<Agent> {
     let sold = sold(needs.section, &inventory)?;
     answer(&needs, device, device_key, hardware(&needs, &inventory, &sold)).await?;
     let owner = needs.key.address();
-    let gpus = gpu_mode(sold_first(&inventory, &sold).map(|gpu| gpu.vendor));
-    let runtimes = runtimes(needs.section, owner, &needs.data_dir.join("runtime"), gpus)?;
+    let first = sold_first(&inventory, &sold);
+    let gpus = gpu_mode(first.map(|gpu| gpu.vendor));
+    let nvidia = first.map_or_else(Nvidia::default, |gpu| Nvidia { driver: gpu.driver, cuda: gpu.cuda });
+    let runtimes = runtimes(needs.section, owner, &needs.data_dir.join("runtime"), gpus, nvidia)?;
     let offer = sale::offer(&needs, device, &runtimes, sold.unit).await?;
     let attester = needs.section.tee.as_ref().map(sale::attester).transpose()?;
     let config = AgentConfig {
@@ -190,6 +192,7 @@ pub(crate) fn runtimes(
     owner: Address,
     state_dir: &Path,
     gpus: GpuMode,
+    nvidia: Nvidia,
 ) -> anyhow::Result<BTreeMap<&'static str, Arc<dyn Runtime>>> {
     let mut runtimes: BTreeMap<&'static str, Arc<dyn Runtime>> = BTreeMap::new();
     for name in &section.runtimes {
@@ -203,6 +206,8 @@ pub(crate) fn runtimes(
             DOCKER => {
                 let mut config = DockerConfig::new(owner.to_string(), state_dir);
                 config.gpus = gpus;
+                config.nvidia = nvidia;
+                config.cache = sale::image_cache(section)?;
                 if let Some(host) = &section.docker_host {
                     config.host.clone_from(host);
                 }

@@ -24,6 +24,10 @@ pub(super) struct Recipe {
     pub(super) tag: &'static str,
     /// Makes images of otherwise equal recipes differ.
     pub(super) comment: String,
+    /// For another machine than this.
+    pub(super) architecture: Option<&'static str>,
+    /// Variables beside `PATH`.
+    pub(super) variables: Vec<&'static str>,
     /// Zeros in a file of their own.
     pub(super) zeros: usize,
 }
@@ -51,13 +55,15 @@ impl Recipe {
     }
 
     pub(super) fn config(&self, layer: &[u8]) -> String {
-        let architecture = if cfg!(target_arch = "aarch64") { "arm64" } else { "amd64" };
+        let own = if cfg!(target_arch = "aarch64") { "arm64" } else { "amd64" };
+        let architecture = self.architecture.unwrap_or(own);
+        let environment = [&["PATH=/bin"], self.variables.as_slice()].concat();
         let volumes: BTreeMap<_, _> = self.volumes.iter().map(|path| (path, serde_json::json!({}))).collect();
         serde_json::json!({
             "architecture": architecture,
             "os": "linux",
             "comment": self.comment,
-            "config": { "Env": ["PATH=/bin"], "Volumes": volumes },
+            "config": { "Env": environment, "Volumes": volumes },
             "rootfs": { "type": "layers", "diff_ids": [format!("sha256:{}", hex::encode(Sha256::digest(layer)))] },
         })
         .to_string()

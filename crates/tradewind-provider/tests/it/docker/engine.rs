@@ -72,7 +72,7 @@ async fn an_engine_that_hangs_or_restarts_is_unavailable_and_the_job_goes_on() {
 async fn a_container_that_was_only_made_is_started_by_the_next_agent() {
     let (f, outage) = behind_a_door().await;
     let job = f.job("echo run >> runs; ./busybox sleep 60");
-    outage.set(Door::HangsAt("/start"));
+    outage.set(Door::HangsAt("/start".into()));
     let error = f.start(&job).await.expect_err("the engine does not start it");
     assert!(matches!(error, RuntimeError::Unavailable(_)), "{error:?}");
     // The request that hung must not arrive late.

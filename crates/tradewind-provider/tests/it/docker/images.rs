@@ -119,10 +119,10 @@ async fn an_image_bomb_is_refused_before_the_engine_sees_it() {
     let runtime = connect(&DockerConfig { images, ..config(&root) });
     let path = root.path().join("image.tar");
     let (hash, digest) = Recipe { comment: "too large".into(), ..Recipe::with_shell() }.write(&path);
-    let error = runtime.import(&path, hash).await.expect_err("busybox alone has more");
+    let error = runtime.import(None, &path, hash).await.expect_err("busybox alone has more");
     assert!(matches!(error, ImportError::TooLarge { .. }), "{error}");
     assert!(bare_engine().await.inspect_image(&digest).await.is_err());
-    assert!(matches!(runtime.import(&path, [1; 32]).await, Err(ImportError::WrongHash { .. })));
+    assert!(matches!(runtime.import(None, &path, [1; 32]).await, Err(ImportError::WrongHash { .. })));
 }
 
 #[tokio::test]

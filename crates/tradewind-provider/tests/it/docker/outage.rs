@@ -17,7 +17,7 @@ pub(super) enum Door {
     /// They are cut.
     Shut,
     /// Those whose request's first line contains the words hang; the others pass.
-    HangsAt(&'static str),
+    HangsAt(String),
 }
 
 /// A socket that leads to the engine as long as its door is open.
@@ -74,7 +74,7 @@ async fn pass(
         let line = text.lines().next().unwrap_or_default().to_owned();
         let opens = |door: &Door| match door {
             Door::Open => true,
-            Door::HangsAt(words) => !line.contains(words),
+            Door::HangsAt(words) => !line.contains(words.as_str()),
             Door::Hangs | Door::Shut => false,
         };
         if (*door).clone().wait_for(opens).await.is_err() || to.write_all(&buffer[..count]).await.is_err() {

@@ -21,7 +21,7 @@ use sha2::{Digest as _, Sha256};
 use tempfile::TempDir;
 use tradewind_proto::units;
 use tradewind_proto::workload::Image;
-use tradewind_provider::docker::{DockerConfig, ImageLimits};
+use tradewind_provider::docker::{DockerConfig, GpuMode, ImageLimits, Nvidia};
 use tradewind_provider::runtime::RuntimeError;
 
 use super::busybox::Recipe;
@@ -32,18 +32,18 @@ const MANIFEST: &str = "application/vnd.docker.distribution.manifest.v2+json";
 
 /// What a registry holds.
 #[derive(Default)]
-struct Shelf {
+pub(super) struct Shelf {
     /// By digest, and manifests by tag too.
     blobs: HashMap<String, Bytes>,
     /// A blob of which only the first bytes ever come.
-    stuck: Option<String>,
+    pub(super) stuck: Option<String>,
 }
 
 #[derive(Clone, Default)]
-struct Registry {
-    shelf: Arc<Mutex<Shelf>>,
+pub(super) struct Registry {
+    pub(super) shelf: Arc<Mutex<Shelf>>,
     port: u16,
-    name: String,
+    pub(super) name: String,
 }
 
 fn digest(bytes: &[u8]) -> String {
@@ -51,7 +51,7 @@ fn digest(bytes: &[u8]) -> String {
 }
 
 impl Registry {
-    async fn start() -> Self {
+    pub(super) async fn start() -> Self {
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("a port");
         let port = listener.local_addr().expect("an address").port();
         let name = format!("r{}", hex::encode(rand::random::<[u8; 4]>()));
@@ -70,7 +70,7 @@ impl Registry {
     }
 
     /// Puts an image under a tag; returns its manifest's digest and its layer's.
-    fn push(&self, tag: &str, recipe: &Recipe) -> (String, String) {
+    pub(super) fn push(&self, tag: &str, recipe: &Recipe) -> (String, String) {
         let layer = recipe.layer();
         let config = Bytes::from(recipe.config(&layer));
         let mut packed = GzEncoder::new(Vec::new(), Compression::fast());
@@ -92,15 +92,15 @@ impl Registry {
         names
     }
 
-    fn reference(&self, tag: &str) -> String {
+    pub(super) fn reference(&self, tag: &str) -> String {
         format!("127.0.0.1:{}/{}:{tag}", self.port, self.name)
     }
 
-    fn image(&self, tag: &str, digest: Option<&str>) -> Option<Image> {
+    pub(super) fn image(&self, tag: &str, digest: Option<&str>) -> Option<Image> {
         Some(Image { reference: self.reference(tag), digest: digest.map(String::from), archive: None })
     }
 
-    fn by_digest(&self, digest: &str) -> String {
+    pub(super) fn by_digest(&self, digest: &str) -> String {
         format!("127.0.0.1:{}/{}@{digest}", self.port, self.name)
     }
 }
@@ -126,7 +126,7 @@ async fn blob(State(registry): State<Registry>, Path((_, key)): Path<(String, St
     (length, Body::from_stream(first.chain(futures::stream::pending()))).into_response()
 }
 
-fn recipe(registry: &Registry, comment: &str) -> Recipe {
+pub(super) fn recipe(registry: &Registry, comment: &str) -> Recipe {
     Recipe { comment: format!("{comment} of {}", registry.name), ..Recipe::with_shell() }
 }
 
@@ -136,11 +136,11 @@ async fn fixture(images: ImageLimits) -> Fixture {
     fixture_of(root, settings, &Recipe::with_shell()).await
 }
 
-async fn is_here(name: &str) -> bool {
+pub(super) async fn is_here(name: &str) -> bool {
     bare_engine().await.inspect_image(name).await.is_ok()
 }
 
-async fn forget(name: &str) {
+pub(super) async fn forget(name: &str) {
     let options = bollard::query_parameters::RemoveImageOptionsBuilder::default().force(true).build();
     bare_engine().await.remove_image(name, Some(options), None).await.expect("removed");
 }
@@ -215,4 +215,39 @@ async fn an_image_bomb_of_a_registry_is_refused_and_leaves_nothing() {
         assert!(!is_here(&registry.reference("1")).await);
         f.clear(&job).await;
     }
+}
+
+#[tokio::test]
+async fn an_image_for_another_architecture_is_refused_and_leaves_nothing() {
+    let (f, registry) = (fixture(ImageLimits::default()).await, Registry::start().await);
+    let (image, _) =
+        registry.push("1", &Recipe { architecture: Some("riscv64"), ..recipe(&registry, "foreign") });
+    let mut job = f.job("echo never");
+    job.spec.image = registry.image("1", None);
+    let error = f.start(&job).await.expect_err("no program of it runs here");
+    assert!(matches!(&error, RuntimeError::Start(why) if why.contains("is for riscv64")), "{error:?}");
+    assert!(!is_here(&registry.by_digest(&image)).await);
+    f.clear(&job).await;
+}
+
+#[tokio::test]
+async fn an_image_for_a_newer_driver_is_refused_before_a_container_is_made() {
+    let root = TempDir::new().expect("a directory");
+    let nvidia = Nvidia { driver: "550.54.15".parse().ok(), cuda: "12.4".parse().ok() };
+    let settings = DockerConfig { gpus: GpuMode::Cdi, nvidia, ..config(&root) };
+    let f = fixture_of(root, settings, &Recipe::with_shell()).await;
+    let registry = Registry::start().await;
+    let variables = vec!["NVIDIA_REQUIRE_CUDA=cuda>=12.8 brand=tesla,driver>=470,driver<471"];
+    registry.push("1", &Recipe { variables, ..recipe(&registry, "newer") });
+    let mut job = f.job("echo ran");
+    job.spec.image = registry.image("1", None);
+    assert_eq!(told(&f, &job).await, "ran\n", "a lease without cards");
+    job.spec.limits.gpus = vec![0];
+    let error = f.start(&job).await.expect_err("its driver is too old");
+    assert!(
+        matches!(&error, RuntimeError::Start(why) if why.contains("cuda>=12.8") && why.contains("has CUDA 12.4")),
+        "{error:?}"
+    );
+    f.clear(&job).await;
+    forget(&registry.reference("1")).await;
 }

@@ -8,6 +8,7 @@ use anyhow::{Context, bail};
 use jiff::fmt::rfc2822;
 use tradewind_mesh::PeerAddr;
 use tradewind_proto::profile::NetworkProfile;
+use tradewind_provider::docker::Nvidia;
 use tradewind_provider::doctor::{self, Diagnosis, Host, Verdict};
 use tradewind_provider::inventory::{AllGpus, Inventory};
 
@@ -62,7 +63,8 @@ pub(super) async fn examine(config: Option<&NodeConfig>) -> anyhow::Result<Vec<D
     }
     let section = section.unwrap_or(&usual);
     let gpus = role::gpu_mode(lendable.gpu_groups().first().map(|group| group.gpus.vendor));
-    let runtimes = role::runtimes(section, Address::ZERO, &state_dir.join("runtime"), gpus);
+    let runtimes =
+        role::runtimes(section, Address::ZERO, &state_dir.join("runtime"), gpus, Nvidia::default());
     match runtimes {
         Ok(runtimes) => {
             for (name, runtime) in runtimes {

@@ -15,6 +15,7 @@ use tradewind_proto::offer::{
 use tradewind_proto::owner::{ImagePattern, OwnerRules};
 use tradewind_proto::units::{Bytes, Money, RatePerSecond, Seconds, Timestamp};
 use tradewind_proto::workload::Network;
+use tradewind_provider::docker::CacheRules;
 use tradewind_provider::inventory::{Inventory, Reserve, Sold, Wanted};
 use tradewind_provider::runtime::Runtime;
 use tradewind_provider::tee::{Attester, CommandAttester};
@@ -84,18 +85,26 @@ pub(super) fn rules(section: &RulesSection) -> anyhow::Result<OwnerRules> {
         };
         list.iter().map(account).collect()
     };
-    let images = |list: &[String], field: &str| -> anyhow::Result<Vec<ImagePattern>> {
-        let pattern = |text: &String| {
-            text.parse::<ImagePattern>().with_context(|| format!("`provider.rules.{field}` in node.toml"))
-        };
-        list.iter().map(pattern).collect()
-    };
     Ok(OwnerRules {
         allow_buyers: accounts(&section.allow_buyers, "allow_buyers")?,
         deny_buyers: accounts(&section.deny_buyers, "deny_buyers")?,
-        allow_images: images(&section.allow_images, "allow_images")?,
-        deny_images: images(&section.deny_images, "deny_images")?,
+        allow_images: images(&section.allow_images, "rules.allow_images")?,
+        deny_images: images(&section.deny_images, "rules.deny_images")?,
     })
+}
+
+fn images(patterns: &[String], field: &str) -> anyhow::Result<Vec<ImagePattern>> {
+    let pattern = |text: &String| {
+        text.parse::<ImagePattern>().with_context(|| format!("`provider.{field}` in node.toml"))
+    };
+    patterns.iter().map(pattern).collect()
+}
+
+/// Which images stay for later leases.
+pub(super) fn image_cache(section: &ProviderSection) -> anyhow::Result<CacheRules> {
+    let limit = size(section.image_cache.as_deref(), "image_cache")?;
+    let limit = limit.unwrap_or(CacheRules::default().limit);
+    Ok(CacheRules { limit, keep: images(&section.keep_images, "keep_images")? })
 }
 
 /// How the price follows the market's, where it does.
@@ -356,6 +365,19 @@ mod tests {
         );
         assert!(lending(&kept).unwrap().needs_senses());
         assert!(lending(&section("")).unwrap().is_free());
+    }
+
+    #[test]
+    fn images_are_kept_up_to_a_limit_and_pinned_by_patterns() {
+        let cache = |text: &str| image_cache(&section(text));
+        assert_eq!(cache("").unwrap().limit, Bytes::gib(100));
+        let set = cache("image_cache = \"0\"\nkeep_images = [\"pytorch/pytorch:2.9*\"]").unwrap();
+        assert_eq!(set.limit, Bytes::ZERO);
+        assert!(set.keep.iter().any(|pattern| pattern.matches("docker.io/pytorch/pytorch:2.9.1")));
+        for (field, text) in [("image_cache", "\"much\""), ("keep_images", "[\"\"]")] {
+            let error = format!("{:#}", cache(&format!("{field} = {text}")).unwrap_err());
+            assert!(error.contains(&format!("provider.{field}")), "{error}");
+        }
     }
 
     #[test]
