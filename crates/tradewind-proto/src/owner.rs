@@ -26,6 +26,9 @@ pub struct OwnerRules {
     pub allow_images: Vec<ImagePattern>,
     /// Never these.
     pub deny_images: Vec<ImagePattern>,
+    /// The most leases that one account has at a time.
+    #[serde(default)]
+    pub leases_per_buyer: Option<u16>,
 }
 
 /// Why a text is no pattern.
@@ -68,6 +71,21 @@ impl OwnerRules {
             return Ok(());
         }
         Err(no(format!("the owner does not run the image `{}`", image.reference)))
+    }
+}
+
+impl OwnerRules {
+    /// Whether a buyer that has so many leases here may have one more.
+    ///
+    /// # Errors
+    /// The refusal that the buyer gets.
+    pub fn has_room(&self, leases: usize) -> Result<(), Refusal> {
+        let Some(most) = self.leases_per_buyer.filter(|most| leases >= usize::from(*most)) else {
+            return Ok(());
+        };
+        let noun = if most == 1 { "lease" } else { "leases" };
+        let reason = format!("the owner gives an account {most} {noun} at a time");
+        Err(Refusal::new(RefusalCode::Busy, reason, "end one of yours here, or try another provider"))
     }
 }
 
@@ -159,6 +177,16 @@ mod tests {
 
     fn pattern(text: &str) -> ImagePattern {
         text.parse().unwrap()
+    }
+
+    #[test]
+    fn an_account_has_so_many_leases_at_a_time() {
+        assert_eq!(OwnerRules::default().has_room(1_000), Ok(()));
+        let rules = OwnerRules { leases_per_buyer: Some(2), ..OwnerRules::default() };
+        assert_eq!(rules.has_room(1), Ok(()));
+        let refusal = rules.has_room(2).unwrap_err();
+        assert_eq!(refusal.code, RefusalCode::Busy);
+        assert!(refusal.reason.contains("2 leases at a time"), "{refusal}");
     }
 
     #[test]

@@ -32,7 +32,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tradewind_chain::ledger::{Ledger, LedgerError};
 use tradewind_mesh::Transport;
-use tradewind_proto::ids::LeaseId;
+use tradewind_proto::ids::{BuyerId, LeaseId};
 use tradewind_proto::lending::{Lending, Standing};
 use tradewind_proto::offer::{Follow, Offer};
 use tradewind_proto::owner::OwnerRules;
@@ -240,6 +240,11 @@ impl Inner {
 
     fn work_dir(&self, lease: LeaseId) -> PathBuf {
         self.config.state_dir.join("work").join(lease.to_string())
+    }
+
+    /// How many leases an account has here.
+    fn leases_of(&self, buyer: BuyerId) -> usize {
+        self.hosted().iter().filter(|hosted| hosted.buyer == buyer && !hosted.is_over()).count()
     }
 
     /// The units that no lease holds, and that are well.

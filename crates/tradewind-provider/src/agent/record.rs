@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use tokio::sync::{Mutex, Notify, Semaphore, watch};
 use tradewind_proto::access::MAX_SESSIONS;
 use tradewind_proto::hosting::Hosting;
-use tradewind_proto::ids::{LeaseId, MeshKey};
+use tradewind_proto::ids::{BuyerId, LeaseId, MeshKey};
 use tradewind_proto::manifest::JobManifest;
 use tradewind_proto::report::{OutputFile, Report};
 use tradewind_proto::signature::Signature;
@@ -68,6 +68,7 @@ pub(super) struct Record {
 #[derive(Debug)]
 pub(super) struct Hosted {
     pub(super) id: LeaseId,
+    pub(super) buyer: BuyerId,
     pub(super) units: u64,
     pub(super) record: Mutex<Record>,
     pub(super) secrets: Mutex<Option<Secrets>>,
@@ -84,6 +85,7 @@ impl Hosted {
     pub(super) fn new(id: LeaseId, record: Record, secrets: Option<Secrets>, report: Report) -> Arc<Self> {
         Arc::new(Self {
             id,
+            buyer: record.hosting.terms.buyer,
             units: record.units,
             over: AtomicBool::new(record.hosting.over_at.is_some()),
             record: Mutex::new(record),

@@ -121,6 +121,7 @@ impl Agent {
             return Err(Refusal::new(RefusalCode::Policy, "the terms can no longer be opened", hint));
         }
         inner.config.rules.judge(begin.terms.buyer, begin.manifest.image.as_ref())?;
+        inner.config.rules.has_room(inner.leases_of(begin.terms.buyer))?;
         let mut hosting = Hosting::new(id, begin.terms);
         hosting.accept(begin.prepayment, &inner.domain, inner.now()).map_err(payment)?;
         begin.ladder.check(&hosting.terms, id, &inner.domain).map_err(|error| {
@@ -179,6 +180,7 @@ impl Inner {
     async fn quote(&self, request: &TermsRequest) -> Result<Quote, Refusal> {
         let offer = self.offered(Some(request.kind))?;
         self.config.rules.judge(request.buyer, request.image.as_ref())?;
+        self.config.rules.has_room(self.leases_of(request.buyer))?;
         self.admit(request).await?;
         let now = self.now();
         let unheld = self.unheld_units();

@@ -362,6 +362,8 @@ pub(crate) struct RulesSection {
     pub(crate) allow_images: Vec<String>,
     /// Images that may not.
     pub(crate) deny_images: Vec<String>,
+    /// The most leases that one account has at a time.
+    pub(crate) leases_per_buyer: Option<u16>,
     /// A unit is never cheaper, an hour, under any kind of lease.
     pub(crate) min_price: Option<String>,
     /// The shortest lease, in seconds.

@@ -222,6 +222,22 @@ fn an_owner_who_refuses_a_buyer_or_pauses_is_heard_and_remembered() {
 }
 
 #[test]
+fn an_account_gets_no_more_leases_at_a_time_than_the_owner_gives() {
+    let market = of(&SHORT
+        .replace("[provider]\n", "[provider]\nunits = 2\n")
+        .replace("[provider.rules]\n", "[provider.rules]\nleases_per_buyer = 1\n"));
+    let first = market.submit(&endless(""));
+    market.said(&first, "started");
+    let second = market.submit(&endless(""));
+    market.until("the buyer hears the reason", || {
+        says(&market, &second).contains("gives an account 1 lease at a time")
+    });
+    let stopped = told(&market, "buyer", &["stop", &first.id]);
+    assert_eq!(stopped["stopping"], true);
+    market.said(&second, "started");
+}
+
+#[test]
 fn the_timeout_ends_a_job_that_would_go_on() {
     let market = of(SHORT);
     let job = market.submit(&endless("timeout: 6s\n"));
