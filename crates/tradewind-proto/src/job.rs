@@ -42,7 +42,7 @@ use crate::manifest::{self, JobManifest, Share};
 use crate::offer::TrustTier;
 use crate::terms::LeaseKind;
 use crate::units::Seconds;
-use crate::workload::{Command, Image, Network, Stop};
+use crate::workload::{Command, Image, Network, RegistryLogin, Stop};
 
 /// The largest job file.
 pub const MAX_JOB_BYTES: usize = 256 << 10;
@@ -216,6 +216,9 @@ pub struct JobSpec {
     pub name: String,
     /// The image, or none for the host's own userland.
     pub image: Option<ImageSource>,
+    /// How the image's registry is logged in to.
+    #[serde(default)]
+    pub registry: Option<RegistryLogin>,
     /// Runs before the job.
     pub setup: Option<Command>,
     /// The job.
@@ -313,6 +316,7 @@ impl JobSpec {
             outputs,
             timeout: self.timeout,
             keep: self.keep,
+            registry: self.registry.clone(),
         }
     }
 }

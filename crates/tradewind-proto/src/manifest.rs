@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::ids::{JobId, LeaseId};
 use crate::units::{Bytes, Seconds};
-use crate::workload::{Command, Image, Limits, Network, Stop, WorkloadSpec};
+use crate::workload::{Command, Image, Limits, Network, RegistryLogin, Stop, WorkloadSpec};
 
 /// The most inputs of a job.
 pub const MAX_INPUTS: usize = 4_096;
@@ -46,6 +46,9 @@ pub enum ManifestError {
     /// A source that the provider may not pull from.
     #[error("`{0}` is no https URL")]
     Url(String),
+    /// A login without a registry, a password or a user.
+    #[error("the login of a registry needs an image's reference, one of the job's secrets and a user's name")]
+    Registry,
 }
 
 /// Where an input comes from.
@@ -132,6 +135,9 @@ pub struct JobManifest {
     /// How long its sandbox stays after the job ended by itself.
     #[serde(default)]
     pub keep: Option<Seconds>,
+    /// How the image's registry is logged in to.
+    #[serde(default)]
+    pub registry: Option<RegistryLogin>,
 }
 
 /// The number of processes of a workload.
@@ -180,6 +186,13 @@ impl JobManifest {
         }
         self.outputs.iter().chain(&self.checkpoint).try_for_each(|path| check_path(path))?;
         self.envs.keys().chain(&self.secrets).try_for_each(|name| check_name(name))?;
+        let is_pulled = self.image.as_ref().is_some_and(|image| image.archive.is_none());
+        let can_log_in = |login: &RegistryLogin| {
+            is_pulled && self.secrets.contains(&login.secret) && RegistryLogin::is_user(&login.username)
+        };
+        if !self.registry.as_ref().is_none_or(can_log_in) {
+            return Err(ManifestError::Registry);
+        }
         if self.run.argv().iter().all(String::is_empty) {
             return Err(ManifestError::Empty);
         }
@@ -207,6 +220,7 @@ impl JobManifest {
             ports: self.ports.clone(),
             stop: self.stop,
             keep: self.keep,
+            registry: self.registry.clone(),
         }
     }
 }
@@ -256,6 +270,7 @@ pub(crate) mod tests {
             outputs: vec!["out".into()],
             timeout: None,
             keep: None,
+            registry: None,
         }
     }
 
@@ -282,6 +297,18 @@ pub(crate) mod tests {
         assert_eq!(twice.check(), Err(ManifestError::SameTarget("digits".into())));
         let env = JobManifest { envs: [("LD=X".to_owned(), String::new())].into(), ..manifest() };
         assert_eq!(env.check(), Err(ManifestError::Name("LD=X".into())));
+        let registry = Some(RegistryLogin { username: "ci-bot".into(), secret: "TOKEN".into() });
+        let image = Image { reference: "ghcr.io/acme/train".into(), digest: None, archive: None };
+        let secrets = BTreeSet::from(["TOKEN".to_owned()]);
+        let whole = JobManifest { registry, image: Some(image.clone()), secrets, ..manifest() };
+        assert_eq!(whole.check(), Ok(()));
+        for short in [
+            JobManifest { image: None, ..whole.clone() },
+            JobManifest { image: Some(Image { archive: Some([1; 32]), ..image }), ..whole.clone() },
+            JobManifest { secrets: BTreeSet::new(), ..whole },
+        ] {
+            assert_eq!(short.check(), Err(ManifestError::Registry));
+        }
         let empty = JobManifest { run: Command::Exec(Vec::new()), ..manifest() };
         assert_eq!(empty.check(), Err(ManifestError::Empty));
         let mut web = manifest();

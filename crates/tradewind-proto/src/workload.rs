@@ -47,6 +47,23 @@ pub struct Image {
     pub archive: Option<[u8; 32]>,
 }
 
+/// How the registry of the image is logged in to. The password is a secret's value, which the job itself never gets.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RegistryLogin {
+    /// The user.
+    pub username: String,
+    /// The secret whose value is the password.
+    pub secret: String,
+}
+
+impl RegistryLogin {
+    /// Whether a registry can know such a user: 1 to 256 bytes, without the colon that ends a name in a login.
+    #[must_use]
+    pub fn is_user(text: &str) -> bool {
+        (1..=256).contains(&text.len()) && !text.chars().any(|c| c == ':' || c.is_control())
+    }
+}
+
 /// What the workload may reach. Never the LAN, the host or the metadata address.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
@@ -115,6 +132,21 @@ pub struct WorkloadSpec {
     /// job's own code. The log says when the job ended.
     #[serde(default)]
     pub keep: Option<Seconds>,
+    /// How the image is had from its registry, by whoever brings it.
+    #[serde(default)]
+    pub registry: Option<RegistryLogin>,
+}
+
+impl WorkloadSpec {
+    /// What the job gets of these secrets: all but its registry's password.
+    #[must_use]
+    pub fn secrets_of_job(&self, secrets: &Secrets) -> Secrets {
+        let mut secrets = secrets.clone();
+        if let Some(login) = &self.registry {
+            secrets.0.remove(&login.secret);
+        }
+        secrets
+    }
 }
 
 /// Environment that exists in memory only. `Debug` shows the names, never the values.

@@ -15,7 +15,8 @@
 //!
 //! The container's labels name its lease, its owner (the agent) and its spec's digest, so a restarted agent finds its own and
 //! two agents on one engine leave each other's alone. Secrets are in the container's environment only; the engine keeps that in
-//! its own directory, which only root reads, until the container is removed.
+//! its own directory, which only root reads, until the container is removed. A registry's password is told to the engine with
+//! the pull alone.
 
 mod archive;
 mod cache;
@@ -25,6 +26,7 @@ mod engine;
 mod exec;
 mod image;
 mod launch;
+mod login;
 mod logs;
 mod network;
 mod pull;
@@ -253,8 +255,8 @@ impl DockerRuntime {
     }
 
     /// Brings the image of a spec here, so that a later start does not wait for it, if it is kept until then.
-    pub async fn prepare(&self, spec: &WorkloadSpec) -> Result<(), RuntimeError> {
-        self.shared.image(spec).await.map(drop)
+    pub async fn prepare(&self, spec: &WorkloadSpec, secrets: &Secrets) -> Result<(), RuntimeError> {
+        self.shared.image(spec, secrets).await.map(drop)
     }
 
     /// Imports an image archive (docker's or OCI's, an uncompressed tar) whose BLAKE3 hash is `archive`; a spec that names this

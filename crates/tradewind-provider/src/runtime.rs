@@ -21,6 +21,7 @@
 //! 4. Return soon: `start` and `stop` may take their time, in a task of their own; every other call is made once a second and
 //!    cut off after 20 seconds.
 //! 5. Keep secrets in memory on the way to the job: not on disk, in argv, in an engine's labels or in logs.
+//!    The password of a registry is for whatever brings the image: the job gets [`WorkloadSpec::secrets_of_job`].
 //! 6. Run the conformance suite (`tests/it/conformance.rs`): give it a fixture, and it makes one test of every claim.
 //!
 //! Where something above the runtime schedules (a cluster), `start` returns when the job runs, not when it is queued; it gives

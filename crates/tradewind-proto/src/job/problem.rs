@@ -9,7 +9,7 @@ const MAX_PROBLEMS: usize = 20;
 /// What stands where a value would.
 const REDACTED: &str = "…";
 /// Fields whose values are never shown.
-const PRIVATE: [&str; 6] = ["envs", "secrets", "env", "environment", "secret", "envs_file"];
+const PRIVATE: [&str; 7] = ["envs", "secrets", "env", "environment", "secret", "envs_file", "registry"];
 
 /// A place in a file, counted from one; zero where the problem has no place.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default)]

@@ -4,6 +4,7 @@
 mod data;
 mod fields;
 mod market;
+mod registry;
 mod resources;
 mod words;
 
@@ -15,9 +16,10 @@ use crate::workload::{Command, Network, Stop};
 use fields::{Fields, Reader};
 
 /// The top-level fields.
-pub(super) const FIELDS: [&str; 28] = [
+pub(super) const FIELDS: [&str; 29] = [
     "name",
     "image",
+    "registry",
     "setup",
     "run",
     "workdir",
@@ -88,6 +90,7 @@ impl Reader {
         let resources =
             fields.get("resources").map(|node| self.resources(node, &mut extras)).unwrap_or_default();
         let image = fields.get("image").and_then(|node| self.image(node)).or_else(|| extras.image.take());
+        let registry = fields.get("registry").and_then(|node| self.registry(node, image.as_ref(), &secrets));
         let market = self.market(&fields, &extras);
         let (max_price, max_cost) = (self.price(&fields), self.cost(&fields));
         let mut regions = fields.get("regions").map(|node| self.regions(node)).unwrap_or_default();
@@ -110,6 +113,7 @@ impl Reader {
         Some(JobSpec {
             name,
             image,
+            registry,
             setup,
             run: run?,
             envs,

@@ -58,6 +58,10 @@ fn no_problem_ever_shows_a_value_of_envs_or_secrets() {
         format!("run: ls\nenvs:\n  TOKEN: &a {secret}\n  OTHER: *b\n"),
         format!("run: ls\nenvs:\n  TOKEN: !!int {secret}\n"),
         format!("run: ls\nenvs:\n  TOKEN: '{secret}' tail\n"),
+        format!("run: ls\nimage: a/b\nregistry: {{username: me, password: {secret}}}\n"),
+        format!("run: ls\nimage: a/b\nregistry:\n  username: me\n  password: {secret}\n"),
+        format!("run: ls\nimage: a/b\nregistry: {secret}\n"),
+        format!("run: ls\nimage: a/b\nregistry:\n  user: me\n  pasword: {secret}\n"),
         format!("run: ls\nenvs:\n  ? [{secret}]\n  : x\n"),
     ];
     for text in texts {
@@ -147,7 +151,8 @@ fn alternatives_multiply_out() {
 fn a_provider_learns_what_it_needs_and_nothing_of_the_purse() {
     let job = parse(include_str!("tests/full.yaml"));
     let share = Share { cpu_millis: 1000, memory: Bytes::gib(1), disk: Bytes::ZERO, gpus: 0 };
-    let manifest = job.manifest("docker", None, share, Vec::new(), [7; 32]);
+    let image = Image { reference: "ghcr.io/example/train:1.2".into(), digest: None, archive: None };
+    let manifest = job.manifest("docker", Some(image), share, Vec::new(), [7; 32]);
     assert_eq!(manifest.check(), Ok(()));
     assert_eq!(manifest.outputs, ["out/model.bin", "out/metrics.json", "checkpoints"]);
     assert_eq!(manifest.envs["TRADEWIND_CHECKPOINT_INTERVAL"], "300");

@@ -113,10 +113,10 @@ impl Shared {
         let (engine, name) = (&self.engine, image::imported_name(&archive));
         // Else what is here already could be removed before it is listed for this lease.
         let _held = self.cache.hold_named(&name).await?;
-        let announced = self.cache.announce(engine, &name).await?;
+        let announced = self.cache.announce(engine, &name, false).await?;
         let outcome = import(engine, path, archive, self.config.images, self.config.pull_within).await;
         match image::inspect(engine, &name).await? {
-            Some(found) => self.cache.arrived(announced, &found, lease, None).await?,
+            Some(found) => self.cache.arrived(announced, &found, lease).await?,
             None if is_final(&outcome) => self.cache.did_not_come(announced).await?,
             None => {}
         }

@@ -9,6 +9,9 @@
 //! What was on the engine before is the owner's, and so is what the owner named or took into use since: it stays. A container of
 //! anybody keeps its image, as does a lease that is being prepared ([`uses`]) or whose archive was imported ([`book`]). The
 //! engine is never forced; what it refuses to remove is tried again later.
+//!
+//! An image that came by a login is private to the repository it came from, from before its pull until it is removed or that
+//! repository gives it to somebody without a login.
 
 mod book;
 mod eviction;
@@ -108,12 +111,17 @@ impl ImageCache {
     }
 
     /// Notes that an image which is not here is about to be brought under this name.
-    pub(super) async fn announce(&self, engine: &Engine, name: &str) -> Result<Announced, RuntimeError> {
+    pub(super) async fn announce(
+        &self,
+        engine: &Engine,
+        name: &str,
+        by_login: bool,
+    ) -> Result<Announced, RuntimeError> {
         let number = rand::random();
         self.under_way.lock().unwrap_or_else(PoisonError::into_inner).insert(number);
         let announced = Announced { number, under_way: Arc::clone(&self.under_way) };
         let (shown, name) = (shown(engine).await?, name.to_owned());
-        let noted = self.ledger.change(move |book| book.expect(number, &name, &shown, now())).await;
+        let noted = self.ledger.change(move |book| book.expect(number, &name, by_login, &shown, now())).await;
         noted.map_err(note)?.map_err(|full| {
             self.bell.notify_one();
             RuntimeError::Unavailable(format!("no image is fetched now: {full}"))
@@ -121,21 +129,44 @@ impl ImageCache {
         Ok(announced)
     }
 
-    /// Lists an image that was announced and came: for a lease that will use it later, or as a job `asked` for it.
+    /// Lists an image that was announced and came, for a lease that will use it later.
     pub(super) async fn arrived(
         &self,
         announced: Announced,
         found: &ImageInspect,
         lease: Option<LeaseId>,
-        asked: Option<&str>,
     ) -> Result<(), RuntimeError> {
-        let (number, image, asked) = (announced.number, read(found), asked.map(str::to_owned));
+        let (number, image) = (announced.number, read(found));
         let listing = move |book: &mut book::Book| {
-            book.arrive(number, &image, Purpose { lease, asked: asked.as_deref() }, now());
+            book.arrive(number, &image, Purpose { lease, asked: None }, now());
         };
         self.ledger.change(listing).await.map_err(note)?;
         self.bell.notify_one();
         Ok(())
+    }
+
+    /// The same for an image that its registry just gave a job, as the job `asked` for it; `openly` if without a login. Lists nothing
+    /// and is `false` where the image is private to another repository.
+    pub(super) async fn was_given(
+        &self,
+        announced: &Announced,
+        found: &ImageInspect,
+        asked: &str,
+        openly: bool,
+    ) -> Result<bool, RuntimeError> {
+        let (number, image, asked) = (announced.number, read(found), asked.to_owned());
+        let listing = move |book: &mut book::Book| {
+            book.give(number, &image, Purpose { lease: None, asked: Some(&asked) }, openly, now())
+        };
+        let listed = self.ledger.change(listing).await.map_err(note)?;
+        self.bell.notify_one();
+        Ok(listed)
+    }
+
+    /// Whether only a registry may give this image to a lease.
+    pub(super) async fn is_private(&self, found: &ImageInspect) -> Result<bool, RuntimeError> {
+        let image = read(found);
+        Ok(self.ledger.read().await.map_err(note)?.is_private(&image))
     }
 
     /// The announced image did not come, for certain.
@@ -224,7 +255,7 @@ impl ImageCache {
     }
 
     /// Removes an image, unless somebody has begun to use it since that was decided.
-    async fn evict(&self, engine: &Engine, id: &str) -> Result<(), RuntimeError> {
+    pub(super) async fn evict(&self, engine: &Engine, id: &str) -> Result<(), RuntimeError> {
         let Some(_claim) = self.uses.claim(id) else { return Ok(()) };
         let book = self.ledger.read().await.map_err(note)?;
         let Some(entry) = book.find(id).filter(|entry| entry.awaited.is_empty()) else { return Ok(()) };

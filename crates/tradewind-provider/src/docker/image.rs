@@ -5,6 +5,9 @@
 //!  digest given  ──► an image here with that id or repository digest, else pulled by digest, else refused
 //!  a name only   ──► the image here by that name, else pulled
 //! ```
+//!
+//! An image that came by a login is not "here" for a lease until its registry gave it to that lease too: it is asked for every
+//! lease anew, which costs little, as the layers are here.
 
 use std::time::Duration;
 
@@ -15,7 +18,8 @@ use tradewind_proto::workload::Image;
 use super::archive::ImageLimits;
 use super::cache::{Announced, Held, ImageCache};
 use super::engine::{CallError, Engine};
-use super::pull::{Pulled, discard, pull};
+use super::login::{Login, home};
+use super::pull::{Pulled, ask, discard, pull};
 use super::requirement;
 use crate::runtime::RuntimeError;
 
@@ -37,6 +41,19 @@ pub(super) struct Resolved {
     pub(super) requirement: Option<String>,
 }
 
+impl Resolved {
+    pub(super) fn read(found: ImageInspect) -> Self {
+        let config = found.config.unwrap_or_default();
+        let environment = config.env.unwrap_or_default();
+        Self {
+            id: found.id.unwrap_or_default(),
+            volumes: config.volumes.unwrap_or_default(),
+            path: environment.iter().find_map(|entry| entry.strip_prefix("PATH=").map(str::to_owned)),
+            requirement: requirement::of_environment(&environment),
+        }
+    }
+}
+
 /// The name under which an archive with this hash is known to the engine.
 pub(super) fn imported_name(archive: &[u8; 32]) -> String {
     format!("tradewind/import:{}", hex::encode(archive))
@@ -49,13 +66,25 @@ pub(super) struct Source<'a> {
     pub(super) cache: &'a ImageCache,
     pub(super) pull_within: Duration,
     pub(super) limits: &'a ImageLimits,
+    /// The lease's login to the registry.
+    pub(super) login: Option<&'a Login>,
 }
+
+/// An image that was pulled.
+struct Brought {
+    announced: Announced,
+    /// Its name was known to the engine before.
+    was_here: bool,
+}
+
+/// An image that the lease may use, and that is held where it was just fetched.
+type Found = (Resolved, Option<Held>);
 
 impl Source<'_> {
     /// Finds or fetches the image that the spec names. It stays at least as long as it is held.
     pub(super) async fn resolve(&self, image: &Image) -> Result<(Resolved, Held), RuntimeError> {
         for _ in 0..TRIES {
-            let (resolved, _fetched) = self.find(image).await?;
+            let Some((resolved, _fetched)) = self.find(image).await? else { continue };
             let held = self.cache.hold(&resolved.id).await;
             if inspect(self.engine, &resolved.id).await?.is_some() {
                 return Ok((resolved, held));
@@ -65,7 +94,8 @@ impl Source<'_> {
         Err(RuntimeError::Unavailable(format!("image {reference} was removed whenever it was found")))
     }
 
-    async fn find(&self, image: &Image) -> Result<(Resolved, Option<Held>), RuntimeError> {
+    /// Nothing where an image was removed that was another buyer's, to be fetched anew.
+    async fn find(&self, image: &Image) -> Result<Option<Found>, RuntimeError> {
         if let Some(archive) = &image.archive {
             let name = imported_name(archive);
             let found = inspect(self.engine, &name).await?.ok_or_else(|| {
@@ -80,12 +110,12 @@ impl Source<'_> {
         if let Some(digest) = &image.digest {
             check_digest(digest)?;
             for name in [digest.clone(), by_digest(&image.reference, digest)] {
-                if let Some(found) = inspect(self.engine, &name).await? {
+                if let Some(found) = self.here(&name).await? {
                     return self.accept_here(image, found).await;
                 }
             }
         }
-        let here = inspect(self.engine, &image.reference).await?;
+        let here = self.here(&image.reference).await?;
         match (here, &image.digest) {
             (Some(found), None) => self.accept_here(image, found).await,
             (Some(found), Some(digest)) => {
@@ -96,7 +126,7 @@ impl Source<'_> {
                 // The tag moved here or there; the buyer's image may still be had by its digest.
                 let name = by_digest(&image.reference, digest);
                 match self.bring(&name).await {
-                    Ok(announced) => self.fetched(announced, image, &name).await,
+                    Ok(brought) => self.fetched(brought, image, &name).await,
                     Err(_) => mismatch,
                 }
             }
@@ -104,25 +134,28 @@ impl Source<'_> {
                 let name = digest
                     .as_ref()
                     .map_or_else(|| image.reference.clone(), |d| by_digest(&image.reference, d));
-                let announced = self.bring(&name).await?;
-                self.fetched(announced, image, &name).await
+                let brought = self.bring(&name).await?;
+                self.fetched(brought, image, &name).await
             }
         }
     }
 
-    async fn accept_here(
-        &self,
-        image: &Image,
-        found: ImageInspect,
-    ) -> Result<(Resolved, Option<Held>), RuntimeError> {
-        Ok((accept(image, found, self.limits, self.engine.architecture().await?)?, None))
+    /// What the engine has under this name, for everybody.
+    async fn here(&self, name: &str) -> Result<Option<ImageInspect>, RuntimeError> {
+        let Some(found) = inspect(self.engine, name).await? else { return Ok(None) };
+        Ok((!self.cache.is_private(&found).await?).then_some(found))
     }
 
-    /// Pulls what is not here.
-    async fn bring(&self, name: &str) -> Result<Announced, RuntimeError> {
-        let announced = self.cache.announce(self.engine, name).await?;
-        match pull(self.engine, name, self.pull_within, self.limits).await? {
-            Pulled::Whole => Ok(announced),
+    async fn accept_here(&self, image: &Image, found: ImageInspect) -> Result<Option<Found>, RuntimeError> {
+        Ok(Some((accept(image, found, self.limits, self.engine.architecture().await?)?, None)))
+    }
+
+    /// Pulls what is not here, or not for everybody.
+    async fn bring(&self, name: &str) -> Result<Brought, RuntimeError> {
+        let was_here = inspect(self.engine, name).await?.is_some();
+        let announced = self.cache.announce(self.engine, name, self.login.is_some()).await?;
+        match pull(self.engine, name, self.login, self.pull_within, self.limits).await? {
+            Pulled::Whole => Ok(Brought { announced, was_here }),
             Pulled::Failed(error) => {
                 self.cache.did_not_come(announced).await?;
                 Err(error)
@@ -134,28 +167,68 @@ impl Source<'_> {
 
     async fn fetched(
         &self,
-        announced: Announced,
+        Brought { announced, was_here }: Brought,
         image: &Image,
         name: &str,
-    ) -> Result<(Resolved, Option<Held>), RuntimeError> {
+    ) -> Result<Option<Found>, RuntimeError> {
         let found = inspect(self.engine, name).await?.ok_or_else(|| {
             RuntimeError::Unavailable(format!("{name} was pulled, but the engine does not have it"))
         })?;
+        if let Err(refused) = self.confirm(name, &found).await {
+            if was_here {
+                // Those whom the registry gives it have it under this name.
+                self.cache.did_not_come(announced).await?;
+            } else {
+                self.take_back(announced, name).await?;
+            }
+            return Err(refused);
+        }
         match accept(image, found.clone(), self.limits, self.engine.architecture().await?) {
             Ok(resolved) => {
                 let held = self.cache.hold(&resolved.id).await;
-                self.cache.arrived(announced, &found, None, Some(&image.reference)).await?;
-                Ok((resolved, Some(held)))
+                let is_open = self.login.is_none();
+                if self.cache.was_given(&announced, &found, &image.reference, is_open).await? {
+                    return Ok(Some((resolved, Some(held))));
+                }
+                drop(held);
+                self.take_back(announced, name).await?;
+                self.make_room(image, &resolved.id).await?;
+                Ok(None)
             }
             Err(error) => {
-                discard(self.engine, name).await;
-                match inspect(self.engine, name).await? {
-                    Some(left) => self.cache.arrived(announced, &left, None, None).await?,
-                    None => self.cache.did_not_come(announced).await?,
-                }
+                self.take_back(announced, name).await?;
                 Err(error)
             }
         }
+    }
+
+    /// What is private and was chosen by its digest may have come without its registry's consent.
+    async fn confirm(&self, name: &str, found: &ImageInspect) -> Result<(), RuntimeError> {
+        if name.contains('@') && self.cache.is_private(found).await? {
+            ask(self.engine, name, self.login).await?;
+        }
+        Ok(())
+    }
+
+    async fn take_back(&self, announced: Announced, name: &str) -> Result<(), RuntimeError> {
+        discard(self.engine, name).await;
+        match inspect(self.engine, name).await? {
+            Some(left) => self.cache.arrived(announced, &left, None).await,
+            None => self.cache.did_not_come(announced).await,
+        }
+    }
+
+    /// Removes what another buyer's login brought from elsewhere: an engine that has an image takes a registry's word for it, which
+    /// proves nothing.
+    async fn make_room(&self, image: &Image, id: &str) -> Result<(), RuntimeError> {
+        self.cache.evict(self.engine, id).await?;
+        if inspect(self.engine, id).await?.is_none() {
+            return Ok(());
+        }
+        let (reference, (host, path)) = (&image.reference, home(&image.reference));
+        Err(RuntimeError::Unavailable(format!(
+            "image {reference} is here for a login to another repository than {host}/{path}; it is fetched anew once nobody uses it"
+        )))
     }
 }
 
@@ -176,9 +249,9 @@ fn accept(
     limits: &ImageLimits,
     machine: &str,
 ) -> Result<Resolved, RuntimeError> {
-    let id = found.id.unwrap_or_default();
+    let id = found.id.clone().unwrap_or_default();
     if let Some(digest) = &image.digest {
-        let pulled = found.repo_digests.unwrap_or_default();
+        let pulled = found.repo_digests.clone().unwrap_or_default();
         let known = pulled.iter().filter_map(|name| name.rsplit_once('@')).any(|(_, known)| known == digest);
         if id != *digest && !known {
             return Err(RuntimeError::Start(format!(
@@ -187,7 +260,7 @@ fn accept(
             )));
         }
     }
-    let architecture = found.architecture.unwrap_or_default();
+    let architecture = found.architecture.clone().unwrap_or_default();
     if !runs_on(&architecture, machine) {
         let reference = &image.reference;
         return Err(RuntimeError::Start(format!(
@@ -202,11 +275,7 @@ fn accept(
             "image {reference} has {size}; this provider takes {most} at most"
         )));
     }
-    let config = found.config.unwrap_or_default();
-    let environment = config.env.unwrap_or_default();
-    let path = environment.iter().find_map(|entry| entry.strip_prefix("PATH=").map(str::to_owned));
-    let requirement = requirement::of_environment(&environment);
-    Ok(Resolved { id, volumes: config.volumes.unwrap_or_default(), path, requirement })
+    Ok(Resolved::read(found))
 }
 
 /// Whether a machine runs an image's programs, both in the words of images. Many a processor runs its line's 32-bit ones too; an

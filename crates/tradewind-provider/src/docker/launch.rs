@@ -14,6 +14,7 @@ use super::cache::Held;
 use super::container::{self, Described, Phase, Surroundings};
 use super::engine::CallError;
 use super::image::Resolved;
+use super::login::Login;
 use super::network::Kind;
 use super::{GpuMode, NAME, Shared, image, requirement, seccomp, work};
 use crate::runtime::{RuntimeError, Volumes, refuse_environment};
@@ -63,13 +64,14 @@ async fn create(
         volumes.work.canonicalize().map_err(RuntimeError::io(format!("find {}", volumes.work.display())))?;
     let user = shared.config.user;
     let kind = container::network_kind(spec);
-    let ((image, _held), network, ()) = tokio::try_join!(shared.image(spec), network(shared, kind), async {
-        let directory = work.clone();
-        let given = tokio::task::spawn_blocking(move || work::give_to(&directory, user)).await;
-        given
-            .unwrap_or_else(|panic| Err(std::io::Error::other(panic)))
-            .map_err(RuntimeError::io("hand over the work directory"))
-    })?;
+    let ((image, _held), network, ()) =
+        tokio::try_join!(shared.image(spec, secrets), network(shared, kind), async {
+            let directory = work.clone();
+            let given = tokio::task::spawn_blocking(move || work::give_to(&directory, user)).await;
+            given
+                .unwrap_or_else(|panic| Err(std::io::Error::other(panic)))
+                .map_err(RuntimeError::io("hand over the work directory"))
+        })?;
     let suited = suits(shared, spec, &image);
     let around = Surroundings {
         owner: &shared.config.owner,
@@ -85,7 +87,7 @@ async fn create(
         oci_runtime: shared.config.oci_runtime.as_deref(),
         seccomp: seccomp::option(shared.engine.api().await?),
     };
-    let made = match suited.and_then(|()| container::request(spec, secrets, &around)) {
+    let made = match suited.and_then(|()| container::request(spec, &spec.secrets_of_job(secrets), &around)) {
         Ok(request) => make(shared, spec, request).await,
         Err(error) => Err(error),
     };
@@ -185,7 +187,7 @@ async fn launch(shared: &Shared, spec: &WorkloadSpec, found: &Described) -> Resu
     if Kind::of(&found.network).is_some() {
         require_egress(shared).await?;
     }
-    require_programs(shared, spec).await?;
+    require_programs(shared, spec, found).await?;
     let name = container::name(spec.lease);
     let outcome = shared
         .engine
@@ -216,12 +218,20 @@ async fn discard(shared: &Shared, lease: LeaseId, network: &str, error: &Runtime
 }
 
 /// The engine's init would report a missing program only as an exit with 127.
-async fn require_programs(shared: &Shared, spec: &WorkloadSpec) -> Result<(), RuntimeError> {
+async fn require_programs(
+    shared: &Shared,
+    spec: &WorkloadSpec,
+    made: &Described,
+) -> Result<(), RuntimeError> {
     let programs = container::programs(spec);
     if programs.is_empty() {
         return Ok(());
     }
-    let (image, _held) = shared.image(spec).await?;
+    let id = made.image.as_deref().unwrap_or_default();
+    let found = image::inspect(&shared.engine, id)
+        .await?
+        .ok_or_else(|| RuntimeError::Unavailable(format!("the image {id} of a container is not here")))?;
+    let image = Resolved::read(found);
     for program in programs {
         require(shared, spec, program, &image).await?;
     }
@@ -291,13 +301,19 @@ async fn is_program(shared: &Shared, lease: LeaseId, path: &str) -> Result<bool,
 
 impl Shared {
     /// The image that the spec names, here as long as it is held; then a container keeps it.
-    pub(super) async fn image(&self, spec: &WorkloadSpec) -> Result<(Resolved, Held), RuntimeError> {
+    pub(super) async fn image(
+        &self,
+        spec: &WorkloadSpec,
+        secrets: &Secrets,
+    ) -> Result<(Resolved, Held), RuntimeError> {
         let Some(named) = &spec.image else {
             let what = "a job without an image; the process runtime can".to_owned();
             return Err(RuntimeError::Unsupported { runtime: NAME, what });
         };
+        let login = Login::of(spec, secrets)?;
         let (pull_within, limits) = (self.config.pull_within, &self.config.images);
-        image::Source { engine: &self.engine, cache: &self.cache, pull_within, limits }.resolve(named).await
+        let (engine, cache, login) = (&self.engine, &self.cache, login.as_ref());
+        image::Source { engine, cache, pull_within, limits, login }.resolve(named).await
     }
 }
 

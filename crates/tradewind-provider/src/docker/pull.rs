@@ -16,6 +16,7 @@ use tradewind_proto::units::Bytes;
 use super::archive::ImageLimits;
 use super::engine::{CallError, Engine};
 use super::image::repository;
+use super::login::Login;
 use crate::runtime::RuntimeError;
 
 /// How often the file system is looked at.
@@ -33,10 +34,11 @@ pub(super) enum Pulled {
     GivenUp(RuntimeError),
 }
 
-/// Pulls an image that is not here.
+/// Pulls an image that is not here, or asks its registry for it once more.
 pub(super) async fn pull(
     engine: &Engine,
     name: &str,
+    login: Option<&Login>,
     within: Duration,
     limits: &ImageLimits,
 ) -> Result<Pulled, RuntimeError> {
@@ -46,17 +48,18 @@ pub(super) async fn pull(
         options = options.tag("latest");
     }
     let options = options.build();
+    let credentials = login.map(|login| login.credentials(name)).transpose()?;
     let info = engine.call("say where images lie", |docker| async move { docker.info().await }).await?;
     let mut watch = Watch::new(info.docker_root_dir.map(PathBuf::from), limits);
     let outcome = engine
         .call_within(within, "pull an image", |docker| async move {
-            let mut progress = docker.create_image(Some(options), None, None);
+            let mut progress = docker.create_image(Some(options), None, credentials);
             let mut looks = tokio::time::interval(LOOK);
             loop {
                 let told = tokio::select! {
                     step = progress.next() => match step {
                         Some(Err(Error::DockerStreamError { error })) => {
-                            return Ok(Pulled::Failed(failure(name, &error)));
+                            return Ok(Pulled::Failed(failure(name, login, &error)));
                         }
                         Some(step) => watch.step(&step?),
                         None => return Ok(Pulled::Whole),
@@ -72,9 +75,24 @@ pub(super) async fn pull(
         .await;
     Ok(match outcome {
         Ok(pulled) => pulled,
-        Err(CallError::Refused { message, .. }) => Pulled::Failed(failure(name, &message)),
-        Err(CallError::Unavailable(message)) => Pulled::GivenUp(failure(name, &message)),
+        Err(CallError::Refused { message, .. }) => Pulled::Failed(failure(name, login, &message)),
+        Err(CallError::Unavailable(message)) => Pulled::GivenUp(failure(name, login, &message)),
     })
+}
+
+/// Has the registry say whether it gives an image to this login, or to everybody. A pull by digest does not: an engine that knows
+/// the digest asks nobody.
+pub(super) async fn ask(engine: &Engine, name: &str, login: Option<&Login>) -> Result<(), RuntimeError> {
+    let credentials = login.map(|login| login.credentials(name)).transpose()?;
+    let asking = engine.call("ask a registry for an image", |docker| async move {
+        docker.inspect_registry_image(name, credentials).await
+    });
+    match asking.await {
+        Ok(_) => Ok(()),
+        Err(CallError::Refused { message, .. } | CallError::Unavailable(message)) => {
+            Err(failure(name, login, &message))
+        }
+    }
 }
 
 /// Takes an image away that was pulled and may not be run. One that another container uses stays.
@@ -141,17 +159,22 @@ fn free(path: &Path) -> Option<u64> {
 }
 
 /// A registry's "no" is the buyer's mistake; an unreachable registry is not.
-fn failure(name: &str, message: &str) -> RuntimeError {
-    const NO: [&str; 7] = [
-        "not found",
-        "manifest unknown",
-        "does not exist",
+fn failure(name: &str, login: Option<&Login>, message: &str) -> RuntimeError {
+    const NOT_YOU: [&str; 5] = [
         "denied",
         "unauthorized",
-        "invalid reference",
-        "no matching manifest",
+        "no basic auth credentials",
+        "authentication required",
+        "incorrect username or password",
     ];
+    const NO: [&str; 5] =
+        ["not found", "manifest unknown", "does not exist", "invalid reference", "no matching manifest"];
     let lower = message.to_lowercase();
+    if NOT_YOU.iter().any(|no| lower.contains(no)) {
+        let hint = "a private image needs `registry` in the job file";
+        let anonymous = || RuntimeError::Start(format!("image {name} cannot be pulled: {message}; {hint}"));
+        return login.map_or_else(anonymous, |login| login.refused(name));
+    }
     if NO.iter().any(|no| lower.contains(no)) {
         return RuntimeError::Start(format!("image {name} cannot be pulled: {message}"));
     }
@@ -168,9 +191,9 @@ mod tests {
 
     #[test]
     fn an_unreachable_registry_is_not_the_buyers_fault() {
-        let offline = failure("a", "dial tcp: lookup registry-1.docker.io: no such host");
+        let offline = failure("a", None, "dial tcp: lookup registry-1.docker.io: no such host");
         assert!(matches!(offline, RuntimeError::Unavailable(why) if why.contains("archive")));
-        assert!(matches!(failure("a", "pull access denied for a"), RuntimeError::Start(_)));
+        assert!(matches!(failure("a", None, "pull access denied for a"), RuntimeError::Start(_)));
     }
 
     fn watch(fetched: u64) -> Watch {

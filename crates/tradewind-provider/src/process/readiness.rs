@@ -58,6 +58,7 @@ pub(crate) fn empty_job(lease: LeaseId) -> WorkloadSpec {
         ports: Vec::new(),
         stop: Stop::default(),
         keep: None,
+        registry: None,
     }
 }
 

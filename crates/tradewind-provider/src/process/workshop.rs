@@ -383,6 +383,9 @@ pub(crate) fn refuse(
             image.reference
         ));
     }
+    if spec.registry.is_some() {
+        return refusal("log in to a registry: jobs here run in no image".into());
+    }
     if spec.network == Network::Internet {
         return refusal("reach the Internet: jobs here have no network".into());
     }

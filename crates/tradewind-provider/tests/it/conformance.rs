@@ -96,6 +96,7 @@ impl Fixture {
                 ports: Vec::new(),
                 stop: Stop { signal: 15, grace: Seconds::new(5) },
                 keep: None,
+                registry: None,
             },
             secrets: Secrets::default(),
             volumes: Volumes { work, until: None },

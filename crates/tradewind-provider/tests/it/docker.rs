@@ -9,6 +9,7 @@ mod hostile;
 mod images;
 mod outage;
 mod overhead;
+mod private;
 mod registry;
 mod topology;
 

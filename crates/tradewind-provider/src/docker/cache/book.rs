@@ -14,6 +14,7 @@ use tradewind_proto::ids::LeaseId;
 use tradewind_proto::units::{Bytes, Seconds, Timestamp};
 
 use crate::docker::image::repository;
+use crate::docker::login::home;
 
 /// Images that are listed at most; no more are fetched then.
 const MOST_IMAGES: usize = 1_024;
@@ -40,7 +41,13 @@ pub(super) struct Entry {
     pub(super) last_used: Timestamp,
     /// Leases that it was brought for and that are not over, and since when.
     pub(super) awaited: BTreeMap<LeaseId, Timestamp>,
+    /// The registries and repositories from which it came by a login. With none it is for everybody.
+    #[serde(default)]
+    pub(super) private: BTreeSet<Home>,
 }
+
+/// A registry and a repository of it.
+pub(super) type Home = (String, String);
 
 /// An image that was about to be brought. It outlives a crash, after which nobody else knows whose the image is.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -49,6 +56,9 @@ pub(super) struct Coming {
     since: Timestamp,
     /// What the engine had before: names, and ids shortened.
     before: BTreeSet<String>,
+    /// It is asked for with a login.
+    #[serde(default)]
+    by_login: bool,
 }
 
 /// An image as the engine shows it.
@@ -100,6 +110,7 @@ impl Book {
         &mut self,
         number: u64,
         name: &str,
+        by_login: bool,
         engine: &[Shown],
         now: Timestamp,
     ) -> Result<(), Full> {
@@ -108,13 +119,14 @@ impl Book {
         }
         let mut before: BTreeSet<String> = engine.iter().map(|image| short(&image.id).to_owned()).collect();
         before.extend(engine.iter().flat_map(|image| image.references.iter().cloned()));
-        self.coming.insert(number, Coming { name: name.to_owned(), since: now, before });
+        self.coming.insert(number, Coming { name: name.to_owned(), since: now, before, by_login });
         Ok(())
     }
 
     /// Lists what came, unless it is the owner's. Only names that were not there before and are of the same repository count as
     /// brought: the owner may have given the image another one since.
     pub(super) fn arrive(&mut self, number: u64, image: &Shown, purpose: Purpose<'_>, now: Timestamp) {
+        let private = self.homes_under_way(image, None);
         let Some(coming) = self.coming.remove(&number) else { return };
         if self.find(&image.id).is_none() {
             if coming.before.contains(short(&image.id)) {
@@ -127,6 +139,7 @@ impl Book {
                 size: image.size,
                 last_used: now,
                 awaited: BTreeMap::new(),
+                private,
             });
         }
         self.touch(&image.id, now);
@@ -140,6 +153,50 @@ impl Book {
         while entry.references.len() > MOST_NAMES {
             entry.references.pop_last();
         }
+    }
+
+    /// The same for what a registry just gave a job, `openly` if without a login. Lists nothing and is `false` where a login brought
+    /// the image from another repository.
+    pub(super) fn give(
+        &mut self,
+        number: u64,
+        image: &Shown,
+        purpose: Purpose<'_>,
+        openly: bool,
+        now: Timestamp,
+    ) -> bool {
+        let Some(from) = self.coming.get(&number).map(|coming| home(&coming.name)) else { return false };
+        let is_given = match self.find(&image.id) {
+            Some(entry) => entry.private.is_empty() || entry.private.contains(&from),
+            None => self.homes_under_way(image, Some(number)).iter().all(|other| *other == from),
+        };
+        if !is_given {
+            return false;
+        }
+        self.arrive(number, image, purpose, now);
+        if let Some(entry) = self.images.iter_mut().find(|entry| openly && entry.id == image.id) {
+            entry.private.clear();
+        }
+        true
+    }
+
+    /// Whether it came by a login, or may just have.
+    pub(super) fn is_private(&self, image: &Shown) -> bool {
+        match self.find(&image.id) {
+            Some(entry) => !entry.private.is_empty(),
+            None => !self.homes_under_way(image, None).is_empty(),
+        }
+    }
+
+    /// Where an image that is not listed yet came from by a login, going by its names.
+    fn homes_under_way(&self, image: &Shown, except: Option<u64>) -> BTreeSet<Home> {
+        let is_it = |coming: &Coming| {
+            coming.by_login
+                && !coming.before.contains(short(&image.id))
+                && image.references.iter().any(|name| are_alike(name, &coming.name))
+        };
+        let others = self.coming.iter().filter(|(number, _)| Some(**number) != except);
+        others.filter(|(_, coming)| is_it(coming)).map(|(_, coming)| home(&coming.name)).collect()
     }
 
     /// What was expected never came.

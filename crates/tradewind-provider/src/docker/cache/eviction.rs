@@ -53,6 +53,7 @@ mod tests {
             size: Bytes::new(size),
             last_used: Timestamp::from_unix(last_used),
             awaited: BTreeMap::new(),
+            private: BTreeSet::new(),
         }
     }
 

@@ -81,7 +81,7 @@ mod tests {
         let ledger = || Ledger::new(home.path().to_owned());
         assert!(ledger().read().await.expect("read").is_empty());
         assert!(!home.path().join(NAME).exists(), "nothing is written for nothing");
-        let expected = ledger().change(|book| book.expect(7, "a:1", &[], Timestamp::default())).await;
+        let expected = ledger().change(|book| book.expect(7, "a:1", false, &[], Timestamp::default())).await;
         expected.expect("change").expect("room");
         assert_eq!(ledger().read().await.expect("read").coming.len(), 1);
         std::fs::write(home.path().join(NAME), "{").expect("damage");

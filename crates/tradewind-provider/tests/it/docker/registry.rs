@@ -9,8 +9,9 @@ use std::time::Duration;
 
 use axum::Router;
 use axum::body::Body;
-use axum::extract::{Path, State};
+use axum::extract::{Path, Request, State};
 use axum::http::{StatusCode, header};
+use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use bytes::Bytes;
@@ -37,6 +38,8 @@ pub(super) struct Shelf {
     blobs: HashMap<String, Bytes>,
     /// A blob of which only the first bytes ever come.
     pub(super) stuck: Option<String>,
+    /// What a request has to say in `Authorization`.
+    pub(super) wants: Option<&'static str>,
 }
 
 #[derive(Clone, Default)]
@@ -60,12 +63,13 @@ impl Registry {
             .route("/v2/", get(async || ""))
             .route("/v2/{name}/manifests/{key}", get(manifest))
             .route("/v2/{name}/blobs/{key}", get(blob))
+            .layer(middleware::from_fn_with_state(registry.clone(), guard))
             .with_state(registry.clone());
         tokio::spawn(async move { axum::serve(listener, router).await });
         registry
     }
 
-    fn put(&self, key: &str, bytes: Bytes) {
+    pub(super) fn put(&self, key: &str, bytes: Bytes) {
         self.shelf.lock().expect("a shelf").blobs.insert(key.into(), bytes);
     }
 
@@ -105,7 +109,19 @@ impl Registry {
     }
 }
 
-fn found(registry: &Registry, key: &str) -> Option<Bytes> {
+async fn guard(State(registry): State<Registry>, request: Request, next: Next) -> Response {
+    let wanted = registry.shelf.lock().expect("a shelf").wants;
+    let said = request.headers().get(header::AUTHORIZATION).and_then(|value| value.to_str().ok());
+    if wanted.is_none_or(|wanted| said == Some(wanted)) {
+        return next.run(request).await;
+    }
+    let refusal = r#"{"errors":[{"code":"UNAUTHORIZED","message":"authentication required"}]}"#;
+    let headers =
+        [(header::WWW_AUTHENTICATE, r#"Basic realm="images""#), (header::CONTENT_TYPE, "application/json")];
+    (StatusCode::UNAUTHORIZED, headers, refusal).into_response()
+}
+
+pub(super) fn found(registry: &Registry, key: &str) -> Option<Bytes> {
     registry.shelf.lock().expect("a shelf").blobs.get(key).cloned()
 }
 

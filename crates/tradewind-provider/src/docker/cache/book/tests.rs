@@ -16,7 +16,7 @@ fn lease(number: u8) -> LeaseId {
 /// A book after `image` came under `name` to an engine that had `engine`.
 fn brought(engine: &[Shown], name: &str, image: &Shown) -> Book {
     let mut book = Book::default();
-    book.expect(1, name, engine, NOW).expect("room");
+    book.expect(1, name, false, engine, NOW).expect("room");
     book.arrive(1, image, Purpose::default(), NOW);
     assert_eq!(book.coming.len(), 0);
     book
@@ -55,7 +55,7 @@ fn a_name_that_the_owner_gave_meanwhile_is_not_ours() {
 #[test]
 fn another_name_of_a_listed_image_is_added() {
     let mut book = brought(&[], "acme/a:1", &shown("a", &["acme/a:1"]));
-    book.expect(2, "acme/b:1", &[shown("a", &["acme/a:1", "mine:1"])], NOW).expect("room");
+    book.expect(2, "acme/b:1", false, &[shown("a", &["acme/a:1", "mine:1"])], NOW).expect("room");
     let asked = Purpose { lease: Some(lease(1)), asked: Some("acme/b:1") };
     book.arrive(2, &shown("a", &["acme/a:1", "mine:1", "acme/b:1"]), asked, NOW);
     assert_eq!(names(&book), ["acme/a:1", "acme/b:1"]);
@@ -68,7 +68,7 @@ fn another_name_of_a_listed_image_is_added() {
 fn two_that_bring_one_image_at_once_list_it_once() {
     let mut book = Book::default();
     for number in [1, 2] {
-        book.expect(number, "acme/a:1", &[], NOW).expect("room");
+        book.expect(number, "acme/a:1", false, &[], NOW).expect("room");
     }
     for number in [1, 2] {
         book.arrive(number, &shown("a", &["acme/a:1"]), Purpose::default(), NOW);
@@ -79,7 +79,7 @@ fn two_that_bring_one_image_at_once_list_it_once() {
 #[test]
 fn what_never_comes_is_dropped_when_it_cannot_come_any_more() {
     let mut book = Book::default();
-    book.expect(1, "acme/a:1", &[], NOW).expect("room");
+    book.expect(1, "acme/a:1", false, &[], NOW).expect("room");
     book.drop_if_late(1, NOW.after(LINGERS));
     assert_eq!(book.coming.len(), 1);
     book.drop_if_late(1, NOW.after(LINGERS).after(Seconds::new(1)));
@@ -89,7 +89,7 @@ fn what_never_comes_is_dropped_when_it_cannot_come_any_more() {
 #[test]
 fn a_use_makes_an_image_the_last_to_go() {
     let mut book = brought(&[], "acme/a:1", &shown("a", &["acme/a:1"]));
-    book.expect(2, "acme/b:1", &[], NOW).expect("room");
+    book.expect(2, "acme/b:1", false, &[], NOW).expect("room");
     book.arrive(2, &shown("b", &["acme/b:1"]), Purpose::default(), NOW);
     book.touch("a", NOW.after(Seconds::new(9)));
     book.touch("unknown", NOW);
@@ -125,7 +125,7 @@ fn what_the_owner_removed_or_made_its_own_is_forgotten() {
 #[test]
 fn a_lease_that_never_ends_does_not_keep_its_image_for_ever() {
     let mut book = Book::default();
-    book.expect(1, "acme/a:1", &[], NOW).expect("room");
+    book.expect(1, "acme/a:1", false, &[], NOW).expect("room");
     let purpose = Purpose { lease: Some(lease(1)), asked: None };
     book.arrive(1, &shown("a", &["acme/a:1"]), purpose, NOW);
     let engine = [shown("a", &["acme/a:1"])];
@@ -139,15 +139,77 @@ fn a_lease_that_never_ends_does_not_keep_its_image_for_ever() {
 fn a_full_book_says_so() {
     let mut book = Book::default();
     let engine: Vec<Shown> = Vec::new();
-    let full = (0..).find(|number| book.expect(*number, "acme/a:1", &engine, NOW).is_err());
+    let full = (0..).find(|number| book.expect(*number, "acme/a:1", false, &engine, NOW).is_err());
     assert_eq!(full, u64::try_from(MOST_COMING).ok());
 }
 
 #[test]
 fn it_is_read_as_it_was_written() {
     let mut book = brought(&[], "acme/a:1", &shown("a", &["acme/a:1"]));
-    book.expect(u64::MAX, "acme/b:1", &[shown("a", &["acme/a:1"])], NOW).expect("room");
+    book.expect(u64::MAX, "acme/b:1", false, &[shown("a", &["acme/a:1"])], NOW).expect("room");
     book.images[0].awaited.insert(lease(1), NOW);
     let text = serde_json::to_vec(&book).expect("write");
     assert_eq!(serde_json::from_slice::<Book>(&text).expect("read"), book);
+}
+
+const TAG: &str = "acme/a:1";
+
+/// A book in which a login's pull of `TAG` is number 1.
+fn asked_by_login() -> Book {
+    let mut book = Book::default();
+    book.expect(1, TAG, true, &[], NOW).expect("room");
+    book
+}
+
+#[test]
+fn what_came_by_a_login_is_private_before_it_is_listed_and_after_a_crash() {
+    let (image, other) = (shown("a", &[TAG]), shown("b", &["acme/b:1"]));
+    let mut book = asked_by_login();
+    assert!(book.is_private(&image), "it may be what was asked for");
+    assert!(!book.is_private(&other));
+    book.arrive(1, &image, Purpose::default(), NOW);
+    assert!(book.is_private(&image));
+    let text = serde_json::to_vec(&book).expect("write");
+    assert!(serde_json::from_slice::<Book>(&text).expect("read").is_private(&image));
+}
+
+#[test]
+fn a_private_image_is_given_by_its_own_repository_only() {
+    let image = shown("a", &[TAG, "evil.example/acme/a:1"]);
+    for listed in [false, true] {
+        let mut book = asked_by_login();
+        if listed {
+            book.arrive(1, &image, Purpose::default(), NOW);
+        }
+        for (number, by_login) in [(2, false), (3, true)] {
+            book.expect(number, "evil.example/acme/a:1", by_login, &[], NOW).expect("room");
+        }
+        for (number, openly) in [(2, true), (3, false)] {
+            assert!(!book.give(number, &image, Purpose::default(), openly, NOW));
+            book.drop_coming(number);
+        }
+        book.expect(4, "docker.io/acme/a@sha256:00", true, &[], NOW).expect("room");
+        assert!(book.give(4, &image, Purpose::default(), false, NOW));
+        assert!(book.is_private(&image));
+    }
+}
+
+#[test]
+fn what_its_repository_gives_without_a_login_is_for_everybody() {
+    let image = shown("a", &[TAG]);
+    let mut book = asked_by_login();
+    book.expect(2, TAG, false, &[], NOW).expect("room");
+    assert!(book.give(2, &image, Purpose::default(), true, NOW));
+    assert!(!book.is_private(&image));
+    assert!(book.give(1, &image, Purpose::default(), false, NOW), "and stays it");
+    assert!(!book.is_private(&image));
+}
+
+#[test]
+fn an_unknown_end_of_a_pull_opens_nothing() {
+    let image = shown("a", &[TAG]);
+    let mut book = asked_by_login();
+    book.expect(2, TAG, false, &[], NOW).expect("room");
+    book.arrive(2, &image, Purpose::default(), NOW);
+    assert!(book.is_private(&image));
 }
