@@ -224,7 +224,7 @@ fn an_owner_who_refuses_a_buyer_or_pauses_is_heard_and_remembered() {
 #[test]
 fn an_account_gets_no_more_leases_at_a_time_than_the_owner_gives() {
     let market = of(&SHORT
-        .replace("[provider]\n", "[provider]\nunits = 2\n")
+        .replace("[provider]\n", "[provider]\nunits = 2\ncpus = 1\n")
         .replace("[provider.rules]\n", "[provider.rules]\nleases_per_buyer = 1\n"));
     let first = market.submit(&endless(""));
     market.said(&first, "started");
