@@ -113,7 +113,7 @@ impl Stated for Statement {
 }
 
 /// Everything of a lease that its provider held is gone: the sandbox, its volumes, the work directory, the log and the snapshots. Copies
-/// in its node's blob store are let go, and collected at the next turn.
+/// in its node's blob store are let go, and collected at the next turn. The image is not meant: it may stay in the cache.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Encode, Decode, Serialize, Deserialize)]
 #[cbor(map)]
 pub struct Deletion {
