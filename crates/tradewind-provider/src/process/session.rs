@@ -323,7 +323,7 @@ struct Ready {
 fn converse(line: &mut Line, ends: &mut Ends, sandbox: &Sandbox) {
     let (mut pending, mut finishing, mut code, mut last_words) = (Vec::new(), false, None, 0);
     loop {
-        let closing = code.is_some();
+        let (closing, full) = (code.is_some(), line.full());
         let Ok(ready) = look(line, ends, !pending.is_empty(), closing) else { break };
         if ready.line.intersects(PollFlags::RDHUP | PollFlags::HUP | PollFlags::ERR) {
             break;
@@ -363,7 +363,8 @@ fn converse(line: &mut Line, ends: &mut Ends, sandbox: &Sandbox) {
         }
         if closing {
             last_words += said;
-            if (said == 0 && !line.full()) || last_words > LAST_WORDS {
+            // A full line had no room to look at what is left.
+            if (said == 0 && !full) || last_words > LAST_WORDS {
                 break;
             }
         } else if ready.ended {
@@ -534,4 +535,52 @@ impl Line {
 
 fn nonblocking(fd: &OwnedFd) -> io::Result<()> {
     Ok(fcntl_setfl(fd, fcntl_getfl(fd)? | OFlags::NONBLOCK)?)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::{Read, Write};
+    use std::os::unix::net::UnixStream;
+
+    use super::*;
+
+    /// A command that ended: what it said is in its pipe, and the agent has yet to take what came before.
+    #[test]
+    fn what_a_full_line_had_no_room_for_is_sent_after_the_command_s_end() {
+        let (connection, mut agent) = UnixStream::pair().unwrap();
+        let mut line = Line::new(connection.into()).unwrap();
+        loop {
+            while !line.full() {
+                line.say(&Output::Stderr(vec![b'e'; READ].into()));
+            }
+            let waiting = line.unsent.len();
+            if line.send() && line.unsent.len() == waiting {
+                break;
+            }
+        }
+        let (output, mut said) = io::pipe().unwrap();
+        said.write_all(&[b'o'; READ]).unwrap();
+        drop(said);
+        let sandbox = Sandbox { environment: BTreeMap::new(), children: Children::default() };
+        let (child, pidfd) = sandbox.children.spawn(&mut std::process::Command::new("true")).unwrap();
+        let mut status = None;
+        while status.is_none() {
+            status = rustix::process::waitpid(Some(child), WaitOptions::empty()).unwrap();
+        }
+        sandbox.children.hold().insert(child.as_raw_nonzero().get(), Some(0));
+        let child = Some((child, pidfd));
+        let mut ends =
+            Ends { input: None, output: Some(output.into()), error: None, child, kind: EndKind::Pipes };
+        let heard = std::thread::spawn(move || {
+            let mut heard = Vec::new();
+            std::thread::sleep(Duration::from_millis(200));
+            agent.read_to_end(&mut heard).unwrap();
+            heard
+        });
+        converse(&mut line, &mut ends, &sandbox);
+        drop(line);
+        let heard = heard.join().unwrap();
+        assert_eq!(heard.iter().filter(|byte| **byte == b'o').count(), READ);
+        assert!(heard.ends_with(&door::frame(&Output::Exited(0)).unwrap()));
+    }
 }
