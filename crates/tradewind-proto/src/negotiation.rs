@@ -220,6 +220,23 @@ pub fn propose(
     Ok(terms)
 }
 
+/// The terms that a provider will propose, as far as they are known before it is asked: units and moment are examples.
+///
+/// # Errors
+/// [`TermsObjection`]: it would be no use to ask.
+pub fn foresee(
+    offer: &Offer,
+    request: &TermsRequest,
+    parameters: &TermsParameters,
+    purse: &Purse,
+    now: Timestamp,
+) -> Result<LeaseTerms, TermsObjection> {
+    let some = u64::MAX.unbounded_shr(u64::BITS.saturating_sub(u32::from(request.units)));
+    let terms = propose(offer, request, parameters, some, now)?;
+    accept(offer, request, parameters, &terms, purse, now)?;
+    Ok(terms)
+}
+
 /// Checks that `terms` are what the offer promises for the request, and within the purse.
 ///
 /// # Errors

@@ -194,7 +194,11 @@ impl Market {
             format!("{short}: the provider worked for {worth} and got {paid}"),
         );
         let free = terms.prepay.base_units();
-        check(paid <= worth.max(free) + limit, format!("{short}: the buyer paid {paid} for {worth}"));
+        // What the terms bill of a job's preparation: what it took longer than they leave for it.
+        let started = self.providers.iter().find_map(|provider| provider.host.started(id));
+        let late = started.map_or(Seconds::ZERO, |at| at.since(terms.start.after(terms.prepare)));
+        let billed = worth + terms.rate.over(late).base_units();
+        check(paid <= billed.max(free) + limit, format!("{short}: the buyer paid {paid} for {billed}"));
     }
 
     /// Nobody is richer or poorer than the leases say, and nothing came from air.

@@ -55,6 +55,12 @@ impl Host {
         })
     }
 
+    /// When a lease's workload was started, where it was.
+    #[must_use]
+    pub fn started(&self, lease: LeaseId) -> Option<Timestamp> {
+        lock(&self.workloads).get(&lease).map(|workload| workload.started)
+    }
+
     /// True while any workload is at work or frozen.
     #[must_use]
     pub fn is_busy(&self) -> bool {

@@ -10,9 +10,10 @@ use tradewind_proto::delegation::Assignment;
 use tradewind_proto::idle::IdleLimit;
 use tradewind_proto::ids::BuyerId;
 use tradewind_proto::job::{JobSpec, OnMaxCost};
-use tradewind_proto::negotiation::{Purse, TermsRequest, accept};
+use tradewind_proto::negotiation::{Purse, TermsRequest, accept, foresee};
 use tradewind_proto::plan::{self, Choice};
 use tradewind_proto::supervision::{Limits, Supervision};
+use tradewind_proto::terms::LeaseTerms;
 use tradewind_proto::units::{Money, RatePerSecond, Seconds};
 use tradewind_proto::workload::LogCursor;
 
@@ -82,17 +83,20 @@ async fn negotiate(
     let request = choice.request(buyer, meter, false, manifest.digest());
     let request = TermsRequest { image: manifest.image.clone(), ..request };
     let transport = inner.parts.transport.as_ref();
+    let (purse, parameters) = (purse(config, record)?, inner.terms_parameters());
+    let expected = foresee(offer, &request, &parameters, &purse, inner.now());
+    let LeaseTerms { token, deposit, .. } = expected.map_err(|error| error.to_string())?;
+    // Before the terms' clock runs: a deposit may take longer than terms wait to be opened.
+    fund(inner, token, deposit, manifest.digest()).await?;
     let quote =
         conversation::terms(transport, &address, request.clone()).await.map_err(|error| error.to_string())?;
-    let purse = purse(config, record)?;
-    accept(offer, &request, &inner.terms_parameters(), &quote.terms, &purse, inner.now())
+    accept(offer, &request, &parameters, &quote.terms, &purse, inner.now())
         .map_err(|error| error.to_string())?;
     let id = quote.terms.id(&inner.domain).map_err(|error| error.to_string())?;
     quote
         .signature
         .verify(id.get(), offer.provider.account())
         .map_err(|error| format!("its signature does not count: {error}"))?;
-    fund(inner, quote.terms.token, quote.terms.deposit, id.get()).await?;
     inner.grant(record.id, &manifest, address.key);
     let accelerators = manifest.share.gpus > 0;
     let limits = limits(config, record, &purse, quote.terms.deposit, accelerators);

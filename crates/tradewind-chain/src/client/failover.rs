@@ -8,8 +8,8 @@
 //!              └─ more than `max_lag` blocks behind ────────► only when nobody else answers
 //! ```
 //!
-//! Each endpoint is asked at most once for a request. Asking two endpoints is harmless even for a raw transaction: it is the
-//! same transaction. Heights are compared by a probe in the background; with three endpoints or more the median is the
+//! One that takes longer than `hedge` is not waited for alone: the next is asked beside it, and the first answer counts. Each is
+//! asked once for a request, and an only one twice. Asking again is harmless even for a raw transaction: it is the same one. Heights are compared by a probe in the background; with three endpoints or more the median is the
 //! reference, so that one endpoint that boasts cannot make the others look late.
 
 use std::sync::{Arc, Mutex, PoisonError};
@@ -21,7 +21,9 @@ use alloy::rpc::client::RpcClient;
 use alloy::rpc::json_rpc::{Id, Request, RequestPacket, Response, ResponsePacket, ResponsePayload};
 use alloy::transports::http::Http;
 use alloy::transports::{BoxTransport, TransportError, TransportErrorKind, TransportFut};
+use futures::StreamExt as _;
 use futures::future::join_all;
+use futures::stream::FuturesUnordered;
 use tokio::time::{Instant, timeout};
 use tower::Service;
 
@@ -95,6 +97,8 @@ pub struct FailoverConfig {
     pub chain_id: u64,
     /// How long one endpoint may take for one request.
     pub attempt: Duration,
+    /// After how long without an answer the next endpoint is asked too.
+    pub hedge: Duration,
     /// The first pause of an endpoint that failed; doubles up to `max_backoff`.
     pub min_backoff: Duration,
     /// The longest pause.
@@ -112,6 +116,7 @@ impl FailoverConfig {
         Self {
             chain_id,
             attempt: Duration::from_secs(8),
+            hedge: Duration::from_secs(3),
             min_backoff: Duration::from_millis(500),
             max_backoff: Duration::from_secs(30),
             max_lag: 8,
@@ -164,11 +169,28 @@ impl Failover {
 
     async fn ask(self, request: RequestPacket) -> Result<ResponsePacket, TransportError> {
         self.probe_when_due().await;
-        let mut problems = Vec::new();
-        let mut elsewhere = None;
-        for index in self.shared.preference() {
-            let tracked = &self.shared.endpoints[index];
-            match self.shared.attempt(tracked, request.clone()).await {
+        let shared = &self.shared;
+        let (mut running, mut problems, mut elsewhere) = (FuturesUnordered::new(), Vec::new(), None);
+        let (mut order, mut asked) = (shared.order().into_iter(), None::<&Tracked>);
+        loop {
+            if let Some((tracked, pause)) = order.next() {
+                let request = request.clone();
+                running.push(async move {
+                    tokio::time::sleep(pause).await;
+                    (tracked, shared.attempt(tracked, request).await)
+                });
+                asked = Some(tracked);
+            }
+            let (tracked, answer) = tokio::select! {
+                biased;
+                Some(done) = running.next() => done,
+                () = tokio::time::sleep(shared.config.hedge), if order.len() > 0 => {
+                    asked.iter().for_each(|slow| slow.rests(&shared.config));
+                    continue;
+                }
+                else => break,
+            };
+            match answer {
                 Ok(answer) if !only_answers_elsewhere(&answer) => {
                     tracked.succeeded();
                     return Ok(answer);
@@ -176,7 +198,7 @@ impl Failover {
                 Ok(answer) => elsewhere = Some(answer),
                 Err(problem) => {
                     tracing::warn!(endpoint = tracked.endpoint.name, problem, "a JSON-RPC endpoint failed");
-                    tracked.failed(&self.shared.config);
+                    tracked.failed(&shared.config);
                     problems.push(format!("{}: {problem}", tracked.endpoint.name));
                 }
             }
@@ -233,6 +255,16 @@ impl Shared {
         };
         let mut order: Vec<usize> = (0..healths.len()).collect();
         order.sort_by_key(|&index| rank(&healths[index]));
+        order
+    }
+
+    /// Whom to ask, one after the other, and how long to wait before: everybody once, an only endpoint twice.
+    fn order(&self) -> Vec<(&Tracked, Duration)> {
+        let order = self.preference().into_iter();
+        let mut order: Vec<_> = order.map(|index| (&self.endpoints[index], Duration::ZERO)).collect();
+        if let [(only, _)] = order[..] {
+            order.push((only, self.config.min_backoff));
+        }
         order
     }
 
@@ -316,12 +348,19 @@ impl Tracked {
         });
     }
 
-    fn failed(&self, config: &FailoverConfig) {
+    /// Others come first for a while, longer each time.
+    fn rests(&self, config: &FailoverConfig) {
         self.update(|health| {
             let pause =
                 config.min_backoff.saturating_mul(1 << health.failures.min(16)).min(config.max_backoff);
             health.failures = health.failures.saturating_add(1);
             health.resting_until = Some(Instant::now() + pause);
+        });
+    }
+
+    fn failed(&self, config: &FailoverConfig) {
+        self.rests(config);
+        self.update(|health| {
             health.height = None;
             health.right_chain = false;
         });

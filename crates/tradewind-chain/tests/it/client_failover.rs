@@ -65,6 +65,39 @@ async fn nonsense_and_hanging_are_failures_of_the_endpoint() {
     assert!(bad.is_played());
 }
 
+#[tokio::test(start_paused = true)]
+async fn an_only_endpoint_is_asked_twice() {
+    let ledger = open();
+    let only = faulty(&ledger);
+    let provider = over(&[&only]);
+    assert_eq!(provider.get_block_number().await.unwrap(), 0);
+    only.next("eth_getTransactionCount", Fault::Answer("[1,2,3]".into()));
+    assert_eq!(provider.get_transaction_count(Address::ZERO).await.unwrap(), 0);
+    only.next("eth_getTransactionCount", Fault::Hang);
+    assert_eq!(provider.get_transaction_count(Address::ZERO).await.unwrap(), 0);
+    only.next("eth_getTransactionCount", Fault::Hang);
+    only.next("eth_getTransactionCount", Fault::Break);
+    let error = provider.get_transaction_count(Address::ZERO).await.unwrap_err().to_string();
+    assert!(error.contains("connection reset") && error.contains("no answer within"), "{error}");
+    assert!(only.is_played());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_slow_endpoint_is_not_waited_for_alone_and_then_asked_last() {
+    let ledger = open();
+    let (slow, quick) = (faulty(&ledger), faulty(&ledger));
+    let provider = over_with(&[&slow, &quick], FailoverConfig::for_chain(CHAIN_ID));
+    assert_eq!(provider.get_block_number().await.unwrap(), 0);
+    slow.next("eth_getTransactionCount", Fault::Hang);
+    let begin = tokio::time::Instant::now();
+    assert_eq!(provider.get_transaction_count(Address::ZERO).await.unwrap(), 0);
+    let hedge = FailoverConfig::for_chain(CHAIN_ID).hedge;
+    assert!((hedge..2 * hedge).contains(&begin.elapsed()), "{:?}", begin.elapsed());
+    let calls = slow.calls();
+    assert_eq!(provider.get_transaction_count(Address::ZERO).await.unwrap(), 0);
+    assert_eq!(slow.calls(), calls, "it rests");
+}
+
 #[tokio::test]
 async fn a_json_rpc_error_is_an_answer_and_nobody_else_is_asked() {
     let ledger = open();

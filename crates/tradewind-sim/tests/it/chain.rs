@@ -1,7 +1,7 @@
 use tradewind_chain::ledger::{LeaseStage, Ledger as _};
 use tradewind_sim::{Market, Setup, Weather, runs};
 
-use crate::{Verdict, expect, opened_in_the_end, undisturbed};
+use crate::{Verdict, expect, undisturbed};
 
 #[test]
 fn an_rpc_that_is_down_for_two_minutes_ends_no_healthy_lease() {
@@ -26,7 +26,7 @@ fn an_rpc_that_hangs_and_talks_nonsense_costs_nothing() {
         let market = Market::open(seed, Setup::default()).await;
         market.world.turn(Weather { rpc_nonsense: 120, rpc_hangs: 20, ..Weather::default() });
         market.submit("run: work 60 0").await;
-        let (mut problems, world) = opened_in_the_end(market).await;
+        let (mut problems, world) = undisturbed(market).await;
         expect(&mut problems, world.counted("rpc nonsense") > 0, "there was no nonsense");
         (problems, world)
     });

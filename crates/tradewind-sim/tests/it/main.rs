@@ -27,27 +27,10 @@ async fn verdict(market: Market, bounds: Bounds, mut problems: Vec<String>) -> V
 
 /// The same, for a job that nothing may have kept from ending well on its first provider.
 async fn undisturbed(market: Market) -> Verdict {
-    once(market, |outcomes| outcomes == [Some(Outcome::Finished { code: 0 })]).await
-}
-
-/// The same, where a chain that could not be reached in time may have kept leases from being opened: they cost nothing, and the job
-/// goes to the next provider.
-async fn opened_in_the_end(market: Market) -> Verdict {
-    once(market, |outcomes| match outcomes {
-        [unopened @ .., Some(Outcome::Finished { code: 0 })] => {
-            unopened.iter().all(|outcome| *outcome == Some(Outcome::NeverOpened))
-        }
-        _ => false,
-    })
-    .await
-}
-
-/// Waits for a job that was worked once and ended as is `wanted`.
-async fn once(market: Market, wanted: impl Fn(&[Option<Outcome>]) -> bool) -> Verdict {
     let settled = market.until_settled(1_200).await;
     let outcomes = outcomes(&market);
     let mut problems = Vec::new();
-    if !settled || !wanted(&outcomes) {
+    if !settled || outcomes != [Some(Outcome::Finished { code: 0 })] {
         problems.push(format!("settled: {settled}, outcomes: {outcomes:?}"));
     }
     if market.world.counted("workloads started") != 1 {
