@@ -106,6 +106,9 @@ pub struct Placement {
     /// What the machine has to prove before anything is signed.
     #[serde(default)]
     pub tee: TeeDemand,
+    /// Only where the work directory is encrypted on disk.
+    #[serde(default)]
+    pub encrypted: bool,
     /// The least reliability in basis points; providers without enough history do not meet it.
     pub min_reliability: Option<u16>,
     /// Only these, when not empty.
@@ -119,6 +122,7 @@ impl Default for Placement {
         Self {
             trust_tier: TrustTier::Staked,
             tee: TeeDemand::default(),
+            encrypted: false,
             min_reliability: None,
             allow: Vec::new(),
             deny: Vec::new(),

@@ -244,6 +244,11 @@ pub struct Offer {
     #[cbor(n(19), default)]
     #[serde(default)]
     pub tees: Tees,
+    /// A job's work directory is encrypted on disk, with a key that ends with its lease. A claim, and nobody can see from afar
+    /// whether it holds.
+    #[cbor(n(20), default)]
+    #[serde(default)]
+    pub encrypted: bool,
 }
 
 impl Offer {

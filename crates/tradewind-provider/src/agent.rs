@@ -77,6 +77,8 @@ pub struct AgentConfig {
     pub follow: Option<Follow>,
     /// How long log and outputs of a lease that is over wait for a buyer that has not taken them.
     pub keep: Seconds,
+    /// Work directories are encrypted on disk; where one cannot be, its lease does not begin.
+    pub encrypts: bool,
 }
 
 /// Why the agent could not start or answer.

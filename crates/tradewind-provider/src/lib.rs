@@ -1,6 +1,7 @@
 //! The provider: inventory, runtimes, owner policy, metering, and one worker per lease.
 
 pub mod agent;
+pub mod at_rest;
 pub mod attest;
 pub mod docker;
 pub mod doctor;

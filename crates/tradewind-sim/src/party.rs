@@ -227,6 +227,7 @@ impl ProviderSeat {
             version: 1,
             address: None,
             tees: Tees::NONE,
+            encrypted: false,
         };
         Self { seat, host, offer, attester }
     }
@@ -292,6 +293,7 @@ impl ProviderSeat {
                 follow: None,
                 lending: Lending::new(Schedule::always(), Limits::default()),
                 keep: Seconds::new(30),
+                encrypts: false,
             };
             let parts = AgentParts {
                 ledger,

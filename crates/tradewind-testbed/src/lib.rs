@@ -1,5 +1,6 @@
 //! What integration tests of several crates stand on: [`anvil`], another chain than our own, [`net`], machines that
-//! cannot reach each other, and [`maker`], of trusted hardware that nobody built. Only tests depend on it.
+//! cannot reach each other, [`disk`], one that can be taken out, and [`maker`], of trusted hardware that nobody built. Only
+//! tests depend on it.
 //!
 //! ```no_run
 //! let net = tradewind_testbed::net::Net::new();
@@ -9,5 +10,6 @@
 #![expect(clippy::expect_used, clippy::panic, reason = "what a test cannot set up has failed it")]
 
 pub mod anvil;
+pub mod disk;
 pub mod maker;
 pub mod net;

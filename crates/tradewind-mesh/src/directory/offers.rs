@@ -123,6 +123,7 @@ mod tests {
             version: 1,
             address: None,
             tees: Tees::NONE,
+            encrypted: false,
         }
     }
 

@@ -124,6 +124,7 @@ impl Dice {
             version: 1,
             address: None,
             tees: Tees::NONE,
+            encrypted: false,
         }
     }
 

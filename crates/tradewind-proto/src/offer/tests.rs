@@ -47,6 +47,7 @@ pub(crate) fn sample() -> Offer {
         version: 1,
         address: None,
         tees: Tees::NONE,
+        encrypted: false,
     }
 }
 
@@ -87,18 +88,19 @@ fn nobody_else_signs_for_a_provider() {
 #[test]
 fn a_field_of_a_later_version_is_skipped() {
     let mut bytes = minicbor::to_vec(sample()).unwrap();
-    assert_eq!(bytes[0], 0xb3, "a map of 19 entries");
-    bytes[0] = 0xb4;
+    assert_eq!(bytes[0], 0xb4, "a map of 20 entries");
+    bytes[0] = 0xb5;
     bytes.extend(minicbor::to_vec((99u32, "from the future")).unwrap()[1..].iter());
     assert_eq!(signed_bytes(bytes).verify(at(1_010)).unwrap(), sample());
 }
 
 #[test]
-fn an_offer_of_an_earlier_version_claims_no_trusted_execution() {
-    let mut bytes = minicbor::to_vec(sample()).unwrap();
-    assert_eq!(bytes.split_off(bytes.len() - 2), [19, 0], "the last field");
+fn an_offer_of_an_earlier_version_claims_neither_trusted_execution_nor_encryption() {
+    let mut bytes = minicbor::to_vec(Offer { encrypted: true, ..sample() }).unwrap();
+    assert_eq!(bytes.split_off(bytes.len() - 4), [19, 0, 20, 0xf5], "the last fields");
     bytes[0] = 0xb2;
-    assert_eq!(signed_bytes(bytes).verify(at(1_010)).unwrap().tees, Tees::NONE);
+    let offer = signed_bytes(bytes).verify(at(1_010)).unwrap();
+    assert_eq!((offer.tees, offer.encrypted), (Tees::NONE, false));
 }
 
 #[test]

@@ -149,6 +149,7 @@ impl<'a> Demand<'a> {
             || broken(listed && !placement.deny.contains(&offer.provider), Reason::Denied)
             || broken(offer.trust >= placement.trust_tier, Reason::TrustTier)
             || broken(placement.tee.is_met_by(offer.tees), Reason::Tee)
+            || broken(offer.encrypted || !placement.encrypted, Reason::Encryption)
             || broken(offer.trust == TrustTier::Unstaked || standing.stake != Stake::Missing, Reason::Stake)
             || broken(
                 is_in_good_standing(offer, standing) || standing.stake == Stake::Missing,

@@ -39,6 +39,8 @@ pub enum Reason {
     TrustTier,
     /// It does not claim what `placement.tee` asks for.
     Tee,
+    /// It does not encrypt a job's work directory, which `placement.encrypted` asks for.
+    Encryption,
     /// The chain knows no sufficient stake behind it.
     Stake,
     /// Its device is jailed.
@@ -148,6 +150,7 @@ impl Miss {
             | Reason::Network
             | Reason::TrustTier
             | Reason::Tee
+            | Reason::Encryption
             | Reason::Stake
             | Reason::Jailed
             | Reason::Region
@@ -178,6 +181,7 @@ impl Reason {
             Self::Ports => "ports are not reachable",
             Self::TrustTier => "below `placement.trust_tier`",
             Self::Tee => "no such trusted execution as `placement.tee` asks for",
+            Self::Encryption => "does not encrypt a job's disk",
             Self::Stake => "no sufficient stake on chain",
             Self::Jailed => "jailed",
             Self::Reliability => "reliability",

@@ -120,7 +120,7 @@ fn every_rejection_has_its_reason_count_and_nearest_miss() {
 fn each_rule_rejects_what_breaks_it() {
     type Change = fn(&mut Offer);
     let nothing: Change = |_| {};
-    let cases: [(&str, Change, Reason); 21] = [
+    let cases: [(&str, Change, Reason); 22] = [
         ("run: ls\nresources: {accelerators: A100}\n", nothing, Reason::Accelerator),
         ("run: ls\nresources: {vram: 90GB}\n", nothing, Reason::Vram),
         ("run: ls\nresources: {vendor: amd}\n", nothing, Reason::Vendor),
@@ -145,6 +145,7 @@ fn each_rule_rejects_what_breaks_it() {
         ("run: ls\nplacement: {min_reliability: 99%}\n", nothing, Reason::Reliability),
         ("run: ls\nplacement: {tee: any}\n", |o| o.tees = Tees::NVIDIA, Reason::Tee),
         ("run: ls\nplacement: {tee: tdx, gpu_tee: true}\n", |o| o.tees = Tees::TDX, Reason::Tee),
+        ("run: ls\nplacement: {encrypted: true}\n", nothing, Reason::Encryption),
         ("run: ls\n", |o| o.version = 2, Reason::Version),
     ];
     for (text, change, reason) in cases {
@@ -170,6 +171,10 @@ fn a_machine_that_claims_a_wanted_kind_of_trusted_execution_is_chosen() {
         assert_eq!(reasons(&plan), ["1 provider: no such trusted execution as `placement.tee` asks for"]);
     }
     assert_eq!(providers(&plan_in(&book, "run: ls\nplacement: {tee: false}\n")), [1, 2]);
+    let mut careful = offer(3, 400);
+    careful.encrypted = true;
+    book.insert(careful);
+    assert_eq!(providers(&plan_in(&book, "run: ls\nplacement: {encrypted: true}\n")), [3]);
 }
 
 #[test]

@@ -14,14 +14,26 @@ use tradewind_proto::units::Bytes;
 
 use super::Inner;
 use super::record::Record;
+use crate::at_rest;
 
 /// Why outputs could not be collected.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum CollectError {
     #[error("cannot read the outputs")]
     Read(#[source] std::io::Error),
+    #[error("{LOCKED}")]
+    Locked,
     #[error("cannot share the outputs: {0}")]
     Share(#[from] BlobError),
+}
+
+/// Why the files of a lease are out of reach.
+pub(super) const LOCKED: &str =
+    "the machine was restarted, and the key of the lease's encrypted files went with that";
+
+/// Whether a work directory's key is gone.
+pub(super) fn is_locked(work: &Path) -> bool {
+    at_rest::state(work).is_ok_and(|state| state == at_rest::State::Locked)
 }
 
 /// The label under which a lease's blobs are kept.
@@ -33,6 +45,9 @@ pub(super) fn label(lease: LeaseId) -> Label {
 /// Hashes and shares every declared output that is there. What a job links to outside its directory is not taken.
 pub(super) async fn collect(inner: &Inner, record: &Record) -> Result<Vec<OutputFile>, CollectError> {
     let work = inner.work_dir(record.hosting.id);
+    if is_locked(&work) {
+        return Err(CollectError::Locked);
+    }
     let declared = record.manifest.outputs.clone();
     let checkpoint = record.manifest.checkpoint.as_deref();
     let is_saved = |path: &str| checkpoint.is_some_and(|checkpoint| is_part(path, checkpoint));

@@ -1,7 +1,7 @@
 //! Brings a job's inputs and image to this machine: from the buyer over the mesh, or from the web by the provider itself.
 
 use std::os::unix::fs::PermissionsExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -15,6 +15,7 @@ use tradewind_proto::units::Bytes;
 
 use super::record::Record;
 use super::{Inner, outputs};
+use crate::at_rest;
 use crate::runtime::{Runtime, RuntimeError};
 use crate::web::{Private, is_public_url};
 
@@ -61,7 +62,7 @@ pub(super) async fn prepare(
     }
     pulled.set_total(total);
     let work = inner.work_dir(record.hosting.id);
-    std::fs::create_dir_all(&work).map_err(|error| later("cannot make the work directory", &error))?;
+    make_work_dir(inner.config.encrypts, work.clone()).await?;
     for input in &record.manifest.inputs {
         place(inner, record, input, &work, pulled).await?;
     }
@@ -86,6 +87,16 @@ pub(super) async fn prepare(
         })?;
     }
     Ok(())
+}
+
+async fn make_work_dir(encrypted: bool, work: PathBuf) -> Result<(), PrepareError> {
+    if !encrypted {
+        return std::fs::create_dir_all(&work)
+            .map_err(|error| later("cannot make the work directory", &error));
+    }
+    let made = tokio::task::spawn_blocking(move || at_rest::make(&work)).await;
+    let made = made.map_err(|error| PrepareError::Later(error.to_string()))?;
+    made.map_err(|error| PrepareError::Later(format!("cannot make an encrypted work directory: {error}")))
 }
 
 async fn place(

@@ -17,6 +17,7 @@ use tradewind_store::Batch;
 
 use super::record::{DELETED, Deleted, Hosted, KIND, Record, reclaimed};
 use super::{Inner, outputs, prepare, saving};
+use crate::at_rest;
 use crate::runtime::{Preemption, Runtime, RuntimeError, Volumes};
 
 /// The shortest and the longest pause before something that failed is tried again.
@@ -377,6 +378,9 @@ impl Worker {
                     };
                 }
             };
+            if outputs::is_locked(&inner.work_dir(hosted.id)) {
+                return Done::Event(Event::Failed(outputs::LOCKED.into()));
+            }
             let spec = record.manifest.workload(hosted.id, record.gpus.clone());
             let volumes = Volumes { work: inner.work_dir(hosted.id), until: Some(record.hosting.terms.end) };
             match runtime.start(&spec, &secrets, &volumes).await {
@@ -400,6 +404,7 @@ impl Worker {
         async move {
             match outputs::collect(&inner, &record).await {
                 Ok(outputs) => Done::Collected(outputs),
+                Err(error @ outputs::CollectError::Locked) => Done::Event(Event::Failed(error.to_string())),
                 Err(error) => Done::Step { failed: Some(error.to_string()) },
             }
         }
@@ -441,10 +446,9 @@ async fn forget(inner: &Inner, hosted: &Hosted, runtime: &dyn Runtime) -> Result
         Ok(()) | Err(RuntimeError::Absent(_)) => {}
         Err(error) => return Err(error.to_string()),
     }
-    match tokio::fs::remove_dir_all(inner.work_dir(id)).await {
-        Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(error.to_string()),
-        Ok(()) | Err(_) => {}
-    }
+    let work = inner.work_dir(id);
+    let ended = tokio::task::spawn_blocking(move || at_rest::end(&work)).await;
+    ended.map_err(|error| error.to_string())?.map_err(|error| error.to_string())?;
     for label in saving::labels(id).iter().chain([&outputs::label(id)]) {
         inner.parts.transport.release(label).await.map_err(|error| error.to_string())?;
     }

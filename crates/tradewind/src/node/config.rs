@@ -111,6 +111,18 @@ pub(crate) struct RelayerSection {
     pub(crate) fee: String,
 }
 
+/// When what jobs leave on disk is encrypted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub(crate) enum Encrypt {
+    /// Never.
+    Off,
+    /// Where the file system can.
+    Auto,
+    /// Always: without it nothing is lent.
+    Required,
+}
+
 /// What is sold.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
@@ -140,6 +152,8 @@ pub(crate) struct ProviderSection {
     /// Images that it never removes, as in `rules.allow_images`.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub(crate) keep_images: Vec<String>,
+    /// When what jobs leave on disk is encrypted.
+    pub(crate) encrypt: Encrypt,
     /// Stake for the device, in whole tokens of what the network stakes.
     pub(crate) stake: String,
     /// Free balance to keep for lease bonds, in whole tokens of the quote asset.
@@ -302,6 +316,7 @@ impl Default for ProviderSection {
             docker_host: None,
             image_cache: None,
             keep_images: Vec::new(),
+            encrypt: Encrypt::Auto,
             stake: "50".into(),
             bonds: "100".into(),
             payout: None,

@@ -1,5 +1,6 @@
 //! The node's place in the mesh, and the relay that it may host.
 
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use anyhow::Context;
@@ -11,6 +12,7 @@ use tradewind_proto::units::Clock;
 
 use super::admission;
 use super::config::{NodeConfig, RelaySection};
+use super::provider::encryption::{self, BLOBS};
 
 /// How often blobs that nothing keeps are collected.
 const COLLECT: std::time::Duration = std::time::Duration::from_secs(600);
@@ -50,9 +52,18 @@ pub(crate) async fn bind(
         bootstrap: bootstrap.collect(),
         relays: relays.clone(),
         verifier: Arc::new(admission::registered(ledger, clock.clone())),
-        blobs: Some(BlobsConfig { root: config.data_dir.join("blobs"), collect_every: COLLECT }),
+        blobs: Some(BlobsConfig { root: blobs(config)?, collect_every: COLLECT }),
         clock,
         ..MeshConfig::new(secret)
     };
     Mesh::bind(mesh).await.context("cannot join the mesh")
+}
+
+/// Where blobs lie. Those of a node that only hosts are its leases', and need not outlive the machine.
+fn blobs(config: &NodeConfig) -> anyhow::Result<PathBuf> {
+    let dir = config.data_dir.join(BLOBS);
+    if let (Some(provider), None) = (&config.provider, &config.buyer) {
+        encryption::keep_blobs(provider.encrypt, &dir)?;
+    }
+    Ok(dir)
 }

@@ -1,5 +1,6 @@
 //! The provider role: a place in the registry, a stake, and the agent that hosts leases.
 
+pub(crate) mod encryption;
 mod payout;
 mod sale;
 mod slurm;
@@ -18,7 +19,7 @@ use tokio_util::sync::CancellationToken;
 use tradewind_chain::ledger::{Action, ActionStatus, Ledger, Reference};
 use tradewind_mesh::Transport;
 use tradewind_proto::ids::DeviceId;
-use tradewind_proto::offer::Vendor;
+use tradewind_proto::offer::{Offer, Vendor};
 use tradewind_proto::profile::{Asset, NetworkProfile};
 use tradewind_proto::signature::SigningKey;
 use tradewind_proto::units::{Bytes, Clock, Money, Seconds, Timestamp};
@@ -97,7 +98,9 @@ pub(crate) async fn start(needs: Needs<'_>) -> anyhow::Result<Agent> {
     let gpus = gpu_mode(first.map(|gpu| gpu.vendor));
     let nvidia = first.map_or_else(Nvidia::default, |gpu| Nvidia { driver: gpu.driver, cuda: gpu.cuda });
     let runtimes = runtimes(needs.section, owner, &needs.data_dir.join("runtime"), gpus, nvidia)?;
+    let encrypted = encryption::of(needs.section.encrypt, needs.data_dir, &state_dir, &runtimes)?;
     let offer = sale::offer(&needs, device, &runtimes, sold.unit).await?;
+    let offer = Offer { encrypted: encrypted.all, ..offer };
     let attester = needs.section.tee.as_ref().map(sale::attester).transpose()?;
     let config = AgentConfig {
         state_dir,
@@ -112,6 +115,7 @@ pub(crate) async fn start(needs: Needs<'_>) -> anyhow::Result<Agent> {
         lending: sale::lending(needs.section)?,
         follow: sale::follow(needs.section, asset.decimals)?,
         keep: Seconds::new(needs.section.keep),
+        encrypts: encrypted.work,
     };
     let parts = Parts {
         ledger: needs.ledger,

@@ -2,6 +2,7 @@
 #![cfg(test)]
 
 mod access;
+mod at_rest;
 mod demo;
 mod digits;
 mod errors;

@@ -78,7 +78,8 @@ impl Reader {
     }
 
     pub(super) fn placement(&mut self, node: &Node) -> Placement {
-        let known = ["trust_tier", "tee", "gpu_tee", "attestations", "min_reliability", "providers"];
+        let known =
+            ["trust_tier", "tee", "gpu_tee", "encrypted", "attestations", "min_reliability", "providers"];
         let mut placement = Placement::default();
         let Some(fields) = self.fields(node, "placement", &known) else { return placement };
         if let Some(node) = fields.get("trust_tier") {
@@ -96,6 +97,8 @@ impl Reader {
             }
         }
         placement.tee = self.tee(&fields);
+        let encrypted = fields.get("encrypted").and_then(|node| self.flag(node, "placement.encrypted"));
+        placement.encrypted = encrypted.unwrap_or(false);
         if let Some(node) = fields.get("attestations")
             && !matches!(&node.value, Value::List(list) if list.is_empty())
         {

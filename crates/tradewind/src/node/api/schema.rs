@@ -102,6 +102,8 @@ pub(crate) struct OfferSchema {
     address: Option<String>,
     /// Kinds of trusted execution that it claims, added up: 1 TDX, 2 SGX, 4 SEV-SNP, 8 Nitro, 16 NVIDIA.
     tees: u32,
+    /// A job's work directory is encrypted on disk.
+    encrypted: bool,
 }
 
 /// Where a job would run, and why other offers would not do.

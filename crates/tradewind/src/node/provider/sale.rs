@@ -194,6 +194,7 @@ pub(super) async fn offer(
         address: None,
         // Filled in at each heartbeat too.
         tees: Tees::NONE,
+        encrypted: false,
     };
     offer.check().context("`provider` in node.toml makes no offer")?;
     Ok(offer)
