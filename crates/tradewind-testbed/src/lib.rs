@@ -1,5 +1,6 @@
 //! What integration tests of several crates stand on: [`anvil`], another chain than our own, [`net`], machines that
-//! cannot reach each other, and [`maker`], of trusted hardware that nobody built. Only tests depend on it.
+//! cannot reach each other, [`maker`], of trusted hardware that nobody built, and [`web`], sites that inputs come from.
+//! Only tests depend on it.
 //!
 //! ```no_run
 //! let net = tradewind_testbed::net::Net::new();
@@ -11,3 +12,4 @@
 pub mod anvil;
 pub mod maker;
 pub mod net;
+pub mod web;

@@ -10,6 +10,7 @@ use tradewind_proto::delegation::Assignment;
 use tradewind_proto::idle::IdleLimit;
 use tradewind_proto::ids::BuyerId;
 use tradewind_proto::job::{JobSpec, OnMaxCost};
+use tradewind_proto::manifest::Input;
 use tradewind_proto::negotiation::{Purse, TermsRequest, accept};
 use tradewind_proto::plan::{self, Choice};
 use tradewind_proto::supervision::{Limits, Supervision};
@@ -20,6 +21,7 @@ use super::record::{Attempt, Delegate, JobRecord};
 use super::{conversation, evidence, saved};
 use crate::buyer::{BuyerConfig, Inner, Tracked};
 use crate::delegate::{self, MeterError, MeterNode};
+use crate::inputs::addresses;
 
 /// How long a deposit may take before the next look.
 const DEPOSIT: Duration = Duration::from_secs(60);
@@ -42,9 +44,12 @@ pub(super) async fn place(
         let explained = inner.market.read(|book| plan::explain(&record.spec, book, &context));
         return Err(no_choice(&explained, inner.config.decimals));
     }
+    let secrets = job.secrets.lock().await.clone();
+    let stored = addresses(&record.spec, &record.stored, &secrets, inner.now(), inner.config.prepare).await;
+    let inputs = saved::inputs(record, &stored.map_err(|error| error.to_string())?);
     let mut problem = String::new();
     for choice in &plan.choices {
-        match negotiate(inner, job, record, choice, meter).await {
+        match negotiate(inner, job, record, choice, meter, &inputs).await {
             Ok(attempt) => return Ok(attempt),
             Err(error) => {
                 tracing::info!(job = %job.id, provider = %choice.offer.provider, %error, "no terms from a provider");
@@ -61,6 +66,7 @@ async fn negotiate(
     record: &JobRecord,
     choice: &Choice,
     meter: Address,
+    inputs: &[Input],
 ) -> Result<Attempt, String> {
     let (config, spec, offer) = (&inner.config, &record.spec, &choice.offer);
     let address = match &offer.address {
@@ -75,7 +81,7 @@ async fn negotiate(
         let (kind, until) = (verified.machine.kind, verified.expires.unix());
         tracing::info!(job = %job.id, provider = %offer.provider, %kind, until, "its trusted execution is verified");
     }
-    let (image, inputs) = (record.image.clone(), saved::inputs(record));
+    let (image, inputs) = (record.image.clone(), inputs.to_vec());
     let salt = (inner.parts.entropy)();
     let manifest = spec.manifest(&choice.runtime, image, choice.share.clone(), inputs, salt);
     let buyer = BuyerId::new(inner.parts.key.address());
