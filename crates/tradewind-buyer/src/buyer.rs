@@ -36,7 +36,7 @@ use tradewind_tee::Roots;
 
 use crate::delegate::{self, MeterError, MeterNode};
 use crate::image::{self, ImageError};
-use crate::inputs::{self, InputError, Keep};
+use crate::inputs::{self, Addresses, InputError, Keep};
 use crate::job::record::{Attempt, JobRecord, JobState, KIND};
 use crate::{job, market};
 
@@ -184,6 +184,8 @@ pub(crate) struct Tracked {
     pub(crate) id: JobId,
     pub(crate) record: Mutex<JobRecord>,
     pub(crate) secrets: Mutex<Secrets>,
+    /// Addresses of its stored inputs that no attempt has yet.
+    pub(crate) addresses: Mutex<Option<Addresses>>,
     pub(crate) bell: Notify,
     pub(crate) view: watch::Sender<JobRecord>,
     /// Those who are in it now.
@@ -346,6 +348,7 @@ impl Buyer {
             view: watch::Sender::new(record.clone()),
             record: Mutex::new(record),
             secrets: Mutex::new(secrets),
+            addresses: Mutex::default(),
             bell: Notify::new(),
             attended: Arc::new(()),
         });

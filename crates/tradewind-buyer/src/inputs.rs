@@ -17,7 +17,7 @@ use tradewind_proto::workload::Secrets;
 
 use self::bucket::Stores;
 use self::hub::Hub;
-pub(crate) use self::stored::addresses;
+pub(crate) use self::stored::{Addresses, addresses};
 use self::stored::{Origin, Stored};
 
 /// Inputs beside a checkpoint.

@@ -170,7 +170,7 @@ fn told(bucket: &str, key: &str, error: &object_store::Error) -> InputError {
     let code =
         code.map(|(code, _)| code.chars().filter(char::is_ascii_alphanumeric).take(64).collect::<String>());
     let reason = match (error, code) {
-        (Error::NotFound { .. }, _) => "it is not there".into(),
+        (Error::NotFound { .. }, _) => "it is not there; a prefix ends with `/`".into(),
         (Error::PermissionDenied { .. } | Error::Unauthenticated { .. }, code) => format!(
             "the store refuses it{}; check the keys under `s3`, and that they may list and read the bucket {bucket}",
             code.map(|code| format!(" ({code})")).unwrap_or_default()

@@ -152,7 +152,10 @@ impl<'a> Hub<'a> {
             return Err(refused(repo, "its listing does not end"));
         }
         if found.is_empty() {
-            return Err(refused(repo, &format!("there is no `{path}` at {commit}")));
+            return Err(refused(
+                repo,
+                &format!("there is no `{path}` at {commit}; a directory ends with `/`"),
+            ));
         }
         Ok(found)
     }

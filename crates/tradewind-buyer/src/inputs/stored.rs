@@ -13,6 +13,27 @@ use super::{InputError, bucket, hub};
 /// How long an address is good beyond the time that a provider has to prepare: one of many files may be the last to be fetched.
 const HOUR: Seconds = Seconds::new(3_600);
 
+/// How long addresses wait for a provider: stores are not asked at every look for one.
+const WAIT: Seconds = Seconds::new(300);
+
+/// Addresses that were made, and when.
+#[derive(Debug)]
+pub(crate) struct Addresses {
+    made: Timestamp,
+    pub(crate) inputs: Vec<Input>,
+}
+
+impl Addresses {
+    pub(crate) const fn new(made: Timestamp, inputs: Vec<Input>) -> Self {
+        Self { made, inputs }
+    }
+
+    /// Whether they are still good for nearly as long as new ones.
+    pub(crate) fn are_fresh(&self, now: Timestamp) -> bool {
+        now < self.made.after(WAIT)
+    }
+}
+
 /// An input that every attempt gets a new address of.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Stored {
@@ -106,4 +127,30 @@ pub(super) fn fit<'a>(inputs: impl IntoIterator<Item = &'a Input>) -> Result<(),
     };
     let total: usize = inputs.into_iter().map(length).sum();
     if total > MAX_MANIFEST_BYTES { Err(InputError::TooLong) } else { Ok(()) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn addresses_wait_for_a_provider_but_not_for_long() {
+        let made = Timestamp::from_unix(1_000);
+        let addresses = Addresses::new(made, Vec::new());
+        assert!(addresses.are_fresh(made) && addresses.are_fresh(Timestamp::from_unix(1_299)));
+        assert!(!addresses.are_fresh(Timestamp::from_unix(1_300)));
+    }
+
+    #[test]
+    fn more_addresses_than_a_provider_can_be_told_are_refused_before_anything_is_paid() {
+        let item = |number: usize| {
+            let (target, size, hashes) = (format!("days/{number}"), Bytes::new(1), InputHashes::default());
+            let origin = Origin::Object { bucket: "data".into(), key: target.clone(), etag: None };
+            let url = "x".repeat(500);
+            Stored { target, size, hashes, origin }.input(WebFile { url, ..WebFile::default() })
+        };
+        let inputs: Vec<Input> = (0..1_000).map(item).collect();
+        assert!(matches!(fit(&inputs), Err(InputError::TooLong)));
+        assert!(fit(&inputs[..800]).is_ok());
+    }
 }

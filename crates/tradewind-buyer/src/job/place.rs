@@ -21,7 +21,7 @@ use super::record::{Attempt, Delegate, JobRecord};
 use super::{conversation, evidence, saved};
 use crate::buyer::{BuyerConfig, Inner, Tracked};
 use crate::delegate::{self, MeterError, MeterNode};
-use crate::inputs::addresses;
+use crate::inputs::{Addresses, InputError, addresses};
 
 /// How long a deposit may take before the next look.
 const DEPOSIT: Duration = Duration::from_secs(60);
@@ -44,13 +44,14 @@ pub(super) async fn place(
         let explained = inner.market.read(|book| plan::explain(&record.spec, book, &context));
         return Err(no_choice(&explained, inner.config.decimals));
     }
-    let secrets = job.secrets.lock().await.clone();
-    let stored = addresses(&record.spec, &record.stored, &secrets, inner.now(), inner.config.prepare).await;
-    let inputs = saved::inputs(record, &stored.map_err(|error| error.to_string())?);
+    let inputs = inputs(inner, job, record).await.map_err(|error| error.to_string())?;
     let mut problem = String::new();
     for choice in &plan.choices {
         match negotiate(inner, job, record, choice, meter, &inputs).await {
-            Ok(attempt) => return Ok(attempt),
+            Ok(attempt) => {
+                job.addresses.lock().await.take();
+                return Ok(attempt);
+            }
             Err(error) => {
                 tracing::info!(job = %job.id, provider = %choice.offer.provider, %error, "no terms from a provider");
                 problem = format!("{} gave no terms: {error}", choice.offer.provider);
@@ -58,6 +59,23 @@ pub(super) async fn place(
         }
     }
     Err(problem)
+}
+
+/// What the next attempt finds in its work directory. Addresses that no attempt has got are made once for a while of looking.
+async fn inputs(inner: &Inner, job: &Tracked, record: &JobRecord) -> Result<Vec<Input>, InputError> {
+    let now = inner.now();
+    let mut made = job.addresses.lock().await;
+    let fresh = match made.take().filter(|made| made.are_fresh(now)) {
+        Some(fresh) => fresh,
+        None => {
+            let secrets = job.secrets.lock().await.clone();
+            let inputs = addresses(&record.spec, &record.stored, &secrets, now, inner.config.prepare).await?;
+            Addresses::new(now, inputs)
+        }
+    };
+    let inputs = saved::inputs(record, &fresh.inputs);
+    *made = Some(fresh);
+    Ok(inputs)
 }
 
 async fn negotiate(

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use serde_json::Value;
+use tradewind_proto::manifest::Source;
 use tradewind_proto::supervision::Outcome;
 use tradewind_testbed::web::Authority;
 
@@ -100,6 +101,34 @@ fn a_job_reads_a_private_bucket_whose_keys_its_provider_never_has() {
     assert!(!market.logged("provider", "X-Amz-Signature") && !market.logged("buyer", "X-Amz-Signature"));
     let signed = format!("{:?}", lease.manifest);
     assert!(signed.contains("/acme-data/labels.csv") && !signed.contains("X-Amz"), "{signed}");
+}
+
+#[test]
+fn a_job_that_is_placed_again_gets_addresses_of_its_own() {
+    let authority = Authority::new();
+    let mut market = Market::new();
+    market.trust(authority.file(&market.path("")));
+    market.start_ledger(LEDGER);
+    let provider = format!("{PROVIDER}private_inputs = true\n");
+    market.start("cheap", &provider);
+    market.start("dear", &provider.replace("0.36", "0.72"));
+    market.start("buyer", &BUYER.replace("patience = 150", "patience = 5"));
+    market.hears_of(2);
+    let root = bucket(&market.path(""));
+    let endpoint = market.block_on(authority.buckets(&root, ID, KEY));
+    let text = reading(&endpoint).replace("run: cat", "run: echo began; sleep 4; cat");
+    let job = submit(&market, &format!("{text}retry: {{attempts: 2}}\n"), KEY).expect("taken over");
+    market.said(&job, "began");
+    market.destroy("cheap");
+    let last = market.settled(&job);
+    assert_eq!(last.outcome, Some(Outcome::Finished { code: 0 }), "{last:?}");
+    let attempts = market.record(&job).expect("the job").attempts;
+    let signed = |index: usize| match &attempts[index].manifest.inputs[0].source {
+        Source::Https(file) => (file.url.clone(), file.until.expect("it is signed")),
+        other @ Source::Blob { .. } => panic!("{other:?}"),
+    };
+    let (first, second) = (signed(0), signed(1));
+    assert!(first.0 != second.0 && first.1 < second.1, "{:?} and {:?}", first.1, second.1);
 }
 
 #[test]
