@@ -36,7 +36,7 @@ use tradewind_tee::Roots;
 
 use crate::delegate::{self, MeterError, MeterNode};
 use crate::image::{self, ImageError};
-use crate::inputs::{self, InputError};
+use crate::inputs::{self, Addresses, InputError, Keep};
 use crate::job::record::{Attempt, JobRecord, JobState, KIND};
 use crate::{job, market};
 
@@ -154,7 +154,7 @@ pub struct Submission {
     pub base_dir: PathBuf,
     /// Where outputs are put.
     pub output_dir: PathBuf,
-    /// The values of its secrets.
+    /// The values of its secrets, and of the keys of its stores.
     pub secrets: Secrets,
     /// Sign vouchers ahead, so that the job goes on when this node is gone.
     pub unattended: bool,
@@ -184,6 +184,8 @@ pub(crate) struct Tracked {
     pub(crate) id: JobId,
     pub(crate) record: Mutex<JobRecord>,
     pub(crate) secrets: Mutex<Secrets>,
+    /// Addresses of its stored inputs that no attempt has yet.
+    pub(crate) addresses: Mutex<Option<Addresses>>,
     pub(crate) bell: Notify,
     pub(crate) view: watch::Sender<JobRecord>,
     /// Those who are in it now.
@@ -225,22 +227,25 @@ impl Buyer {
         let Submission { spec, base_dir, output_dir, mut secrets, unattended, meter } = submission;
         let id = JobId::new((self.inner.parts.entropy)().into());
         secrets.0.extend(self.inner.generated(id, &spec).0);
-        if let Some(missing) = spec.secrets.iter().find(|secret| !secrets.0.contains_key(&secret.name)) {
-            return Err(BuyerError::Secret(missing.name.clone()));
+        let needed = spec.secrets.iter().cloned().chain(spec.store_secrets());
+        if let Some(missing) = needed.into_iter().find(|secret| !secrets.0.contains_key(&secret.name)) {
+            return Err(BuyerError::Secret(missing.name));
         }
         let meter = self.meter(meter.as_deref(), unattended).await?;
         let label = label(id);
         let transport = self.inner.parts.transport.as_ref();
         let image = image::pack(&spec, &base_dir, transport, &label).await?;
-        let inputs = inputs::gather(&spec, &base_dir, transport, &label).await?;
-        if spec.checkpoint.is_some() && inputs.len() + MAX_FILES > MAX_INPUTS {
-            return Err(InputError::NoRoom(inputs.len()).into());
+        let keep = Keep { transport, label: &label };
+        let gathered = inputs::gather(&spec, &base_dir, &secrets, keep, self.inner.now()).await?;
+        if spec.checkpoint.is_some() && gathered.len() + MAX_FILES > MAX_INPUTS {
+            return Err(InputError::NoRoom(gathered.len()).into());
         }
         make_dir(&self.inner.job_dir(id))?;
         let record = JobRecord {
             id,
             spec,
-            inputs,
+            inputs: gathered.inputs,
+            stored: gathered.stored,
             image,
             output_dir,
             submitted_at: self.inner.now(),
@@ -343,6 +348,7 @@ impl Buyer {
             view: watch::Sender::new(record.clone()),
             record: Mutex::new(record),
             secrets: Mutex::new(secrets),
+            addresses: Mutex::default(),
             bell: Notify::new(),
             attended: Arc::new(()),
         });
@@ -409,7 +415,7 @@ impl Inner {
         let label = label(job);
         let inputs = manifest.inputs.iter().filter_map(|input| match input.source {
             Source::Blob { hash, .. } => Some(hash),
-            Source::Https { .. } => None,
+            Source::Https(_) => None,
         });
         for hash in inputs.chain(manifest.image.as_ref().and_then(|image| image.archive)) {
             if let Err(error) = self.parts.transport.grant(&label, BlobHash::from_bytes(hash), peer) {

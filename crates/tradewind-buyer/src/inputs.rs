@@ -1,14 +1,24 @@
-//! A job's local inputs: found, hashed, and put where its provider may fetch them.
+//! A job's inputs: local ones found, hashed, and put where its provider may fetch them; those of stores listed, and settled.
+
+mod bucket;
+mod hub;
+pub(crate) mod stored;
 
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
 use tradewind_mesh::Transport;
 use tradewind_mesh::blobs::{BlobError, Label};
-use tradewind_proto::job::{InputSource, JobSpec};
-use tradewind_proto::manifest::{Input, MAX_INPUTS, Source, check_path};
+use tradewind_proto::job::{InputHashes, InputSource, JobSpec};
+use tradewind_proto::manifest::{Input, MAX_INPUTS, Source, WebFile, check_path};
 use tradewind_proto::saving::MAX_FILES;
-use tradewind_proto::units::Bytes;
+use tradewind_proto::units::{Bytes, Seconds, Timestamp};
+use tradewind_proto::workload::Secrets;
+
+use self::bucket::Stores;
+use self::hub::Hub;
+pub(crate) use self::stored::{Addresses, addresses};
+use self::stored::{Origin, Stored};
 
 /// Inputs beside a checkpoint.
 const BESIDE: usize = MAX_INPUTS - MAX_FILES;
@@ -40,60 +50,179 @@ pub enum InputError {
     Secrets(PathBuf),
     /// It cannot be stored.
     #[error("the input {path} cannot be stored")]
-    Store {
+    Blob {
         /// Which file.
         path: PathBuf,
         /// The failure.
         #[source]
         source: BlobError,
     },
+    /// A store does not give it.
+    #[error("the input {what}: {reason}")]
+    Store {
+        /// What was asked for.
+        what: String,
+        /// Why it is not had, and what to do.
+        reason: String,
+    },
+    /// A name in a store that no file of the job can have.
+    #[error("the store's name `{0}` is not portable; name the other files one by one")]
+    Portable(String),
+    /// The key of a store is not here.
+    #[error(
+        "`{0}` has no value here any more: keys of stores are kept in memory only, and this node was started anew; \
+         submit the job again"
+    )]
+    Key(String),
+    /// More addresses than a provider can be told.
+    #[error("the addresses of the job's inputs are too many or too long; pack the files into an archive")]
+    TooLong,
+    /// No client for the web could be made.
+    #[error("the client that asks stores cannot be made")]
+    Client,
 }
 
-/// Stores every local input and lists all inputs as a manifest has them.
+/// What a job's inputs are from now on.
+#[derive(Debug, Default)]
+pub(crate) struct Gathered {
+    /// Those that every attempt gets as they are.
+    pub(crate) inputs: Vec<Input>,
+    /// Those that every attempt gets new addresses of.
+    pub(crate) stored: Vec<Stored>,
+}
+
+impl Gathered {
+    /// How many there are.
+    pub(crate) fn len(&self) -> usize {
+        self.inputs.len() + self.stored.len()
+    }
+
+    fn web(&mut self, target: &str, file: WebFile) {
+        let (target, source) = (target.to_owned(), Source::Https(file));
+        self.inputs.push(Input { target, source, executable: false });
+    }
+}
+
+/// Where a gathering puts what it keeps.
+#[derive(Clone, Copy)]
+pub(crate) struct Keep<'a> {
+    pub(crate) transport: &'a dyn Transport,
+    pub(crate) label: &'a Label,
+}
+
+/// Stores every local input, settles what those of stores are, and lists all as a manifest has them.
 ///
 /// # Errors
 /// [`InputError`] naming the file.
 pub(crate) async fn gather(
     spec: &JobSpec,
     base: &Path,
-    transport: &dyn Transport,
-    label: &Label,
-) -> Result<Vec<Input>, InputError> {
-    let mut inputs = Vec::new();
+    secrets: &Secrets,
+    keep: Keep<'_>,
+    now: Timestamp,
+) -> Result<Gathered, InputError> {
+    let mut all = Gathered::default();
+    let mut stores = Stores::new(spec.s3.as_ref(), secrets);
     for input in &spec.inputs {
         match &input.source {
-            InputSource::Https { url, hashes } => inputs.push(Input {
-                target: input.target.clone(),
-                source: Source::Https { url: url.clone(), blake3: hashes.blake3, sha256: hashes.sha256 },
-                executable: false,
-            }),
+            InputSource::Https { url, hashes } => {
+                // A query may hold a signature or a token.
+                let (url, public) = (url.clone(), !url.contains('?'));
+                let (sha256, blake3) = (hashes.sha256, hashes.blake3);
+                all.web(&input.target, WebFile { url, sha256, blake3, public, ..WebFile::default() });
+            }
             InputSource::Local(path) => {
                 let path = base.join(path);
                 for (file, target) in files(&path, &input.target)? {
-                    inputs.push(store(&file, target, transport, label).await?);
-                    if inputs.len() > MAX_INPUTS {
+                    all.inputs.push(store(&file, target, keep).await?);
+                    if all.len() > MAX_INPUTS {
                         return Err(InputError::TooMany(path));
                     }
                 }
             }
+            InputSource::S3 { bucket, key, hashes } => {
+                let found = stores.list(bucket, key, &input.target, *hashes).await?;
+                if stores.is_public() {
+                    for item in found {
+                        let Origin::Object { bucket, key, etag } = &item.origin else { continue };
+                        all.inputs.push(item.input(stores.public(bucket, key, etag.as_deref())?));
+                    }
+                } else {
+                    all.stored.extend(found);
+                }
+            }
+            InputSource::Hub { repo, revision, path, hashes } => {
+                let hub = Hub::new(spec.hf.as_ref(), secrets)?;
+                from_hub(&mut all, &hub, (repo, revision), (path, &input.target), *hashes, keep).await?;
+            }
+        }
+        if all.len() > MAX_INPUTS {
+            return Err(InputError::TooMany(input.target.clone().into()));
         }
     }
-    Ok(inputs)
+    let objects: Vec<Stored> =
+        all.stored.iter().filter(|item| matches!(item.origin, Origin::Object { .. })).cloned().collect();
+    // Signed once now, for their length: what does not fit is better known before a lease is paid for.
+    let signed = addresses(spec, &objects, secrets, now, Seconds::ZERO).await?;
+    stored::fit(all.inputs.iter().chain(&signed))?;
+    Ok(all)
 }
 
-async fn store(
-    file: &Path,
-    target: String,
-    transport: &dyn Transport,
-    label: &Label,
-) -> Result<Input, InputError> {
+/// Settles which commit a revision is, and what is there. Small files of private repositories are fetched at once.
+async fn from_hub(
+    all: &mut Gathered,
+    hub: &Hub<'_>,
+    (repo, revision): (&str, &str),
+    (path, target): (&str, &str),
+    hashes: InputHashes,
+    keep: Keep<'_>,
+) -> Result<(), InputError> {
+    let client = hub::without_redirects()?;
+    let hub::Repo { commit, is_public } = hub.repo(&client, repo, revision).await?;
+    for entry in hub.list(&client, (repo, &commit), path, target, hashes).await? {
+        let hashes = InputHashes { sha256: entry.sha256, blake3: hashes.blake3 };
+        let origin = || Origin::Hub { repo: repo.into(), commit: commit.clone(), path: entry.path.clone() };
+        let stored = || Stored { target: entry.target.clone(), size: entry.size, hashes, origin: origin() };
+        if is_public {
+            all.inputs.push(stored().input(hub.public(repo, &commit, &entry.path)?));
+        } else if entry.sha256.is_some() {
+            all.stored.push(stored());
+        } else {
+            let content = hub.fetch(&client, repo, &commit, &entry.path).await?;
+            let size = Bytes::new(content.len() as u64);
+            let blob = keep.transport.add_bytes(content, keep.label).await;
+            let blob = blob.map_err(|source| InputError::Blob { path: entry.path.into(), source })?;
+            let source = Source::Blob { hash: *blob.hash.as_bytes(), size };
+            all.inputs.push(Input { target: entry.target, source, executable: false });
+        }
+    }
+    Ok(())
+}
+
+/// A store's key, which the job file names.
+fn secret<'a>(secrets: &'a Secrets, name: &str) -> Result<&'a str, InputError> {
+    secrets.0.get(name).map(String::as_str).ok_or_else(|| InputError::Key(name.into()))
+}
+
+/// Where a file of a directory goes; `None` for the directory itself.
+fn beneath(target: &str, rest: &str) -> Result<Option<String>, InputError> {
+    if rest.is_empty() {
+        return Ok(None);
+    }
+    let path = if target == "." { rest.to_owned() } else { format!("{target}/{rest}") };
+    check_path(&path).map_err(|_| InputError::Portable(rest.into()))?;
+    Ok(Some(path))
+}
+
+async fn store(file: &Path, target: String, keep: Keep<'_>) -> Result<Input, InputError> {
     let read = |source| InputError::Read { path: file.to_owned(), source };
     let absolute = tokio::fs::canonicalize(file).await.map_err(read)?;
     let mode = tokio::fs::metadata(&absolute).await.map_err(read)?.permissions().mode();
-    let blob = transport
-        .add_file(&absolute, label)
+    let blob = keep
+        .transport
+        .add_file(&absolute, keep.label)
         .await
-        .map_err(|source| InputError::Store { path: file.to_owned(), source })?;
+        .map_err(|source| InputError::Blob { path: file.to_owned(), source })?;
     let source = Source::Blob { hash: *blob.hash.as_bytes(), size: Bytes::new(blob.size) };
     Ok(Input { target, source, executable: mode & 0o100 != 0 })
 }

@@ -171,7 +171,58 @@ pub enum InputSource {
         /// What its content must hash to.
         hashes: InputHashes,
     },
+    /// An object in a bucket, or every object beneath a key that is empty or ends with `/`.
+    S3 {
+        /// The bucket.
+        bucket: String,
+        /// The key.
+        key: String,
+        /// What an object's content must hash to.
+        hashes: InputHashes,
+    },
+    /// A file of a repository on the Hugging Face hub, or every file beneath a path that is empty or ends with `/`.
+    Hub {
+        /// `org/name`, with `datasets/` before it where it is one.
+        repo: String,
+        /// A branch, tag or commit.
+        revision: String,
+        /// The path in it.
+        path: String,
+        /// What a file's content must hash to.
+        hashes: InputHashes,
+    },
 }
+
+/// Where `s3://` inputs are, and who may read them. The keys are used by the buyer's node alone.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct Bucket {
+    /// `https://…` of the store; AWS where absent.
+    pub endpoint: Option<String>,
+    /// The store's region.
+    pub region: Option<String>,
+    /// The access key's id and the key; anybody may read where absent.
+    pub keys: Option<(SecretSource, SecretSource)>,
+    /// What goes with a temporary key.
+    pub session_token: Option<SecretSource>,
+}
+
+/// Where `hf://` inputs are, and who may read them. The token is used by the buyer's node alone.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct Hub {
+    /// `https://…` of the hub; the public one where absent.
+    pub endpoint: Option<String>,
+    /// For repositories that not anybody may read.
+    pub token: Option<SecretSource>,
+}
+
+/// The name of the access key's id among a job's secrets. No variable is named so, and neither the job nor its provider gets it.
+pub const S3_ACCESS_KEY: &str = "s3.access_key";
+/// The name of the key itself.
+pub const S3_SECRET_KEY: &str = "s3.secret_key";
+/// The name of what goes with a temporary key.
+pub const S3_SESSION_TOKEN: &str = "s3.session_token";
+/// The name of the hub's token.
+pub const HUB_TOKEN: &str = "hf.token";
 
 /// What a job runs in.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -247,6 +298,12 @@ pub struct JobSpec {
     pub placement: Placement,
     /// Data in.
     pub inputs: Vec<Input>,
+    /// The store of `s3://` inputs.
+    #[serde(default)]
+    pub s3: Option<Bucket>,
+    /// The hub of `hf://` inputs.
+    #[serde(default)]
+    pub hf: Option<Hub>,
     /// Files and directories in the work directory that come back.
     pub outputs: Vec<String>,
     /// How it saves progress.
@@ -276,6 +333,23 @@ impl JobSpec {
     /// [`JobError`] with every problem that was found.
     pub fn parse(file: &str, text: &str) -> Result<Self, JobError> {
         read::job(file, text)
+    }
+
+    /// What the buyer's node needs for the job's stores. It stays there.
+    #[must_use]
+    pub fn store_secrets(&self) -> Vec<SecretRef> {
+        let s3 = self.s3.as_ref();
+        let keys = s3.and_then(|s3| s3.keys.as_ref());
+        let named = [
+            (S3_ACCESS_KEY, keys.map(|(id, _)| id)),
+            (S3_SECRET_KEY, keys.map(|(_, key)| key)),
+            (S3_SESSION_TOKEN, s3.and_then(|s3| s3.session_token.as_ref())),
+            (HUB_TOKEN, self.hf.as_ref().and_then(|hf| hf.token.as_ref())),
+        ];
+        let secret = |(name, source): (&str, Option<&SecretSource>)| {
+            source.map(|source| SecretRef { name: name.into(), source: source.clone() })
+        };
+        named.into_iter().filter_map(secret).collect()
     }
 
     /// What a provider is told of the job once its inputs are hashed and its machine is chosen. Limits, paths of the buyer's

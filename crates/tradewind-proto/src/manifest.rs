@@ -10,7 +10,7 @@ use alloy_primitives::{B256, keccak256};
 use serde::{Deserialize, Serialize};
 
 use crate::ids::{JobId, LeaseId};
-use crate::units::{Bytes, Seconds};
+use crate::units::{Bytes, Seconds, Timestamp};
 use crate::workload::{Command, Image, Limits, Network, RegistryLogin, Stop, WorkloadSpec};
 
 /// The most inputs of a job.
@@ -63,14 +63,59 @@ pub enum Source {
         size: Bytes,
     },
     /// From the web, pulled by the provider itself.
-    Https {
-        /// The address.
-        url: String,
-        /// The content's BLAKE3 hash, where the buyer knows it.
-        blake3: Option<[u8; 32]>,
-        /// The content's SHA-256 hash, where the buyer knows it.
-        sha256: Option<[u8; 32]>,
-    },
+    Https(WebFile),
+}
+
+/// A file on the web. `Debug` shows its address without the query: a signed one is as good as a password.
+#[derive(Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct WebFile {
+    /// The address.
+    pub url: String,
+    /// The content's BLAKE3 hash, where the buyer knows it.
+    pub blake3: Option<[u8; 32]>,
+    /// The content's SHA-256 hash, where the buyer knows it.
+    pub sha256: Option<[u8; 32]>,
+    /// Its size, where the buyer knows it.
+    #[serde(default)]
+    pub size: Option<Bytes>,
+    /// The entity tag that it must still have, where its store gives one.
+    #[serde(default)]
+    pub etag: Option<String>,
+    /// Until when a signed address is good.
+    #[serde(default)]
+    pub until: Option<Timestamp>,
+    /// Anybody may have it, says the buyer: it may be kept for others who name its hash.
+    #[serde(default)]
+    pub public: bool,
+}
+
+impl WebFile {
+    /// The address as it may be shown.
+    #[must_use]
+    pub fn shown(&self) -> &str {
+        without_query(&self.url)
+    }
+}
+
+impl std::fmt::Debug for WebFile {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let hash = |hash: &Option<[u8; 32]>| hash.map(B256::new);
+        f.debug_struct("WebFile")
+            .field("url", &self.shown())
+            .field("blake3", &hash(&self.blake3))
+            .field("sha256", &hash(&self.sha256))
+            .field("size", &self.size)
+            .field("etag", &self.etag)
+            .field("until", &self.until)
+            .field("public", &self.public)
+            .finish()
+    }
+}
+
+/// An address without its query, which may hold a signature.
+#[must_use]
+pub fn without_query(url: &str) -> &str {
+    url.split(['?', '#']).next().unwrap_or(url)
 }
 
 /// A file that lies in the work directory before the job starts.
@@ -178,10 +223,10 @@ impl JobManifest {
             if !targets.insert(&input.target) {
                 return Err(ManifestError::SameTarget(input.target.clone()));
             }
-            if let Source::Https { url, .. } = &input.source
-                && !url.starts_with("https://")
+            if let Source::Https(file) = &input.source
+                && !file.url.starts_with("https://")
             {
-                return Err(ManifestError::Url(url.clone()));
+                return Err(ManifestError::Url(file.shown().into()));
             }
         }
         self.outputs.iter().chain(&self.checkpoint).try_for_each(|path| check_path(path))?;
@@ -312,8 +357,17 @@ pub(crate) mod tests {
         let empty = JobManifest { run: Command::Exec(Vec::new()), ..manifest() };
         assert_eq!(empty.check(), Err(ManifestError::Empty));
         let mut web = manifest();
-        web.inputs[0].source =
-            Source::Https { url: "http://169.254.169.254/".into(), blake3: None, sha256: None };
-        assert!(matches!(web.check(), Err(ManifestError::Url(_))));
+        let file = WebFile { url: "http://169.254.169.254/?token=hunter2".into(), ..WebFile::default() };
+        web.inputs[0].source = Source::Https(file);
+        assert_eq!(web.check(), Err(ManifestError::Url("http://169.254.169.254/".into())));
+    }
+
+    #[test]
+    fn a_signed_address_is_never_shown() {
+        let url = "https://store.example/bucket/key?X-Amz-Signature=hunter2".to_owned();
+        let file = WebFile { url, ..WebFile::default() };
+        assert_eq!(file.shown(), "https://store.example/bucket/key");
+        let shown = format!("{:?}", Source::Https(file));
+        assert!(!shown.contains("hunter2"), "{shown}");
     }
 }

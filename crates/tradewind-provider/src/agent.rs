@@ -48,7 +48,7 @@ use self::units::Promises;
 use crate::inventory::GpuSource;
 use crate::runtime::Runtime;
 use crate::tee::Attester;
-use crate::web::{self, SourcePolicy};
+use crate::web::{Cache, Puller, SourcePolicy};
 
 /// How the agent works.
 #[derive(Debug, Clone)]
@@ -69,6 +69,8 @@ pub struct AgentConfig {
     pub max_input: Bytes,
     /// Where inputs from the web may come from.
     pub sources: SourcePolicy,
+    /// How much of them is kept for later leases, where anybody may have it and its hash is known; nothing where zero.
+    pub input_cache: Bytes,
     /// To whom the machine is leased, and what may run on it.
     pub rules: OwnerRules,
     /// When it is leased.
@@ -149,7 +151,7 @@ struct Inner {
     loads: RwLock<BTreeMap<u32, AcceleratorUsage>>,
     /// Rings when the offer changed before its next heartbeat.
     republish: Notify,
-    web: reqwest::Client,
+    web: Puller,
     cancel: CancellationToken,
     tasks: TaskTracker,
 }
@@ -166,7 +168,9 @@ impl Agent {
         let stored: Vec<(String, Record)> = parts.store.all(KIND).await?;
         record::prune(&parts.store, (parts.clock)()).await?;
         let accepting = owner::is_accepting(&parts.store).await?;
-        let web = web::client(&config.sources).map_err(AgentError::Sources)?;
+        let kept = config.state_dir.join("inputs");
+        let cache = Cache::open(kept, config.input_cache).map_err(AgentError::StateDir)?;
+        let web = Puller::new(&config.sources, cache).map_err(AgentError::Sources)?;
         let rate = RwLock::new(config.offer.prices.on_demand);
         let standing = lending::first(&config, (parts.clock)());
         let inner = Arc::new(Inner {

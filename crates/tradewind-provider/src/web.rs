@@ -3,12 +3,19 @@
 //! A job names the URL, so the URL is hostile: it may point at the owner's router, at a metadata service, or redirect there. Addresses
 //! are judged after resolution and used as judged, so a name that changes its mind in between reaches nothing either.
 
+mod cache;
+mod pull;
+mod sums;
+
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
 use reqwest::dns::{Addrs, Name, Resolve, Resolving};
 use reqwest::redirect;
+
+pub(crate) use self::cache::Cache;
+pub(crate) use self::pull::{PullError, Puller};
 
 /// Which sources inputs may come from.
 #[derive(Debug, Clone, Default)]

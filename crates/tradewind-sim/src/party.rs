@@ -289,6 +289,7 @@ impl ProviderSeat {
                 heartbeat: Duration::from_secs(10),
                 max_input: Bytes::gib(1),
                 sources: SourcePolicy::default(),
+                input_cache: Bytes::ZERO,
                 rules: OwnerRules::default(),
                 follow: None,
                 lending: Lending::new(Schedule::always(), Limits::default()),

@@ -1,6 +1,6 @@
 //! What integration tests of several crates stand on: [`anvil`], another chain than our own, [`net`], machines that
-//! cannot reach each other, [`disk`], one that can be taken out, and [`maker`], of trusted hardware that nobody built. Only
-//! tests depend on it.
+//! cannot reach each other, [`disk`], one that can be taken out, [`maker`], of trusted hardware that nobody built, and [`web`],
+//! sites that inputs come from. Only tests depend on it.
 //!
 //! ```no_run
 //! let net = tradewind_testbed::net::Net::new();
@@ -13,3 +13,4 @@ pub mod anvil;
 pub mod disk;
 pub mod maker;
 pub mod net;
+pub mod web;

@@ -13,12 +13,14 @@ use tradewind_chain::ledger::{Action as ChainAction, ActionStatus, LeaseRecord, 
 use tradewind_proto::conversation::{Begin, MAX_WAIT};
 use tradewind_proto::delegation;
 use tradewind_proto::ladder::Ladder;
+use tradewind_proto::manifest::JobManifest;
 use tradewind_proto::negotiation::RefusalCode;
 use tradewind_proto::report::Report;
 use tradewind_proto::statement::SignedStatement;
 use tradewind_proto::supervision::{Action, Outcome, Seen, StopReason, Supervision};
 use tradewind_proto::units::{Money, Seconds, Timestamp};
 use tradewind_proto::voucher::{SignedVoucher, Voucher};
+use tradewind_proto::workload::Secrets;
 
 use self::claim::Pace;
 pub(super) use self::deletion::may_be_deleted;
@@ -241,7 +243,7 @@ impl Lease {
             buyer_address: self.inner.parts.transport.address().to_string(),
             meter: attempt.delegate.as_ref().map(|delegate| delegate.meter.address.key),
             manifest: attempt.manifest.clone(),
-            secrets: self.job.secrets.lock().await.clone(),
+            secrets: self.secrets(&attempt.manifest).await,
             prepayment: match &attempt.delegate {
                 Some(delegate) => delegate.prepayment,
                 None => self.voucher(supervision, supervision.terms.prepay, false)?,
@@ -265,6 +267,13 @@ impl Lease {
             }
             Err(error @ (AskError::Silent(_) | AskError::Nonsense)) => Err(error.to_string()),
         }
+    }
+
+    /// What the job gets of the secrets that are here: not the keys of its stores.
+    async fn secrets(&self, manifest: &JobManifest) -> Secrets {
+        let mut secrets = self.job.secrets.lock().await.clone();
+        secrets.0.retain(|name, _| manifest.secrets.contains(name));
+        secrets
     }
 
     async fn pay(&self, attempt: &Attempt, amount: Money, now: Timestamp) -> Result<(), String> {

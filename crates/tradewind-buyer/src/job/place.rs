@@ -10,7 +10,9 @@ use tradewind_proto::delegation::Assignment;
 use tradewind_proto::idle::IdleLimit;
 use tradewind_proto::ids::BuyerId;
 use tradewind_proto::job::{JobSpec, OnMaxCost};
+use tradewind_proto::manifest::Input;
 use tradewind_proto::negotiation::{Purse, TermsRequest, accept, foresee};
+use tradewind_proto::offer::Offer;
 use tradewind_proto::plan::{self, Choice};
 use tradewind_proto::supervision::{Limits, Supervision};
 use tradewind_proto::terms::LeaseTerms;
@@ -21,6 +23,7 @@ use super::record::{Attempt, Delegate, JobRecord};
 use super::{conversation, evidence, saved};
 use crate::buyer::{BuyerConfig, Inner, Tracked};
 use crate::delegate::{self, MeterError, MeterNode};
+use crate::inputs::{Addresses, InputError, addresses};
 
 /// How long a deposit may take before the next look.
 const DEPOSIT: Duration = Duration::from_secs(60);
@@ -43,10 +46,14 @@ pub(super) async fn place(
         let explained = inner.market.read(|book| plan::explain(&record.spec, book, &context));
         return Err(no_choice(&explained, inner.config.decimals));
     }
+    let inputs = inputs(inner, job, record).await.map_err(|error| error.to_string())?;
     let mut problem = String::new();
     for choice in &plan.choices {
-        match negotiate(inner, job, record, choice, meter).await {
-            Ok(attempt) => return Ok(attempt),
+        match negotiate(inner, job, record, choice, meter, &inputs).await {
+            Ok(attempt) => {
+                job.addresses.lock().await.take();
+                return Ok(attempt);
+            }
             Err(error) => {
                 tracing::info!(job = %job.id, provider = %choice.offer.provider, %error, "no terms from a provider");
                 problem = format!("{} gave no terms: {error}", choice.offer.provider);
@@ -56,27 +63,39 @@ pub(super) async fn place(
     Err(problem)
 }
 
+/// What the next attempt finds in its work directory. Addresses that no attempt has got are made once for a while of looking.
+async fn inputs(inner: &Inner, job: &Tracked, record: &JobRecord) -> Result<Vec<Input>, InputError> {
+    let now = inner.now();
+    let mut made = job.addresses.lock().await;
+    let fresh = match made.take().filter(|made| made.are_fresh(now)) {
+        Some(fresh) => fresh,
+        None => {
+            let secrets = job.secrets.lock().await.clone();
+            let inputs = addresses(&record.spec, &record.stored, &secrets, now, inner.config.prepare).await?;
+            Addresses::new(now, inputs)
+        }
+    };
+    let inputs = saved::inputs(record, &fresh.inputs);
+    *made = Some(fresh);
+    Ok(inputs)
+}
+
 async fn negotiate(
     inner: &Arc<Inner>,
     job: &Arc<Tracked>,
     record: &JobRecord,
     choice: &Choice,
     meter: Address,
+    inputs: &[Input],
 ) -> Result<Attempt, String> {
     let (config, spec, offer) = (&inner.config, &record.spec, &choice.offer);
-    let address = match &offer.address {
-        Some(text) => text.parse::<PeerAddr>().map_err(|error| error.to_string())?,
-        None => PeerAddr::new(offer.mesh_key),
-    };
-    if address.key != offer.mesh_key {
-        return Err("its address has another key than its offer".into());
-    }
+    let address = address(offer)?;
     let verified = evidence::demand(inner, spec.placement.tee, choice, &address).await;
     if let Some(verified) = verified.map_err(|error| error.to_string())? {
         let (kind, until) = (verified.machine.kind, verified.expires.unix());
         tracing::info!(job = %job.id, provider = %offer.provider, %kind, until, "its trusted execution is verified");
     }
-    let (image, inputs) = (record.image.clone(), saved::inputs(record));
+    let (image, inputs) = (record.image.clone(), inputs.to_vec());
     let salt = (inner.parts.entropy)();
     let manifest = spec.manifest(&choice.runtime, image, choice.share.clone(), inputs, salt);
     let buyer = BuyerId::new(inner.parts.key.address());
@@ -133,6 +152,19 @@ async fn negotiate(
         closed: false,
         deleted: None,
     })
+}
+
+/// Where the offer's provider answers.
+fn address(offer: &Offer) -> Result<PeerAddr, String> {
+    let address = match &offer.address {
+        Some(text) => text.parse::<PeerAddr>().map_err(|error| error.to_string())?,
+        None => PeerAddr::new(offer.mesh_key),
+    };
+    if address.key == offer.mesh_key {
+        Ok(address)
+    } else {
+        Err("its address has another key than its offer".into())
+    }
 }
 
 /// What the buyer allows of a lease.

@@ -17,6 +17,7 @@ use tradewind_proto::voucher::SignedVoucher;
 use tradewind_proto::workload::LogCursor;
 
 use crate::delegate::MeterNode;
+pub use crate::inputs::stored::{Origin, Stored};
 
 /// The kind of the buyer's records in the store.
 pub(crate) const KIND: &str = "job";
@@ -30,6 +31,9 @@ pub struct JobRecord {
     pub spec: JobSpec,
     /// Local inputs, as they were when the job was submitted, in the blob store.
     pub inputs: Vec<tradewind_proto::manifest::Input>,
+    /// Inputs in stores, as they were then; every attempt gets new addresses of them.
+    #[serde(default)]
+    pub stored: Vec<Stored>,
     /// What it runs in; an archive lies in the blob store.
     #[serde(default)]
     pub image: Option<tradewind_proto::workload::Image>,

@@ -46,11 +46,12 @@ pub(super) async fn release_stale(inner: &Inner, record: &JobRecord, known: Opti
     }
 }
 
-/// What the next attempt finds in its work directory.
-pub(super) fn inputs(record: &JobRecord) -> Vec<Input> {
+/// What the next attempt finds in its work directory, with these addresses of stored inputs.
+pub(super) fn inputs(record: &JobRecord, stored: &[Input]) -> Vec<Input> {
+    let all = [record.inputs.as_slice(), stored].concat();
     match (&record.spec.checkpoint, &record.checkpoint) {
-        (Some(spec), Some(here)) => saving::resumed(&record.inputs, &here.files, &spec.path),
-        _ => record.inputs.clone(),
+        (Some(spec), Some(here)) => saving::resumed(&all, &here.files, &spec.path),
+        _ => all,
     }
 }
 

@@ -9,7 +9,8 @@ const MAX_PROBLEMS: usize = 20;
 /// What stands where a value would.
 const REDACTED: &str = "…";
 /// Fields whose values are never shown.
-const PRIVATE: [&str; 7] = ["envs", "secrets", "env", "environment", "secret", "envs_file", "registry"];
+const PRIVATE: [&str; 9] =
+    ["envs", "secrets", "env", "environment", "secret", "envs_file", "registry", "s3", "hf"];
 
 /// A place in a file, counted from one; zero where the problem has no place.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default)]
@@ -181,7 +182,8 @@ fn redact(lines: &[&str], index: usize) -> Option<String> {
 
 /// Where a private field's name and colon end in this line.
 fn private_end(line: &str) -> Option<usize> {
-    line.match_indices(':').find_map(|(colon, _)| {
+    let is_address = |colon: usize| line[colon..].starts_with("://");
+    line.match_indices(':').filter(|(colon, _)| !is_address(*colon)).find_map(|(colon, _)| {
         let word = line[..colon].trim_end_matches(['"', '\'', ' ']);
         let length = word.bytes().rev().take_while(|b| b.is_ascii_alphanumeric() || *b == b'_').count();
         let word = word[word.len() - length..].to_ascii_lowercase();

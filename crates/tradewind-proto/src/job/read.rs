@@ -6,6 +6,7 @@ mod fields;
 mod market;
 mod registry;
 mod resources;
+mod stores;
 mod words;
 
 use super::problem::{JobError, Place, Problem};
@@ -16,7 +17,7 @@ use crate::workload::{Command, Network, Stop};
 use fields::{Fields, Reader};
 
 /// The top-level fields.
-pub(super) const FIELDS: [&str; 29] = [
+pub(super) const FIELDS: [&str; 31] = [
     "name",
     "image",
     "registry",
@@ -34,6 +35,8 @@ pub(super) const FIELDS: [&str; 29] = [
     "placement",
     "num_nodes",
     "inputs",
+    "s3",
+    "hf",
     "outputs",
     "file_mounts",
     "volumes",
@@ -75,14 +78,7 @@ impl Reader {
         let fields = self.fields(root, "", &FIELDS)?;
         self.refuse_what_is_not_there_yet(&fields);
         let name = fields.get("name").and_then(|node| self.name(node)).unwrap_or_else(|| "job".into());
-        let run = match fields.get("run") {
-            Some(node) => self.command(node, "run"),
-            None => {
-                let hint = "`run: ./train.sh`, or a list for a program with arguments";
-                self.problem(Problem::new(root.place, "the job has no `run`").hint(hint));
-                None
-            }
-        };
+        let run = self.run(root, &fields);
         let setup = fields.get("setup").and_then(|node| self.command(node, "setup"));
         let envs = fields.get("envs").map(|node| self.envs(node)).unwrap_or_default();
         let secrets = fields.get("secrets").map(|node| self.secrets(node, &envs)).unwrap_or_default();
@@ -97,6 +93,7 @@ impl Reader {
         regions.append(&mut extras.regions);
         let placement = fields.get("placement").map(|node| self.placement(node)).unwrap_or_default();
         let inputs = self.all_inputs(&fields);
+        let (s3, hf) = self.stores(&fields, &inputs, &secrets);
         let outputs = fields.get("outputs").map(|node| self.outputs(node)).unwrap_or_default();
         let (checkpoint, stop) = match fields.get("checkpoint") {
             Some(node) => self.checkpoint(node),
@@ -126,6 +123,8 @@ impl Reader {
             regions,
             placement,
             inputs,
+            s3,
+            hf,
             outputs,
             checkpoint,
             retry,
@@ -136,6 +135,15 @@ impl Reader {
             ports,
             stop,
         })
+    }
+
+    fn run(&mut self, root: &Node, fields: &Fields<'_>) -> Option<Command> {
+        let Some(node) = fields.get("run") else {
+            let hint = "`run: ./train.sh`, or a list for a program with arguments";
+            self.problem(Problem::new(root.place, "the job has no `run`").hint(hint));
+            return None;
+        };
+        self.command(node, "run")
     }
 
     fn timeout(&mut self, fields: &Fields<'_>, market: Market) -> Option<Seconds> {

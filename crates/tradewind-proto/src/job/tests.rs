@@ -61,8 +61,13 @@ fn no_problem_ever_shows_a_value_of_envs_or_secrets() {
         format!("run: ls\nimage: a/b\nregistry: {{username: me, password: {secret}}}\n"),
         format!("run: ls\nimage: a/b\nregistry:\n  username: me\n  password: {secret}\n"),
         format!("run: ls\nimage: a/b\nregistry: {secret}\n"),
+        format!("run: ls\ninputs: [hf://a/b]\nhf: {{token: {secret}}}\n"),
         format!("run: ls\nimage: a/b\nregistry:\n  user: me\n  pasword: {secret}\n"),
         format!("run: ls\nenvs:\n  ? [{secret}]\n  : x\n"),
+        format!("run: ls\ninputs: [s3://data/x]\ns3: {{access_key: K, secret_key: {secret}}}\n"),
+        format!("run: ls\ninputs: [s3://data/x]\ns3:\n  access_key: K\n  secret_key: {secret}\n"),
+        format!("run: ls\ninputs: [s3://data/x]\ns3:\n  acess_key: K\n  secret_kay: {secret}\n"),
+        format!("run: ls\ninputs: [hf://a/b]\nhf: {secret}\n"),
     ];
     for text in texts {
         let error = JobSpec::parse("job.yaml", &text).expect_err(&text);
@@ -124,6 +129,23 @@ fn an_image_is_a_reference_or_an_archive() {
 }
 
 #[test]
+fn the_keys_of_stores_are_for_the_buyers_node_alone() {
+    let job = parse(include_str!("tests/full.yaml"));
+    let names: Vec<String> = job.store_secrets().into_iter().map(|secret| secret.name).collect();
+    assert_eq!(names, [S3_ACCESS_KEY, S3_SECRET_KEY, S3_SESSION_TOKEN, HUB_TOKEN]);
+    assert!(names.iter().all(|name| !is_variable(name)));
+    let public = parse("run: ls\ninputs: [s3://data/x, hf://acme/tiny]\n");
+    assert_eq!(public.store_secrets(), []);
+}
+
+#[test]
+fn an_input_of_a_store_is_called_by_its_last_name() {
+    let text = "run: ls\ninputs: [s3://data, s3://data/a/b/, s3://data/a/c.csv, hf://acme/tiny@v1, hf://datasets/acme/digits/x/y]\n";
+    let targets: Vec<String> = parse(text).inputs.into_iter().map(|input| input.target).collect();
+    assert_eq!(targets, ["data", "b", "c.csv", "tiny", "y"]);
+}
+
+#[test]
 fn numbers_keep_their_text() {
     let job = parse(
         "run: ls\nmax_price: 2.10\nenvs: {A: 1.10, B: 0x10, C: 1e999, D: 007, E: yes, F: true, G: -0.0}\n",
@@ -158,7 +180,7 @@ fn a_provider_learns_what_it_needs_and_nothing_of_the_purse() {
     assert_eq!(manifest.envs["TRADEWIND_CHECKPOINT_INTERVAL"], "300");
     let bytes = postcard::to_stdvec(&manifest).unwrap();
     let text = String::from_utf8_lossy(&bytes).into_owned();
-    for private in ["~/.hf", "./src", "12.5", "2.5"] {
+    for private in ["~/.hf", "~/.s3", "minio", "./src", "12.5", "2.5"] {
         assert!(!text.contains(private), "{private}");
     }
 }

@@ -5,9 +5,6 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use futures::StreamExt;
-use sha2::{Digest, Sha256};
-use tokio::io::AsyncWriteExt;
 use tradewind_mesh::PeerAddr;
 use tradewind_mesh::blobs::{BlobHash, FetchError, FetchOptions, Progress};
 use tradewind_proto::manifest::{Input, Source};
@@ -17,7 +14,7 @@ use super::record::Record;
 use super::{Inner, outputs};
 use crate::at_rest;
 use crate::runtime::{Runtime, RuntimeError};
-use crate::web::{Private, is_public_url};
+use crate::web::PullError;
 
 /// Why a job could not be prepared.
 #[derive(Debug)]
@@ -54,7 +51,10 @@ pub(super) async fn prepare(
     runtime: &dyn Runtime,
     pulled: &Pulled,
 ) -> Result<(), PrepareError> {
-    let known = |input: &Input| if let Source::Blob { size, .. } = input.source { size.get() } else { 0 };
+    let known = |input: &Input| match &input.source {
+        Source::Blob { size, .. } => size.get(),
+        Source::Https(file) => file.size.map_or(0, Bytes::get),
+    };
     let total = record.manifest.inputs.iter().fold(0u64, |sum, input| sum.saturating_add(known(input)));
     if total > inner.config.max_input.get() || total > record.manifest.share.disk.get() {
         let limit = inner.config.max_input.min(record.manifest.share.disk);
@@ -116,8 +116,14 @@ async fn place(
         Source::Blob { hash, size } => {
             fetch(inner, record, BlobHash::from_bytes(*hash), size.get(), &target, pulled).await?;
         }
-        Source::Https { url, blake3, sha256 } => {
-            download(inner, url, *blake3, *sha256, record.manifest.share.disk, &target, pulled).await?;
+        Source::Https(file) => {
+            let (disk, progress) = (record.manifest.share.disk, |bytes| pulled.add(bytes));
+            inner.web.pull(file, disk, inner.now(), &target, progress).await.map_err(
+                |error| match error {
+                    PullError::Job(reason) => PrepareError::Job(reason),
+                    PullError::Later(reason) => PrepareError::Later(reason),
+                },
+            )?;
         }
     }
     let mode = if input.executable { 0o755 } else { 0o644 };
@@ -152,49 +158,6 @@ async fn fetch(
         Err(error) => return Err(PrepareError::Later(format!("fetching an input from the buyer: {error}"))),
     }
     transport.export(hash, target).await.map(|_| ()).map_err(|error| PrepareError::Later(error.to_string()))
-}
-
-async fn download(
-    inner: &Inner,
-    url: &str,
-    blake3: Option<[u8; 32]>,
-    sha256: Option<[u8; 32]>,
-    limit: Bytes,
-    target: &Path,
-    pulled: &Pulled,
-) -> Result<(), PrepareError> {
-    let parsed = reqwest::Url::parse(url).map_err(|error| PrepareError::Job(format!("{url}: {error}")))?;
-    if !inner.config.sources.allow_private && !is_public_url(&parsed) {
-        return Err(PrepareError::Job(format!("{url}: {Private}")));
-    }
-    let response = inner.web.get(parsed).send().await.and_then(reqwest::Response::error_for_status);
-    let response = response.map_err(|error| match error.status() {
-        Some(status) if status.is_client_error() => PrepareError::Job(format!("{url} answered {status}")),
-        _ => PrepareError::Later(format!("{url} cannot be fetched: {error}")),
-    })?;
-    let mut stream = response.bytes_stream();
-    let mut file =
-        tokio::fs::File::create(target).await.map_err(|error| later("cannot write an input", &error))?;
-    let (mut hasher, mut sha, mut size) = (blake3::Hasher::new(), Sha256::new(), 0u64);
-    while let Some(chunk) = stream.next().await {
-        let chunk = chunk.map_err(|error| PrepareError::Later(format!("{url} broke off: {error}")))?;
-        size += chunk.len() as u64;
-        if size > limit.get() {
-            return Err(PrepareError::Job(format!("{url} is larger than the job's disk of {limit}")));
-        }
-        hasher.update(&chunk);
-        sha.update(&chunk);
-        pulled.add(chunk.len() as u64);
-        file.write_all(&chunk).await.map_err(|error| later("cannot write an input", &error))?;
-    }
-    file.flush().await.map_err(|error| later("cannot write an input", &error))?;
-    if blake3.is_some_and(|expected| expected != *hasher.finalize().as_bytes()) {
-        return Err(PrepareError::Job(format!("{url} has another BLAKE3 hash than the job names")));
-    }
-    if sha256.is_some_and(|expected| expected[..] != sha.finalize()[..]) {
-        return Err(PrepareError::Job(format!("{url} has another SHA-256 hash than the job names")));
-    }
-    Ok(())
 }
 
 fn later(what: &str, error: &std::io::Error) -> PrepareError {

@@ -51,20 +51,15 @@ pub(super) fn read(file: &Path, output: &Path) -> anyhow::Result<(JobSpec, NewJo
     let base_dir = absolute.parent().context("the job file has no directory")?.to_owned();
     let mut secrets = BTreeMap::new();
     for secret in &spec.secrets {
-        let value = match &secret.source {
-            SecretSource::Generated => continue,
-            SecretSource::Env(name) => {
-                std::env::var(name).with_context(|| format!("the variable {name} is not set"))?
-            }
-            SecretSource::File(path) => {
-                let path = base_dir.join(path);
-                let text = std::fs::read_to_string(&path);
-                text.with_context(|| format!("cannot read the secret {}", path.display()))?
-                    .trim_end()
-                    .to_owned()
-            }
-        };
-        secrets.insert(secret.name.clone(), value);
+        if let Some(value) = resolve(&secret.source, &base_dir)? {
+            secrets.insert(secret.name.clone(), value);
+        }
+    }
+    for secret in spec.store_secrets() {
+        // What stands for a key's name may be the key, so the error does not repeat it.
+        let missing = || format!("what `{}` in {shown} names cannot be read, or is not set", secret.name);
+        let value = resolve(&secret.source, &base_dir).ok().flatten().with_context(missing)?;
+        secrets.insert(secret.name, value);
     }
     let output_dir = std::path::absolute(output)?;
     Ok((
@@ -81,6 +76,22 @@ pub(super) fn read(file: &Path, output: &Path) -> anyhow::Result<(JobSpec, NewJo
             idle_stop: None,
         },
     ))
+}
+
+/// A secret's value; `None` where the buyer's node draws it.
+fn resolve(source: &SecretSource, base_dir: &Path) -> anyhow::Result<Option<String>> {
+    match source {
+        SecretSource::Generated => Ok(None),
+        SecretSource::Env(name) => {
+            std::env::var(name).map(Some).with_context(|| format!("the variable {name} is not set"))
+        }
+        SecretSource::File(path) => {
+            let path = base_dir.join(path);
+            let text = std::fs::read_to_string(&path);
+            let text = text.with_context(|| format!("cannot read the secret {}", path.display()))?;
+            Ok(Some(text.trim_end().to_owned()))
+        }
+    }
 }
 
 pub(super) async fn plan(file: &Path, cli: &Cli, printer: Printer) -> anyhow::Result<()> {

@@ -154,6 +154,10 @@ pub(crate) struct ProviderSection {
     pub(crate) keep_images: Vec<String>,
     /// When what jobs leave on disk is encrypted.
     pub(crate) encrypt: Encrypt,
+    /// How much of the inputs that leases bring from the web, and that anybody may have, is kept for later ones; `0` for none.
+    pub(crate) input_cache: Option<String>,
+    /// Inputs may also come from the owner's network: for stores that a house runs for itself.
+    pub(crate) private_inputs: bool,
     /// Stake for the device, in whole tokens of what the network stakes.
     pub(crate) stake: String,
     /// Free balance to keep for lease bonds, in whole tokens of the quote asset.
@@ -317,6 +321,8 @@ impl Default for ProviderSection {
             image_cache: None,
             keep_images: Vec::new(),
             encrypt: Encrypt::Auto,
+            input_cache: None,
+            private_inputs: false,
             stake: "50".into(),
             bonds: "100".into(),
             payout: None,

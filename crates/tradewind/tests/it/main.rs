@@ -7,6 +7,7 @@ mod demo;
 mod digits;
 mod errors;
 mod fault;
+mod inputs;
 mod kill;
 mod market;
 mod meter;

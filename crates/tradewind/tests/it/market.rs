@@ -42,6 +42,7 @@ pub(crate) struct Market {
     dir: TempDir,
     nodes: BTreeMap<String, Node>,
     net: Option<Net>,
+    authority: Option<PathBuf>,
     runtime: tokio::runtime::Runtime,
 }
 
@@ -57,7 +58,13 @@ impl Market {
         // Another test of this process may have been first.
         let _ = rustls::crypto::ring::default_provider().install_default();
         let runtime = tokio::runtime::Runtime::new().expect("a runtime");
-        Self { dir: tempfile::tempdir().expect("a directory"), nodes: BTreeMap::new(), net: None, runtime }
+        let dir = tempfile::tempdir().expect("a directory");
+        Self { dir, nodes: BTreeMap::new(), net: None, authority: None, runtime }
+    }
+
+    /// All nodes from now on trust who has this certificate.
+    pub(crate) fn trust(&mut self, authority: PathBuf) {
+        self.authority = Some(authority);
     }
 
     /// Nodes that are [placed](Self::start_in) stand in these namespaces.
@@ -138,6 +145,7 @@ impl Market {
     }
 
     fn launch(&mut self, mut node: Node) {
+        node.authority.clone_from(&self.authority);
         node.run();
         node.up(LONG);
         self.nodes.insert(node.name.clone(), node);

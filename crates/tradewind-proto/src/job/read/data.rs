@@ -268,21 +268,20 @@ impl Reader {
                 self.problem(Problem::new(place, "an input must not come by plain http").hint("use https"));
                 return None;
             }
+            Some("s3") => self.object(place, source, hashes)?,
+            Some("hf") => self.hub_file(place, source, hashes)?,
             Some(scheme) => {
                 let scheme: String = scheme.chars().filter(char::is_ascii_alphanumeric).take(16).collect();
                 let problem = Problem::new(place, format!("inputs from {scheme} are not available yet"));
-                self.problem(problem.hint("use a local path or an https address"));
+                self.problem(problem.hint("use a local path, or an address with https, s3 or hf"));
                 return None;
             }
         };
         let target = match target {
             Some(target) => target.to_string(),
-            None => {
-                let path = source.split(['?', '#']).next().unwrap_or(source);
-                path.trim_end_matches('/').rsplit('/').next().unwrap_or("").to_string()
-            }
+            None => parsed.name().to_string(),
         };
-        if matches!(parsed, InputSource::Local(_)) && matches!(target.as_str(), "." | "./") {
+        if parsed.may_spread() && matches!(target.as_str(), "." | "./") {
             return Some(Input { source: parsed, target: ".".into() });
         }
         let target = self.inside(place, &target, "an input's `target`")?;

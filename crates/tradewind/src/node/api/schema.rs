@@ -14,6 +14,8 @@ pub(crate) struct JobSchema {
     spec: serde_json::Value,
     /// Local inputs, by the hash of their content.
     inputs: Vec<serde_json::Value>,
+    /// Inputs in stores, of which every attempt gets new addresses.
+    stored: Vec<serde_json::Value>,
     /// The image's archive, where it is one.
     image: Option<serde_json::Value>,
     /// Where outputs are put.

@@ -100,6 +100,7 @@ fn described_types_have_the_fields_of_the_real_ones() {
         id: JobId::default(),
         spec: JobSpec::parse("job.yaml", "run: ls\n").unwrap(),
         inputs: Vec::new(),
+        stored: Vec::new(),
         image: None,
         output_dir: "outputs".into(),
         submitted_at: Timestamp::from_unix(1),

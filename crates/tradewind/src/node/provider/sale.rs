@@ -108,6 +108,11 @@ pub(super) fn image_cache(section: &ProviderSection) -> anyhow::Result<CacheRule
     Ok(CacheRules { limit, keep: images(&section.keep_images, "keep_images")? })
 }
 
+/// How much of the web's inputs stays for later leases.
+pub(super) fn input_cache(section: &ProviderSection) -> anyhow::Result<Bytes> {
+    Ok(size(section.input_cache.as_deref(), "input_cache")?.unwrap_or(Bytes::gib(50)))
+}
+
 /// How the price follows the market's, where it does.
 pub(super) fn follow(section: &ProviderSection, decimals: u8) -> anyhow::Result<Option<Follow>> {
     let Some(FollowSection { percent, floor, ceiling }) = &section.follow else { return Ok(None) };
@@ -373,6 +378,10 @@ mod tests {
     fn images_are_kept_up_to_a_limit_and_pinned_by_patterns() {
         let cache = |text: &str| image_cache(&section(text));
         assert_eq!(cache("").unwrap().limit, Bytes::gib(100));
+        let inputs = |text: &str| input_cache(&section(text));
+        assert_eq!(inputs("").unwrap(), Bytes::gib(50));
+        assert_eq!(inputs("input_cache = \"0\"").unwrap(), Bytes::ZERO);
+        assert!(inputs("input_cache = \"much\"").is_err());
         let set = cache("image_cache = \"0\"\nkeep_images = [\"pytorch/pytorch:2.9*\"]").unwrap();
         assert_eq!(set.limit, Bytes::ZERO);
         assert!(set.keep.iter().any(|pattern| pattern.matches("docker.io/pytorch/pytorch:2.9.1")));

@@ -28,6 +28,8 @@ pub(super) struct Node {
     pub(super) command: &'static [&'static str],
     /// The network namespace that it stands in.
     pub(super) namespace: Option<String>,
+    /// The certificate of whoever it trusts on the web.
+    pub(super) authority: Option<PathBuf>,
     dir: PathBuf,
     child: Option<Child>,
 }
@@ -42,7 +44,8 @@ impl Node {
         password.and_then(|mut file| file.write_all(PASSWORD.as_bytes())).expect("a password");
         let bind = "127.0.0.1:0".into();
         let command = &["node", "--config"];
-        Self { name: name.into(), roles: roles.into(), bind, command, namespace: None, dir, child: None }
+        let (name, roles) = (name.into(), roles.into());
+        Self { name, roles, bind, command, namespace: None, authority: None, dir, child: None }
     }
 
     /// Gives the node this wallet before its first start.
@@ -73,8 +76,11 @@ impl Node {
         let file = self.dir.join("node.toml");
         std::fs::write(&file, config).expect("written");
         let log = File::options().create(true).append(true).open(self.dir.join("log")).expect("a log");
-        let child = self
-            .program()
+        let mut program = self.program();
+        if let Some(authority) = &self.authority {
+            program.env("SSL_CERT_FILE", authority);
+        }
+        let child = program
             .args(self.command)
             .arg(&file)
             .env("TRADEWIND_LOG", "warn,tradewind=debug")
