@@ -193,11 +193,13 @@ pub fn end(dir: &Path) -> Result<(), AtRestError> {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
         opened => opened.map_err(failed("open the directory"))?,
     };
-    if let Some(key) = own_key(&opened, dir)? {
-        empty(dir).map_err(failed("empty the directory"))?;
-        forget(&opened, key)?;
-    }
+    let key = own_key(&opened, dir)?;
+    // An open directory would hold on to its key.
     drop(opened);
+    if let Some(key) = key {
+        empty(dir).map_err(failed("empty the directory"))?;
+        forget(&above(dir)?, key)?;
+    }
     fs::remove_dir_all(dir).map_err(failed("delete the directory"))
 }
 
@@ -258,10 +260,14 @@ fn forget(dir: &File, key: Identifier) -> Result<(), AtRestError> {
 }
 
 fn has(dir: &File, key: Identifier) -> Result<bool, AtRestError> {
+    status(dir, key).map(|status| status == PRESENT)
+}
+
+fn status(dir: &File, key: Identifier) -> Result<u32, AtRestError> {
     let (specifier, reserved) = (specifier(key), [0; 6]);
     let mut asked = KeyStatus { specifier, reserved, status: 0, flags: 0, users: 0, more: [0; 13] };
     call::<KEY_STATUS, _>(dir, &mut asked, "ask for the directory's key")?;
-    Ok(asked.status == PRESENT)
+    Ok(asked.status)
 }
 
 const fn specifier(identifier: Identifier) -> Specifier {
@@ -271,8 +277,11 @@ const fn specifier(identifier: Identifier) -> Specifier {
 /// The key that is this directory's alone: one that it shares with its parent is the owner's, who may encrypt everything.
 fn own_key(opened: &File, dir: &Path) -> Result<Option<Identifier>, AtRestError> {
     let Some(key) = key_of(opened)? else { return Ok(None) };
-    let parent = File::open(dir.join("..")).map_err(failed("open the directory above"))?;
-    Ok((key_of(&parent)? != Some(key)).then_some(key))
+    Ok((key_of(&above(dir)?)? != Some(key)).then_some(key))
+}
+
+fn above(dir: &Path) -> Result<File, AtRestError> {
+    File::open(dir.join("..")).map_err(failed("open the directory above"))
 }
 
 /// The key that a directory is encrypted with, if it is.
@@ -315,6 +324,8 @@ mod tests {
 
     use super::*;
 
+    /// Not even a part of it is left.
+    const ABSENT: u32 = 1;
     const MARK: &str = "the weights of a model that nobody may see";
 
     fn write(dir: &Path) {
@@ -336,7 +347,11 @@ mod tests {
         drop(opened);
         end(&sealed).unwrap();
         assert!(!sealed.exists());
-        assert!(!has(&File::open(disk.path()).unwrap(), key).unwrap(), "the kernel has forgotten it");
+        assert_eq!(
+            status(&File::open(disk.path()).unwrap(), key).unwrap(),
+            ABSENT,
+            "the kernel has forgotten it"
+        );
         end(&sealed).unwrap();
         fs::create_dir(&plain).unwrap();
         write(&plain);
