@@ -33,12 +33,11 @@ pub enum AtRestError {
     #[error("it holds files from before, and only an empty directory can become encrypted")]
     InUse,
     /// The system failed.
-    #[error("{doing}")]
+    #[error("cannot {doing}: {source}")]
     Io {
         /// What was tried.
         doing: &'static str,
         /// The failure.
-        #[source]
         source: io::Error,
     },
 }

@@ -1,6 +1,5 @@
 //! The node's place in the mesh, and the relay that it may host.
 
-use std::path::PathBuf;
 use std::sync::Arc;
 
 use anyhow::Context;
@@ -12,7 +11,7 @@ use tradewind_proto::units::Clock;
 
 use super::admission;
 use super::config::{NodeConfig, RelaySection};
-use super::provider::encryption::{self, BLOBS};
+use super::provider::encryption;
 
 /// How often blobs that nothing keeps are collected.
 const COLLECT: std::time::Duration = std::time::Duration::from_secs(600);
@@ -46,24 +45,20 @@ pub(crate) async fn bind(
             None => peer,
         }
     });
+    let only_hosts = config.provider.as_ref().filter(|_| config.buyer.is_none());
+    let hosting = only_hosts.map(|provider| provider.encrypt);
     let mesh = MeshConfig {
         bind: config.mesh.bind,
         external: config.mesh.external.clone(),
         bootstrap: bootstrap.collect(),
         relays: relays.clone(),
         verifier: Arc::new(admission::registered(ledger, clock.clone())),
-        blobs: Some(BlobsConfig { root: blobs(config)?, collect_every: COLLECT }),
+        blobs: Some(BlobsConfig {
+            root: encryption::blobs(hosting, &config.data_dir)?,
+            collect_every: COLLECT,
+        }),
         clock,
         ..MeshConfig::new(secret)
     };
     Mesh::bind(mesh).await.context("cannot join the mesh")
-}
-
-/// Where blobs lie. Those of a node that only hosts are its leases', and need not outlive the machine.
-fn blobs(config: &NodeConfig) -> anyhow::Result<PathBuf> {
-    let dir = config.data_dir.join(BLOBS);
-    if let (Some(provider), None) = (&config.provider, &config.buyer) {
-        encryption::keep_blobs(provider.encrypt, &dir)?;
-    }
-    Ok(dir)
 }
