@@ -391,6 +391,31 @@ mod tests {
     }
 
     #[test]
+    fn what_will_be_deposited_is_known_before_a_provider_is_asked() {
+        let offer = sample();
+        for units in [1, 2, 4] {
+            let asked = TermsRequest { units, ..request(&offer) };
+            let foreseen = foresee(&offer, &asked, &PARAMETERS, &PURSE, NOW).unwrap();
+            let given = u64::MAX << (64 - u32::from(units));
+            let later = NOW.after(Seconds::new(20));
+            let terms = propose(&offer, &asked, &PARAMETERS, given, later).unwrap();
+            assert_eq!((foreseen.token, foreseen.deposit), (terms.token, terms.deposit));
+        }
+    }
+
+    #[test]
+    fn a_lease_beyond_the_purse_is_not_asked_for() {
+        let offer = sample();
+        let LeaseTerms { rate, deposit, .. } = terms(&offer);
+        let less = |money: Money| money.saturating_sub(Money::from_base_units(1));
+        let price = Purse { max_rate: RatePerSecond::from_scaled(rate.scaled() - 1), ..PURSE };
+        let purse = Purse { max_deposit: less(deposit), ..PURSE };
+        let foreseen = |purse| foresee(&offer, &request(&offer), &PARAMETERS, &purse, NOW);
+        assert!(matches!(foreseen(price), Err(TermsObjection::Price { .. })));
+        assert!(matches!(foreseen(purse), Err(TermsObjection::Deposit { .. })));
+    }
+
+    #[test]
     fn whatever_a_provider_changes_is_named() {
         type Change = fn(&mut LeaseTerms);
         let changes: [(&str, Change); 14] = [

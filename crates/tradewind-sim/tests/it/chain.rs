@@ -45,6 +45,20 @@ fn transactions_that_are_dropped_or_denied_after_all_count_once() {
     });
 }
 
+#[test]
+fn a_deposit_that_takes_longer_than_terms_wait_costs_no_provider() {
+    runs(4, async |seed| {
+        let market = Market::open(seed, Setup::default()).await;
+        market.world.turn(Weather { rpc_swallows: 1_000, ..Weather::default() });
+        market.submit("run: work 60 0").await;
+        market.pass(50).await;
+        market.world.turn(Weather::default());
+        let (mut problems, world) = undisturbed(market).await;
+        expect(&mut problems, world.counted("rpc swallows") > 0, "no transaction was dropped");
+        (problems, world)
+    });
+}
+
 /// Waits until the chain shows the lease in `stage`, and removes the block that brought it there.
 async fn forget(seed: u64, stage: LeaseStage) -> Verdict {
     let market = Market::open(seed, Setup::default()).await;
