@@ -85,6 +85,8 @@ pub struct BuyerConfig {
     pub meter: Option<String>,
     /// Whose evidence of trusted execution counts.
     pub roots: Roots,
+    /// Tell jobs and their providers the place in a trace, in the job's environment.
+    pub traces: bool,
 }
 
 /// Why the buyer could not do what it was asked.
@@ -286,6 +288,14 @@ impl Buyer {
         let mut records: Vec<JobRecord> = jobs.values().map(|job| job.view.borrow().clone()).collect();
         records.sort_by_key(|record| (record.submitted_at, record.id));
         records
+    }
+
+    /// The jobs that are not over.
+    #[must_use]
+    pub fn unfinished(&self) -> Vec<JobRecord> {
+        let jobs = self.inner.jobs.read().unwrap_or_else(PoisonError::into_inner);
+        let views = jobs.values().map(|job| job.view.borrow());
+        views.filter(|record| !record.is_over()).map(|record| record.clone()).collect()
     }
 
     /// A job's record, and every change from then on.

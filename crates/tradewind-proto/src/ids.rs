@@ -67,7 +67,7 @@ digest_id!(
     "device id (0x and 64 hex digits)"
 );
 digest_id!(
-    /// One run of a job: the digest of its salted manifest.
+    /// One run of a job: 32 random bytes.
     JobId,
     "job id (0x and 64 hex digits)"
 );

@@ -44,6 +44,7 @@ pub mod statement;
 pub mod supervision;
 pub mod terms;
 pub mod testimony;
+pub mod trace;
 pub mod units;
 pub mod voucher;
 pub mod watching;

@@ -36,8 +36,10 @@ use tradewind_proto::ids::{BuyerId, LeaseId};
 use tradewind_proto::lending::{Lending, Standing};
 use tradewind_proto::offer::{Follow, Offer};
 use tradewind_proto::owner::OwnerRules;
+use tradewind_proto::report::Report;
 use tradewind_proto::signature::SigningKey;
 use tradewind_proto::terms::Domain;
+use tradewind_proto::trace::Context;
 use tradewind_proto::units::{Bytes, Clock, Money, RatePerSecond, Seconds, Timestamp};
 use tradewind_proto::workload::AcceleratorUsage;
 use tradewind_store::{Store, StoreError};
@@ -121,6 +123,19 @@ pub struct Parts {
     pub attester: Option<Arc<dyn Attester>>,
     /// What lists accelerators, where some are sold: those that fall ill leave the offer.
     pub gpus: Option<Arc<dyn GpuSource>>,
+}
+
+/// A hosted lease, as its course is recorded.
+#[derive(Debug, Clone)]
+pub struct Traced {
+    /// Where its work stands.
+    pub report: Report,
+    /// When it began.
+    pub start: Timestamp,
+    /// Where its job is in a trace, as its environment says.
+    pub parent: Option<Context>,
+    /// Over on chain: only what it left is here still.
+    pub is_over: bool,
 }
 
 /// A running agent; clones share it.
@@ -215,8 +230,21 @@ impl Agent {
 
     /// The reports of all leases that are hosted now.
     #[must_use]
-    pub fn reports(&self) -> Vec<tradewind_proto::report::Report> {
+    pub fn reports(&self) -> Vec<Report> {
         self.inner.hosted().iter().map(|hosted| hosted.report.borrow().clone()).collect()
+    }
+
+    /// The leases that are hosted now, for who records their course.
+    #[must_use]
+    pub fn traced(&self) -> Vec<Traced> {
+        let hosted = self.inner.hosted();
+        let traced = hosted.iter().map(|hosted| Traced {
+            report: hosted.report.borrow().clone(),
+            start: hosted.start,
+            parent: hosted.parent,
+            is_over: hosted.is_over(),
+        });
+        traced.collect()
     }
 
     /// How many leases still run or are being settled; those that are over and only wait for their buyer do not count.

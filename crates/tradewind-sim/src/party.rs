@@ -383,6 +383,7 @@ impl BuyerSeat {
                 meters: BTreeMap::new(),
                 meter: None,
                 roots: self.roots.clone(),
+                traces: false,
             };
             let parts = BuyerParts {
                 ledger,

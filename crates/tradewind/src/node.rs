@@ -20,6 +20,7 @@ mod metrics;
 pub(crate) mod provider;
 mod roles;
 mod rounds;
+mod traces;
 pub(crate) mod watcher;
 
 use std::path::Path;
@@ -49,6 +50,7 @@ pub(crate) async fn run(config: NodeConfig, background: bool) -> anyhow::Result<
     stop_on_signals(shutdown.clone())?;
     let key = keys::wallet(&config.data_dir, config.password_file.as_deref())?;
     let clock = system_clock();
+    let exporter = config.traces.as_ref().map(traces::Exporter::new).transpose()?;
 
     let relay = mesh::relay(config.relay.as_ref()).await?;
     let endpoint_secret = keys::mesh(&config.data_dir)?;
@@ -106,7 +108,7 @@ pub(crate) async fn run(config: NodeConfig, background: bool) -> anyhow::Result<
         shutdown: shutdown.clone(),
     };
     tracing::info!(account = %served.status.account, roles = ?served.status.roles, "the node is up");
-    let result = serve(served, &config).await;
+    let result = serve(served, &config, exporter).await;
 
     shutdown.cancel();
     // A socket that is left behind is replaced by the next start.
@@ -115,11 +117,18 @@ pub(crate) async fn run(config: NodeConfig, background: bool) -> anyhow::Result<
     result
 }
 
-/// Answers people and Prometheus until the node is told to stop.
-async fn serve(served: api::Served, config: &NodeConfig) -> anyhow::Result<()> {
+/// Answers people and Prometheus, and sends traces, until the node is told to stop.
+async fn serve(
+    served: api::Served,
+    config: &NodeConfig,
+    exporter: Option<traces::Exporter>,
+) -> anyhow::Result<()> {
     let served = Arc::new(served);
     if let Some(section) = &config.metrics {
         metrics::start(section.listen, served.clone(), served.shutdown.clone()).await?;
+    }
+    if let Some(exporter) = exporter {
+        traces::start(exporter, served.clone());
     }
     api::serve(served, &config.socket()).await
 }

@@ -10,12 +10,13 @@ use tradewind_proto::delegation::Assignment;
 use tradewind_proto::idle::IdleLimit;
 use tradewind_proto::ids::BuyerId;
 use tradewind_proto::job::{JobSpec, OnMaxCost};
-use tradewind_proto::manifest::Input;
+use tradewind_proto::manifest::{Input, JobManifest};
 use tradewind_proto::negotiation::{Purse, TermsRequest, accept, foresee};
 use tradewind_proto::offer::Offer;
 use tradewind_proto::plan::{self, Choice};
 use tradewind_proto::supervision::{Limits, Supervision};
 use tradewind_proto::terms::LeaseTerms;
+use tradewind_proto::trace;
 use tradewind_proto::units::{Money, RatePerSecond, Seconds};
 use tradewind_proto::workload::LogCursor;
 
@@ -80,6 +81,18 @@ async fn inputs(inner: &Inner, job: &Tracked, record: &JobRecord) -> Result<Vec<
     Ok(inputs)
 }
 
+/// What the provider is told to run.
+fn manifest(inner: &Inner, record: &JobRecord, choice: &Choice, inputs: Vec<Input>) -> JobManifest {
+    let salt = (inner.parts.entropy)();
+    let (image, share) = (record.image.clone(), choice.share.clone());
+    let mut manifest = record.spec.manifest(&choice.runtime, image, share, inputs, salt);
+    if inner.config.traces {
+        let place = record.trace_of(record.attempts.len());
+        manifest.envs.insert(trace::VARIABLE.into(), place.to_string());
+    }
+    manifest
+}
+
 async fn negotiate(
     inner: &Arc<Inner>,
     job: &Arc<Tracked>,
@@ -95,9 +108,7 @@ async fn negotiate(
         let (kind, until) = (verified.machine.kind, verified.expires.unix());
         tracing::info!(job = %job.id, provider = %offer.provider, %kind, until, "its trusted execution is verified");
     }
-    let (image, inputs) = (record.image.clone(), inputs.to_vec());
-    let salt = (inner.parts.entropy)();
-    let manifest = spec.manifest(&choice.runtime, image, choice.share.clone(), inputs, salt);
+    let manifest = manifest(inner, record, choice, inputs.to_vec());
     let buyer = BuyerId::new(inner.parts.key.address());
     let request = choice.request(buyer, meter, false, manifest.digest());
     let request = TermsRequest { image: manifest.image.clone(), ..request };

@@ -12,6 +12,7 @@ use tradewind_proto::report::OutputFile;
 use tradewind_proto::signature::Signature;
 use tradewind_proto::statement::SignedDeletion;
 use tradewind_proto::supervision::{Outcome, Supervision};
+use tradewind_proto::trace::{self, Context};
 use tradewind_proto::units::{Money, Timestamp};
 use tradewind_proto::voucher::SignedVoucher;
 use tradewind_proto::workload::LogCursor;
@@ -25,7 +26,7 @@ pub(crate) const KIND: &str = "job";
 /// A job and everything that was tried for it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct JobRecord {
-    /// The digest of the first attempt's manifest.
+    /// Which job.
     pub id: JobId,
     /// The job as it was read.
     pub spec: JobSpec,
@@ -172,6 +173,19 @@ impl JobRecord {
     #[must_use]
     pub fn current(&self) -> Option<&Attempt> {
         self.attempts.last().filter(|attempt| attempt.outcome.is_none())
+    }
+
+    /// Its place in a trace: under its caller's, where its environment names one.
+    #[must_use]
+    pub fn trace(&self) -> Context {
+        let caller = self.spec.envs.get(trace::VARIABLE).and_then(|text| text.parse().ok());
+        Context::of_job(self.id, caller)
+    }
+
+    /// The place in the trace of the attempt at this index.
+    #[must_use]
+    pub fn trace_of(&self, attempt: usize) -> Context {
+        self.trace().of_attempt(self.id, u64::try_from(attempt).unwrap_or(u64::MAX))
     }
 
     /// True once nothing more will happen.

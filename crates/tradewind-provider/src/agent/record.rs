@@ -12,6 +12,7 @@ use tradewind_proto::manifest::JobManifest;
 use tradewind_proto::report::{OutputFile, Report};
 use tradewind_proto::signature::Signature;
 use tradewind_proto::statement::{SignedDeletion, SignedStatement};
+use tradewind_proto::trace::{self, Context};
 use tradewind_proto::units::{Seconds, Timestamp};
 use tradewind_proto::workload::{Secrets, Usage};
 use tradewind_store::{Batch, Store, StoreError};
@@ -70,6 +71,9 @@ pub(super) struct Hosted {
     pub(super) id: LeaseId,
     pub(super) buyer: BuyerId,
     pub(super) units: u64,
+    pub(super) start: Timestamp,
+    /// Where its job is in a trace, as its environment says.
+    pub(super) parent: Option<Context>,
     pub(super) record: Mutex<Record>,
     pub(super) secrets: Mutex<Option<Secrets>>,
     pub(super) bell: Notify,
@@ -87,6 +91,8 @@ impl Hosted {
             id,
             buyer: record.hosting.terms.buyer,
             units: record.units,
+            start: record.hosting.terms.start,
+            parent: record.manifest.envs.get(trace::VARIABLE).and_then(|text| text.parse().ok()),
             over: AtomicBool::new(record.hosting.over_at.is_some()),
             record: Mutex::new(record),
             secrets: Mutex::new(secrets),

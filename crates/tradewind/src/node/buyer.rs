@@ -30,6 +30,8 @@ pub(crate) struct Needs<'a> {
     pub(crate) store: Store,
     pub(crate) clock: Clock,
     pub(crate) reputations: Option<Reputations>,
+    /// Jobs are told their place in a trace.
+    pub(crate) traces: bool,
 }
 
 /// Starts buying; jobs that were under way are taken up again.
@@ -56,6 +58,7 @@ pub(crate) async fn start(needs: Needs<'_>) -> anyhow::Result<Buyer> {
         meters: needs.section.meters.clone(),
         meter: needs.section.meter.clone(),
         roots: Roots::makers(),
+        traces: needs.traces,
     };
     let parts = Parts {
         ledger: needs.ledger,

@@ -43,6 +43,8 @@ pub(crate) struct NodeConfig {
     pub(crate) relay: Option<RelaySection>,
     /// Serves figures to Prometheus.
     pub(crate) metrics: Option<MetricsSection>,
+    /// Sends traces to a collector.
+    pub(crate) traces: Option<TracesSection>,
 }
 
 /// The mesh endpoint.
@@ -491,6 +493,16 @@ pub(crate) struct MetricsSection {
     pub(crate) listen: SocketAddr,
 }
 
+/// Traces for OpenTelemetry.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct TracesSection {
+    /// Where a collector takes OTLP over HTTP, without the path `/v1/traces`.
+    pub(crate) endpoint: String,
+    /// Headers for it, such as a key, each on a line as `name: value`; readable by its owner only.
+    pub(crate) headers_file: Option<PathBuf>,
+}
+
 /// A relay.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -517,6 +529,7 @@ impl NodeConfig {
             explorer: None,
             relay: None,
             metrics: None,
+            traces: None,
         }
     }
 
@@ -530,6 +543,9 @@ impl NodeConfig {
         config.data_dir = base.join(&config.data_dir);
         config.profile = base.join(&config.profile);
         config.password_file = config.password_file.map(|file| base.join(file));
+        if let Some(traces) = &mut config.traces {
+            traces.headers_file = traces.headers_file.as_ref().map(|file| base.join(file));
+        }
         Ok(config)
     }
 

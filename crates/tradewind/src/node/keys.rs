@@ -55,17 +55,21 @@ pub(crate) fn make_password_file(path: &Path) -> anyhow::Result<()> {
     }
 }
 
+/// The text of a file that only its owner reads.
+pub(crate) fn private(path: &Path) -> anyhow::Result<Zeroizing<String>> {
+    use std::os::unix::fs::PermissionsExt;
+    let metadata = std::fs::metadata(path).with_context(|| format!("cannot read {}", path.display()))?;
+    if metadata.permissions().mode() & 0o077 != 0 {
+        bail!("{} can be read by others; run `chmod 600 {}`", path.display(), path.display());
+    }
+    let text = std::fs::read_to_string(path).with_context(|| format!("cannot read {}", path.display()))?;
+    Ok(Zeroizing::new(text))
+}
+
 /// The wallet's password: the file's, else the environment's.
 pub(crate) fn password(file: Option<&Path>) -> anyhow::Result<Zeroizing<String>> {
     if let Some(path) = file {
-        use std::os::unix::fs::PermissionsExt;
-        let metadata = std::fs::metadata(path).with_context(|| format!("cannot read {}", path.display()))?;
-        if metadata.permissions().mode() & 0o077 != 0 {
-            bail!("{} can be read by others; run `chmod 600 {}`", path.display(), path.display());
-        }
-        let text =
-            std::fs::read_to_string(path).with_context(|| format!("cannot read {}", path.display()))?;
-        return Ok(Zeroizing::new(text.trim_end_matches('\n').to_owned()));
+        return Ok(Zeroizing::new(private(path)?.trim_end_matches('\n').to_owned()));
     }
     match std::env::var(PASSWORD_VARIABLE) {
         Ok(password) => Ok(Zeroizing::new(password)),

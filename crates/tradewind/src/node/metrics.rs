@@ -228,7 +228,8 @@ where
     }
 }
 
-const fn stage(stage: &Stage) -> &'static str {
+/// What a stage is called.
+pub(super) const fn stage(stage: &Stage) -> &'static str {
     match stage {
         Stage::Opening => "opening",
         Stage::Preparing { .. } => "preparing",

@@ -15,6 +15,7 @@ use tradewind_mesh::directory::system_clock;
 use tradewind_proto::ids::DeviceId;
 use tradewind_proto::profile::NetworkProfile;
 use tradewind_proto::signature::SigningKey;
+use tradewind_proto::units::Clock;
 use tradewind_provider::agent::Agent;
 use tradewind_reputation::Reputations;
 use tradewind_store::Store;
@@ -47,8 +48,7 @@ impl Roles {
         let (data_dir, password_file) = (config.data_dir.as_path(), config.password_file.as_deref());
         let clock = system_clock();
         let (ledger, transport, store) = (ledger.clone(), transport.clone(), store.clone());
-        let reputations = (config.buyer.is_some() || config.explorer.is_some())
-            .then(|| Reputations::follow(ledger.clone(), transport.clone(), clock.clone(), shutdown.clone()));
+        let reputations = reputations(config, &ledger, &transport, &clock, shutdown);
         let mut started = Self { reputations: reputations.clone(), ..Self::default() };
         if let Some(section) = &config.provider {
             let needs = provider::Needs {
@@ -77,6 +77,7 @@ impl Roles {
                 store: store.clone(),
                 clock: clock.clone(),
                 reputations: reputations.clone(),
+                traces: config.traces.is_some(),
             };
             started.buyer = Some(buyer::start(needs).await.context("the buyer role cannot start")?);
         }
@@ -108,8 +109,8 @@ impl Roles {
         }
         if let (Some(section), Some(reputations)) = (&config.explorer, reputations) {
             let parts = tradewind_explorer::Parts { ledger, transport, reputations, clock };
-            started.explorer =
-                Some(Explorer::start(section.listen, parts, profile.clone(), shutdown.clone()).await?);
+            let explorer = Explorer::start(section.listen, parts, profile.clone(), shutdown.clone());
+            started.explorer = Some(explorer.await?);
         }
         Ok(started)
     }
@@ -128,6 +129,18 @@ impl Roles {
             provider.shutdown().await;
         }
     }
+}
+
+/// What buyers and readers of the explorer go by, where there are some.
+fn reputations(
+    config: &NodeConfig,
+    ledger: &Arc<dyn Ledger>,
+    transport: &Arc<dyn Transport>,
+    clock: &Clock,
+    shutdown: &CancellationToken,
+) -> Option<Reputations> {
+    let read = config.buyer.is_some() || config.explorer.is_some();
+    read.then(|| Reputations::follow(ledger.clone(), transport.clone(), clock.clone(), shutdown.clone()))
 }
 
 /// The device that this machine is or was: derived from the account and the device's own key.

@@ -23,6 +23,7 @@ mod service;
 mod setup;
 mod stake;
 mod supply;
+mod traces;
 mod upgrade;
 mod watch;
 
