@@ -11,6 +11,7 @@
 //! the runtime and the chain say it is. A workload is adopted, never started twice.
 
 mod access;
+mod default_job;
 mod lending;
 mod market;
 mod outputs;
@@ -44,6 +45,7 @@ use tradewind_proto::units::{Bytes, Clock, Money, RatePerSecond, Seconds, Timest
 use tradewind_proto::workload::AcceleratorUsage;
 use tradewind_store::{Store, StoreError};
 
+pub use self::default_job::{DEFAULT_JOB, DefaultJob, LONGEST_GRACE};
 pub use self::owner::ReclaimError;
 use self::record::{Hosted, KIND, Record, first_report};
 use self::units::Promises;
@@ -83,6 +85,8 @@ pub struct AgentConfig {
     pub keep: Seconds,
     /// Work directories are encrypted on disk; where one cannot be, its lease does not begin.
     pub encrypts: bool,
+    /// What runs while nobody leases the machine.
+    pub default_job: Option<DefaultJob>,
 }
 
 /// Why the agent could not start or answer.
@@ -164,6 +168,7 @@ struct Inner {
     ill: RwLock<lending::Ill>,
     /// What each accelerator did at the last look, by its number on the host.
     loads: RwLock<BTreeMap<u32, AcceleratorUsage>>,
+    default_job: default_job::State,
     /// Rings when the offer changed before its next heartbeat.
     republish: Notify,
     web: Puller,
@@ -202,6 +207,7 @@ impl Agent {
             rate,
             ill: RwLock::default(),
             loads: RwLock::default(),
+            default_job: default_job::State::default(),
             republish: Notify::new(),
             web,
             cancel: CancellationToken::new(),
@@ -218,6 +224,7 @@ impl Agent {
         agent.inner.parts.transport.serve_tunnels(Arc::new(agent.clone()));
         agent.inner.tasks.spawn(market::publish(agent.inner.clone()));
         agent.inner.tasks.spawn(lending::follow(agent.clone()));
+        agent.inner.tasks.spawn(default_job::follow(agent.clone()));
         Ok(agent)
     }
 

@@ -295,6 +295,7 @@ impl ProviderSeat {
                 lending: Lending::new(Schedule::always(), Limits::default()),
                 keep: Seconds::new(30),
                 encrypts: false,
+                default_job: None,
             };
             let parts = AgentParts {
                 ledger,

@@ -6,6 +6,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::PoisonError;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use tradewind_proto::lending::{Senses, Standing};
@@ -89,9 +90,10 @@ impl Ill {
 }
 
 impl Inner {
-    /// Milliseconds of processor time that leases have used.
+    /// Milliseconds of processor time that leases and the default job have used: what is not the owner's own work.
     fn leased(&self) -> u64 {
-        self.hosted().iter().map(|hosted| hosted.report.borrow().usage.cpu_ms).sum()
+        let leases: u64 = self.hosted().iter().map(|hosted| hosted.report.borrow().usage.cpu_ms).sum();
+        leases.saturating_add(self.default_job.cpu_ms.load(Ordering::Relaxed))
     }
 
     fn stand(&self, standing: Standing) {

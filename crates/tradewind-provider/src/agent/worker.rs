@@ -381,6 +381,9 @@ impl Worker {
             if outputs::is_locked(&inner.work_dir(hosted.id)) {
                 return Done::Event(Event::Failed(outputs::LOCKED.into()));
             }
+            if let Err(error) = inner.make_room().await {
+                return Done::Step { failed: Some(format!("the owner's default job does not end: {error}")) };
+            }
             let spec = record.manifest.workload(hosted.id, record.gpus.clone());
             let volumes = Volumes { work: inner.work_dir(hosted.id), until: Some(record.hosting.terms.end) };
             match runtime.start(&spec, &secrets, &volumes).await {

@@ -56,9 +56,10 @@ fn show(view: &ProviderView) -> String {
         (true, false, _) => "paused: no new leases".to_owned(),
         (false, ..) => "no".to_owned(),
     };
+    let default_job = if view.default_job { "; the default job runs" } else { "" };
     let mut rows = vec![
         ["serving".to_owned(), serving],
-        ["leases".into(), view.leases.to_string()],
+        ["leases".into(), format!("{}{default_job}", view.leases)],
         ["free for bonds".into(), money(view.free, &view.asset)],
     ];
     match &view.device {

@@ -156,6 +156,8 @@ pub(crate) struct ProviderSection {
     pub(crate) keep_images: Vec<String>,
     /// When what jobs leave on disk is encrypted.
     pub(crate) encrypt: Encrypt,
+    /// The owner's own job for when nobody leases the machine.
+    pub(crate) default_job: Option<DefaultJobSection>,
     /// How much of the inputs that leases bring from the web, and that anybody may have, is kept for later ones; `0` for none.
     pub(crate) input_cache: Option<String>,
     /// Inputs may also come from the owner's network: for stores that a house runs for itself.
@@ -323,6 +325,7 @@ impl Default for ProviderSection {
             image_cache: None,
             keep_images: Vec::new(),
             encrypt: Encrypt::Auto,
+            default_job: None,
             input_cache: None,
             private_inputs: false,
             stake: "50".into(),
@@ -493,6 +496,17 @@ pub(crate) struct MetricsSection {
     pub(crate) listen: SocketAddr,
 }
 
+/// What runs while nobody leases the machine.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct DefaultJobSection {
+    /// A job file.
+    pub(crate) file: PathBuf,
+    /// Seconds from the last lease's end until it starts.
+    #[serde(default = "idle")]
+    pub(crate) after: u64,
+}
+
 /// Traces for OpenTelemetry.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -545,6 +559,9 @@ impl NodeConfig {
         config.password_file = config.password_file.map(|file| base.join(file));
         if let Some(traces) = &mut config.traces {
             traces.headers_file = traces.headers_file.as_ref().map(|file| base.join(file));
+        }
+        if let Some(job) = config.provider.as_mut().and_then(|provider| provider.default_job.as_mut()) {
+            job.file = base.join(&job.file);
         }
         Ok(config)
     }
@@ -602,6 +619,10 @@ const fn prepare() -> u64 {
 
 const fn block_heartbeat() -> u64 {
     5
+}
+
+const fn idle() -> u64 {
+    60
 }
 
 const fn slack() -> u64 {

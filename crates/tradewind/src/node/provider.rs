@@ -1,5 +1,6 @@
 //! The provider role: a place in the registry, a stake, and the agent that hosts leases.
 
+mod default_job;
 pub(crate) mod encryption;
 mod payout;
 mod sale;
@@ -99,6 +100,7 @@ pub(crate) async fn start(needs: Needs<'_>) -> anyhow::Result<Agent> {
     let nvidia = first.map_or_else(Nvidia::default, |gpu| Nvidia { driver: gpu.driver, cuda: gpu.cuda });
     let runtimes = runtimes(needs.section, owner, &needs.data_dir.join("runtime"), gpus, nvidia)?;
     let encrypted = encryption::of(needs.section.encrypt, needs.data_dir, &state_dir, &runtimes)?;
+    let default_job = default_job::read(needs.section, &sold, &runtimes)?;
     let offer = sale::offer(&needs, device, &runtimes, sold.unit).await?;
     let offer = Offer { encrypted: encrypted.all, ..offer };
     let attester = needs.section.tee.as_ref().map(sale::attester).transpose()?;
@@ -117,6 +119,7 @@ pub(crate) async fn start(needs: Needs<'_>) -> anyhow::Result<Agent> {
         follow: sale::follow(needs.section, asset.decimals)?,
         keep: Seconds::new(needs.section.keep),
         encrypts: encrypted.work,
+        default_job,
     };
     let parts = Parts {
         ledger: needs.ledger,

@@ -82,7 +82,11 @@ pub(super) async fn leave(cli: &Cli, printer: Printer) -> anyhow::Result<()> {
 async fn drain(node: &NodeClient, printer: Printer) -> anyhow::Result<Vec<LeaseId>> {
     node.accept_leases(false).await?;
     let bar = printer.spinner("waiting for running leases; Ctrl-C leaves them running, leave again then");
-    while node.provider().await?.leases > 0 {
+    loop {
+        let view = node.provider().await?;
+        if view.leases == 0 && !view.default_job {
+            break;
+        }
         tokio::time::sleep(LOOK).await;
     }
     bar.finish_and_clear();

@@ -175,6 +175,7 @@ async fn look(roles: &Served) -> Result<ProviderView, Failure> {
         }),
         heard_by: roles.mesh.directory_links(),
         leases: roles.provider.as_ref().map_or(0, Agent::live_leases),
+        default_job: roles.provider.as_ref().is_some_and(Agent::runs_default_job),
         device,
         free: free.base_units(),
     })

@@ -173,6 +173,9 @@ pub(crate) struct ProviderView {
     pub(crate) heard_by: usize,
     /// Leases that are hosted now.
     pub(crate) leases: usize,
+    /// The owner's own job runs, as nobody leases the machine.
+    #[serde(default)]
+    pub(crate) default_job: bool,
     /// The device, where the account has added one.
     pub(crate) device: Option<DeviceView>,
     /// Free inside the contract, for lease bonds.

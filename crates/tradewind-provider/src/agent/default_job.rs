@@ -1,0 +1,186 @@
+//! The owner's own job for a machine that nobody leases.
+//!
+//! ```text
+//! lends, no lease, for `after` ─► it runs ─► a lease comes: signal, grace, kill ─► the lease's job starts
+//!                                   └─ it ends by itself: once more, a minute later
+//! ```
+//!
+//! It is a workload of the runtime like any other, under a name that no lease can have: sandbox and limits hold for it, and an agent that
+//! was started anew finds it again. Nobody pays for it. It never runs beside a lease, nor while the owner keeps the machine.
+
+use std::sync::PoisonError;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::Duration;
+
+use alloy_primitives::B256;
+use tradewind_proto::ids::LeaseId;
+use tradewind_proto::lending::Standing;
+use tradewind_proto::units::{Seconds, Timestamp};
+use tradewind_proto::workload::{Secrets, WorkloadSpec, WorkloadStatus};
+
+use super::{Agent, Inner};
+use crate::runtime::{Runtime, RuntimeError, Volumes};
+
+/// Its name at the runtime. A lease's is a digest.
+pub const DEFAULT_JOB: LeaseId = LeaseId::new(B256::repeat_byte(0xff));
+/// The longest that a lease waits for its end.
+pub const LONGEST_GRACE: Seconds = Seconds::new(30);
+const LOOK: Duration = Duration::from_secs(1);
+/// Between an end, or a start that failed, and the next start.
+const AGAIN: Seconds = Seconds::new(60);
+
+/// What runs while nobody leases the machine.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct DefaultJob {
+    /// The runtime's name.
+    pub runtime: &'static str,
+    /// The job, as [`DEFAULT_JOB`].
+    pub spec: WorkloadSpec,
+    /// So long after the last lease's end.
+    pub after: Seconds,
+}
+
+/// What is known of it.
+#[derive(Debug, Default)]
+pub(super) struct State {
+    /// Held by who starts or ends it.
+    turn: tokio::sync::Mutex<()>,
+    runs: AtomicBool,
+    /// Milliseconds of processor time that it used.
+    pub(super) cpu_ms: AtomicU64,
+}
+
+/// Follows until the agent shuts down; what is left of a job that is not configured any more is ended first.
+pub(super) async fn follow(agent: Agent) {
+    let inner = &agent.inner;
+    let own = inner.config.default_job.as_ref().map(|job| job.runtime);
+    for runtime in inner.parts.runtimes.values().filter(|runtime| Some(runtime.name()) != own) {
+        if let Err(error) = end(runtime.as_ref(), LONGEST_GRACE).await {
+            tracing::warn!(%error, "a default job of before is not ended");
+        }
+    }
+    let Some(job) = &inner.config.default_job else { return };
+    let Some(runtime) = inner.parts.runtimes.get(job.runtime) else { return };
+    let mut course = Course { inner, job, runtime: runtime.as_ref(), from: inner.now().after(job.after) };
+    course.adopt().await;
+    loop {
+        if let Err(error) = course.step().await {
+            tracing::warn!(%error, "the default job");
+            course.wait(AGAIN);
+        }
+        tokio::select! {
+            biased;
+            () = inner.cancel.cancelled() => return,
+            () = tokio::time::sleep(LOOK) => {}
+        }
+    }
+}
+
+struct Course<'a> {
+    inner: &'a Inner,
+    job: &'a DefaultJob,
+    runtime: &'a dyn Runtime,
+    /// It is not started before.
+    from: Timestamp,
+}
+
+impl Course<'_> {
+    /// Keeps what an earlier life started, if it is this job.
+    async fn adopt(&self) {
+        if matches!(self.runtime.status(DEFAULT_JOB).await, Ok(WorkloadStatus::Running { .. }))
+            && let Err(RuntimeError::Conflict(_)) = self.start().await
+            && let Err(error) = end(self.runtime, self.grace()).await
+        {
+            tracing::warn!(%error, "the default job of before is not ended");
+        }
+    }
+
+    async fn step(&mut self) -> Result<(), RuntimeError> {
+        let _held = self.inner.default_job.turn.lock().await;
+        let status = self.runtime.status(DEFAULT_JOB).await?;
+        let runs = matches!(status, WorkloadStatus::Running { .. });
+        self.inner.default_job.runs.store(runs, Ordering::Relaxed);
+        if runs {
+            let usage = self.runtime.usage(DEFAULT_JOB).await?;
+            self.inner.default_job.cpu_ms.store(usage.cpu_ms, Ordering::Relaxed);
+        }
+        if !self.inner.is_idle() {
+            self.wait(self.job.after);
+            return end(self.runtime, self.grace()).await;
+        }
+        match status {
+            WorkloadStatus::Running { .. } => Ok(()),
+            WorkloadStatus::Absent if self.inner.now() >= self.from => {
+                tracing::info!(
+                    runtime = self.job.runtime,
+                    "nobody leases the machine: the default job starts"
+                );
+                self.start().await
+            }
+            WorkloadStatus::Absent => Ok(()),
+            WorkloadStatus::Exited(_) | WorkloadStatus::Lost { .. } => {
+                tracing::info!(?status, "the default job ended; it starts again in a minute");
+                self.wait(AGAIN);
+                self.runtime.remove(DEFAULT_JOB).await
+            }
+        }
+    }
+
+    async fn start(&self) -> Result<(), RuntimeError> {
+        let work = self.inner.config.state_dir.join("default-job");
+        std::fs::create_dir_all(&work).map_err(RuntimeError::io("make the default job's directory"))?;
+        let volumes = Volumes { work, until: None };
+        self.runtime.start(&self.job.spec, &Secrets::default(), &volumes).await
+    }
+
+    fn wait(&mut self, time: Seconds) {
+        self.from = self.from.max(self.inner.now().after(time));
+    }
+
+    fn grace(&self) -> Seconds {
+        self.job.spec.stop.grace.min(LONGEST_GRACE)
+    }
+}
+
+/// Ends it and leaves nothing; its directory stays.
+async fn end(runtime: &dyn Runtime, grace: Seconds) -> Result<(), RuntimeError> {
+    match runtime.status(DEFAULT_JOB).await? {
+        WorkloadStatus::Absent => return Ok(()),
+        WorkloadStatus::Running { .. } => runtime.stop(DEFAULT_JOB, grace).await?,
+        WorkloadStatus::Exited(_) | WorkloadStatus::Lost { .. } => {}
+    }
+    match runtime.remove(DEFAULT_JOB).await {
+        Ok(()) | Err(RuntimeError::Absent(_)) => Ok(()),
+        Err(error) => Err(error),
+    }
+}
+
+impl Inner {
+    /// It lends, and nobody leases.
+    fn is_idle(&self) -> bool {
+        let accepts = *self.accepting.read().unwrap_or_else(PoisonError::into_inner);
+        let lends =
+            matches!(*self.standing.read().unwrap_or_else(PoisonError::into_inner), Standing::Lends { .. });
+        accepts && lends && self.hosted().iter().all(|hosted| hosted.is_over())
+    }
+
+    /// Ends the default job, for a lease whose job is about to start.
+    pub(super) async fn make_room(&self) -> Result<(), RuntimeError> {
+        let Some(job) = &self.config.default_job else { return Ok(()) };
+        let Some(runtime) = self.parts.runtimes.get(job.runtime) else { return Ok(()) };
+        let _held = self.default_job.turn.lock().await;
+        let ended = end(runtime.as_ref(), job.spec.stop.grace.min(LONGEST_GRACE)).await;
+        if ended.is_ok() {
+            self.default_job.runs.store(false, Ordering::Relaxed);
+        }
+        ended
+    }
+}
+
+impl Agent {
+    /// Whether the owner's default job runs now.
+    #[must_use]
+    pub fn runs_default_job(&self) -> bool {
+        self.inner.default_job.runs.load(Ordering::Relaxed)
+    }
+}
