@@ -139,6 +139,8 @@ pub struct DockerConfig {
     pub egress: EgressPolicy,
     /// The egress table's name.
     pub egress_table: String,
+    /// The most that a lease may send, and receive, in Mbit/s; only where the agent itself keeps the table.
+    pub bandwidth: Option<u32>,
     /// How GPUs reach a container.
     pub gpus: GpuMode,
     /// The driver that images for them have to suit.
@@ -171,6 +173,7 @@ impl DockerConfig {
             state_dir: state_dir.into(),
             egress: EgressPolicy::Managed,
             egress_table: "tradewind".into(),
+            bandwidth: None,
             gpus: GpuMode::Off,
             nvidia: Nvidia::default(),
             dns: vec![Ipv4Addr::new(9, 9, 9, 9).into(), Ipv4Addr::new(1, 1, 1, 1).into()],
@@ -238,7 +241,7 @@ impl DockerRuntime {
             .map_err(RuntimeError::io("read this boot's id"))?;
         let shared = Arc::new(Shared {
             engine: Engine::new(config.host.clone(), config.call_within),
-            egress: EgressTable::new(config.egress_table.clone(), config.egress.clone()),
+            egress: EgressTable::new(config.egress_table.clone(), config.egress.clone(), config.bandwidth),
             pool: NetworkPool::new(config.owner.clone(), config.pool),
             cache: ImageCache::new(config.cache.clone(), config.state_dir.clone()),
             boot: boot.trim().to_owned(),

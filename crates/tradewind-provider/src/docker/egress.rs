@@ -163,9 +163,12 @@ pub fn is_private(address: IpAddr) -> bool {
     }
 }
 
-/// The table as `nft -f -` takes it: replaces an older one in one transaction.
+/// What a lease may send and receive at most: by its bridge, which is its own.
+const CAPS: [(&str, &str); 2] = [("capped_out", "iifname"), ("capped_in", "oifname")];
+
+/// The table as `nft -f -` takes it: replaces an older one in one transaction. `bandwidth` caps a lease's traffic, in Mbit/s each way.
 #[must_use]
-pub fn ruleset(table: &str, host: &HostPrefixes) -> String {
+pub fn ruleset(table: &str, host: &HostPrefixes, bandwidth: Option<u32>) -> String {
     let v4 = PRIVATE_V4.iter().map(|(network, length)| format!("{network}/{length}")).collect::<Vec<_>>();
     let v6 = PRIVATE_V6.iter().map(|(network, length)| format!("{network}/{length}")).collect::<Vec<_>>();
     let mut text = format!("table inet {table}\ndelete table inet {table}\ntable inet {table} {{\n");
@@ -183,6 +186,15 @@ pub fn ruleset(table: &str, host: &HostPrefixes) -> String {
         // Infallible: writing to a string.
         let _ = writeln!(text, "  set {name} {{ type {family}; flags interval;{list} }}");
     }
+    let mut caps = String::new();
+    for (name, side) in CAPS.iter().filter(|_| bandwidth.is_some()) {
+        let rate = u64::from(bandwidth.unwrap_or(u32::MAX)).saturating_mul(125_000);
+        // What a tenth of a second brings, and never less than some packets.
+        let burst = (rate / 10).max(64 << 10);
+        let limit = format!("{{ {side} limit rate over {rate} bytes/second burst {burst} bytes }}");
+        let _ = writeln!(text, "  set {name} {{ type ifname; flags dynamic; timeout 1m; size 65535; }}");
+        let _ = writeln!(caps, "    {side} \"{OPEN_BRIDGE}*\" update @{name} {limit} drop");
+    }
     text.push_str(&format!(
         "  chain leaving {{
     ct state established,related accept
@@ -194,7 +206,7 @@ pub fn ruleset(table: &str, host: &HostPrefixes) -> String {
   }}
   chain forward {{
     type filter hook forward priority -5; policy accept;
-    iifname \"twl*\" jump leaving
+{caps}    iifname \"twl*\" jump leaving
     oifname \"twl*\" ct state established,related accept
     oifname \"twl*\" drop
   }}
@@ -212,7 +224,7 @@ pub fn ruleset(table: &str, host: &HostPrefixes) -> String {
 /// What an operator's installation writes into the mark: the SHA-256 of the table as it was loaded, without the host's changing
 /// prefixes (`docs/egress/tradewind-egress.nft`), and the boot that it was loaded in.
 pub fn installation_mark(table: &str) -> std::io::Result<String> {
-    let digest = hex::encode(Sha256::digest(ruleset(table, &HostPrefixes::default())));
+    let digest = hex::encode(Sha256::digest(ruleset(table, &HostPrefixes::default(), None)));
     let boot = std::fs::read_to_string("/proc/sys/kernel/random/boot_id")?;
     Ok(format!("{digest} {}\n", boot.trim()))
 }
@@ -222,6 +234,7 @@ pub fn installation_mark(table: &str) -> std::io::Result<String> {
 pub(super) struct EgressTable {
     name: String,
     policy: EgressPolicy,
+    bandwidth: Option<u32>,
     left: Mutex<Option<Left>>,
 }
 
@@ -233,8 +246,8 @@ struct Left {
 }
 
 impl EgressTable {
-    pub(super) fn new(name: String, policy: EgressPolicy) -> Self {
-        Self { name, policy, left: Mutex::new(None) }
+    pub(super) fn new(name: String, policy: EgressPolicy, bandwidth: Option<u32>) -> Self {
+        Self { name, policy, bandwidth, left: Mutex::new(None) }
     }
 
     /// Returns once the table is in force.
@@ -260,7 +273,7 @@ impl EgressTable {
 
     async fn keep(&self) -> Result<(), EgressError> {
         let mut left = self.left.lock().await;
-        let wanted = ruleset(&self.name, &HostPrefixes::read()?);
+        let wanted = ruleset(&self.name, &HostPrefixes::read()?, self.bandwidth);
         if let Some(before) = left.as_ref()
             && before.loaded == wanted
             && self.show().await.is_ok_and(|shown| shown == before.shown)
@@ -289,8 +302,24 @@ impl EgressTable {
     }
 
     async fn show(&self) -> Result<String, EgressError> {
-        nft(&["list", "table", "inet", &self.name], "").await
+        nft(&["list", "table", "inet", &self.name], "").await.map(|shown| without_meters(&shown))
     }
+}
+
+/// The table without what its caps note of the traffic so far.
+fn without_meters(shown: &str) -> String {
+    let mut kept = String::new();
+    let mut is_meter = false;
+    for line in shown.lines() {
+        let name = line.trim().strip_prefix("set ").and_then(|rest| rest.strip_suffix(" {"));
+        is_meter |= name.is_some_and(|name| CAPS.iter().any(|(meter, _)| *meter == name));
+        if !is_meter {
+            kept.push_str(line);
+            kept.push('\n');
+        }
+        is_meter &= line != "\t}";
+    }
+    kept
 }
 
 async fn nft(arguments: &[&str], input: &str) -> Result<String, EgressError> {
@@ -361,7 +390,7 @@ mod tests {
     fn the_hosts_prefixes_are_networks_without_overlap() {
         let host =
             prefixes(&[("203.0.113.9", 24), ("203.0.113.77", 32), ("198.51.100.1", 0), ("2001:db8::5", 64)]);
-        let text = ruleset("t", &host);
+        let text = ruleset("t", &host, None);
         assert!(
             text.contains("set host4 { type ipv4_addr; flags interval; elements = { 203.0.113.0/24 }; }"),
             "{text}"
@@ -372,22 +401,37 @@ mod tests {
     #[test]
     fn the_file_for_operators_is_the_table() {
         let file = concat!(env!("CARGO_MANIFEST_DIR"), "/../../docs/egress/tradewind-egress.nft");
-        let wanted = ruleset("tradewind", &HostPrefixes::default());
+        let wanted = ruleset("tradewind", &HostPrefixes::default(), None);
         let found = std::fs::read_to_string(file).unwrap_or_default();
         assert_eq!(found, wanted, "docs/egress/tradewind-egress.nft is what agents without root rely on");
     }
 
     #[test]
     fn a_host_without_addresses_has_empty_sets() {
-        let text = ruleset("t", &HostPrefixes::default());
+        let text = ruleset("t", &HostPrefixes::default(), None);
         assert!(text.contains("set host4 { type ipv4_addr; flags interval; }"), "{text}");
+    }
+
+    #[test]
+    fn what_caps_have_noted_is_no_change_of_the_table() {
+        let table = |noted: &str, rate: u32| {
+            format!(
+                "table inet t {{\n\tset host4 {{\n\t\telements = {{ 10.0.0.0/8 }}\n\t}}\n\n\tset capped_out {{\n\t\ttype ifname\n{noted}\t}}\n\n\t\
+                 chain forward {{\n\t\tupdate @capped_out {{ iifname limit rate over {rate} bytes/second }} drop\n\t}}\n}}\n"
+            )
+        };
+        let noted = "\t\telements = { \"twlo1\" limit rate over 5 bytes/second timeout 1m expires 59s }\n";
+        assert_eq!(without_meters(&table("", 5)), without_meters(&table(noted, 5)));
+        assert_ne!(without_meters(&table("", 5)), without_meters(&table("", 6)));
+        let other = table("", 5).replace("10.0.0.0", "11.0.0.0");
+        assert_ne!(without_meters(&table("", 5)), without_meters(&other), "other sets count");
     }
 
     #[tokio::test]
     async fn a_mark_that_anyone_could_write_is_no_mark() {
         let home = tempfile::tempdir().expect("a directory");
         let mark = home.path().join("egress");
-        let table = EgressTable::new("t".into(), EgressPolicy::Installed { mark: mark.clone() });
+        let table = EgressTable::new("t".into(), EgressPolicy::Installed { mark: mark.clone() }, None);
         assert!(matches!(table.ensure().await, Err(EgressError::NotInstalled(_))), "there is none");
         std::fs::write(&mark, installation_mark("t").expect("a mark")).expect("write");
         let mode = |bits| std::os::unix::fs::PermissionsExt::from_mode(bits);

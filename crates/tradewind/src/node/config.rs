@@ -149,6 +149,8 @@ pub(crate) struct ProviderSection {
     pub(crate) runtimes: Vec<String>,
     /// The Docker engine's address; `DOCKER_HOST` or the default socket where absent.
     pub(crate) docker_host: Option<String>,
+    /// The most that a lease may send to the Internet, and receive, in Mbit/s.
+    pub(crate) bandwidth: Option<u32>,
     /// How much of the images that leases bring `docker` keeps for later ones; `0` for none.
     pub(crate) image_cache: Option<String>,
     /// Images that it never removes, as in `rules.allow_images`.
@@ -322,6 +324,7 @@ impl Default for ProviderSection {
             gpus: None,
             runtimes: vec!["process".into()],
             docker_host: None,
+            bandwidth: None,
             image_cache: None,
             keep_images: Vec::new(),
             encrypt: Encrypt::Auto,

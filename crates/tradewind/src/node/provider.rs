@@ -216,6 +216,12 @@ pub(crate) fn runtimes(
                 config.gpus = gpus;
                 config.nvidia = nvidia;
                 config.cache = sale::image_cache(section)?;
+                config.bandwidth = section.bandwidth;
+                if config.bandwidth == Some(0) {
+                    bail!(
+                        "`provider.bandwidth` in node.toml is 0; leave it out for no cap, or offer no Internet"
+                    );
+                }
                 if let Some(host) = &section.docker_host {
                     config.host.clone_from(host);
                 }

@@ -187,44 +187,109 @@ async fn a_resolver_behind_the_table_is_refused() {
     drop(connect(&config(&root)));
 }
 
+/// A router of the test's own with a bridge as a lease has it, `twlo6`, a box on it, and what lies beyond.
+struct Routed {
+    router: Namespace,
+    beyond: Namespace,
+    boxed: Namespace,
+    files: TempDir,
+}
+
+impl Routed {
+    fn new() -> Self {
+        let files = TempDir::new().expect("a directory");
+        let (router, mut beyond, boxed) =
+            (Namespace::new("router"), Namespace::new("beyond"), Namespace::new("box"));
+        router.run(
+            "echo 1 > /proc/sys/net/ipv6/conf/all/forwarding; echo 1 > /proc/sys/net/ipv4/ip_forward; \
+             ip link add twlo6 type bridge; ip link set twlo6 up",
+        );
+        let add = "nodad dev";
+        run(&format!("ip -n {} link add out type veth peer name far netns {}", router.name, beyond.name));
+        run(&format!("ip -n {} link add leg type veth peer name far netns {}", router.name, boxed.name));
+        router.run(&format!(
+            "ip link set leg master twlo6 up; ip link set out up; ip addr add 2001:db8:77::1/64 {add} twlo6; ip addr add fd77::1/64 {add} out; \
+             ip -6 route add 2001:db8:99::/64 via fd77::2; \
+             ip addr add 192.0.2.1/24 dev twlo6; ip addr add 198.51.100.1/30 dev out; ip route add {INTERNET} via 198.51.100.2"
+        ));
+        beyond.run(&format!(
+            "ip link set far up; ip addr add fd77::2/64 {add} far; ip addr add 2001:db8:99::10/128 {add} lo; ip -6 route add default via fd77::1; \
+             ip addr add 198.51.100.2/30 dev far; ip addr add {INTERNET}/32 dev lo; ip route add default via 198.51.100.1"
+        ));
+        boxed.run(&format!(
+            "ip link set far up; ip addr add 2001:db8:77::2/64 {add} far; ip -6 route add default via 2001:db8:77::1; \
+             ip addr add 192.0.2.2/24 dev far; ip route add default via 192.0.2.1"
+        ));
+        beyond.serve(files.path());
+        let mut router = router;
+        router.serve(files.path());
+        Self { router, beyond, boxed, files }
+    }
+
+    /// Puts the table in force.
+    fn load(&self, rules: &str) {
+        let file = self.files.path().join("rules");
+        std::fs::write(&file, rules).expect("write");
+        self.router.run(&format!("nft -f {}", file.display()));
+    }
+
+    /// Bytes that came in beyond.
+    fn received(&self) -> u64 {
+        let count = "cat /sys/class/net/far/statistics/rx_bytes";
+        let said = std::process::Command::new("ip")
+            .args(["netns", "exec", &self.beyond.name, "sh", "-c", count])
+            .output()
+            .expect("a number");
+        String::from_utf8_lossy(&said.stdout).trim().parse().expect("a number")
+    }
+}
+
 /// The rules for IPv6, in a router of the test's own: engines give containers no IPv6 unless told to.
 #[tokio::test]
 async fn the_rules_of_docker_bridges_hold_for_ipv6() {
-    let files = TempDir::new().expect("a directory");
-    let (router, mut beyond, boxed) =
-        (Namespace::new("router"), Namespace::new("beyond"), Namespace::new("box"));
-    router.run("echo 1 > /proc/sys/net/ipv6/conf/all/forwarding; ip link add twlo6 type bridge; ip link set twlo6 up");
-    let add = "nodad dev";
-    run(&format!("ip -n {} link add out type veth peer name far netns {}", router.name, beyond.name));
-    run(&format!("ip -n {} link add leg type veth peer name far netns {}", router.name, boxed.name));
-    router.run(&format!(
-        "ip link set leg master twlo6 up; ip link set out up; ip addr add 2001:db8:77::1/64 {add} twlo6; ip addr add fd77::1/64 {add} out; \
-         ip -6 route add 2001:db8:99::/64 via fd77::2"
-    ));
-    beyond.run(&format!(
-        "ip link set far up; ip addr add fd77::2/64 {add} far; ip addr add 2001:db8:99::10/128 {add} lo; ip -6 route add default via fd77::1"
-    ));
-    boxed.run(&format!("ip link set far up; ip addr add 2001:db8:77::2/64 {add} far; ip -6 route add default via 2001:db8:77::1"));
-    beyond.serve(files.path());
-    let mut router = router;
-    router.serve(files.path());
+    let routed = Routed::new();
+    let Routed { router, beyond, boxed, .. } = &routed;
     let near = ["fd77::2", "2001:db8:77::1", "fd77::1"];
     for address in near.iter().chain(&["2001:db8:99::10"]) {
         eventually(&format!("the test's own network reaches {address}"), async || boxed.reaches(address))
             .await;
     }
 
-    let rules = files.path().join("rules");
-    std::fs::write(&rules, ruleset("tradewind", &HostPrefixes::default())).expect("write");
-    router.run(&format!("nft -f {}", rules.display()));
+    routed.load(&ruleset("tradewind", &HostPrefixes::default(), None));
     for address in near {
         assert!(!boxed.reaches(address), "{address}");
     }
     assert!(boxed.reaches("2001:db8:99::10"), "the Internet stays open");
     // The host's own public network is nobody's Internet.
     let host = HostPrefixes::from_addresses([("2001:db8:99::1".parse().expect("an address"), 64)]);
-    std::fs::write(&rules, ruleset("tradewind", &host)).expect("write");
-    router.run(&format!("nft -f {}", rules.display()));
-    assert!(!boxed.reaches("2001:db8:99::10"));
+    routed.load(&ruleset("tradewind", &host, None));
+    assert!(!boxed.reaches("2001:db8:99::10"), "{}", router.name);
     assert!(!beyond.reaches("2001:db8:77::2"), "nobody opens a connection to a container from outside");
+}
+
+#[tokio::test]
+async fn a_docker_lease_that_floods_its_line_gets_no_further_than_its_cap() {
+    const SENT: u64 = 3_000 * 1_400;
+    let routed = Routed::new();
+    eventually("the test's own network reaches the Internet", async || routed.boxed.reaches(INTERNET)).await;
+    let script = routed.files.path().join("flood");
+    let line = format!(
+        "x=$(printf %1400s)\nfor ((i = 0; i < 3000; i++)); do printf %s \"$x\" > /dev/udp/{INTERNET}/9; done 2> /dev/null\ntrue\n"
+    );
+    std::fs::write(&script, line).expect("write");
+    let flood = || {
+        let before = routed.received();
+        routed.boxed.run(&format!("bash {}", script.display()));
+        routed.received().saturating_sub(before)
+    };
+    let capped = ruleset("tradewind", &HostPrefixes::default(), Some(1));
+    routed.load(&ruleset("tradewind", &HostPrefixes::default(), None));
+    let free = flood();
+    routed.load(&capped);
+    let held = flood();
+    assert!(free > SENT / 2 && held < SENT / 4, "{free} without a cap, {held} with one, of {SENT}");
+    assert!(routed.boxed.reaches(INTERNET), "what keeps within it passes, both ways");
+    for meter in ["capped_out", "capped_in"] {
+        routed.router.run(&format!("nft list set inet tradewind {meter} | grep -q twlo6"));
+    }
 }
