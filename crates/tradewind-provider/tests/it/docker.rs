@@ -11,6 +11,7 @@ mod outage;
 mod overhead;
 mod private;
 mod registry;
+mod sandboxed;
 mod topology;
 
 use std::sync::Arc;

@@ -9,6 +9,7 @@ use anyhow::Context;
 use serde::{Deserialize, Serialize};
 use tradewind_chain::client::deploy::{BeaconChoice, StakeToken, Timings};
 use tradewind_mesh::PeerAddr;
+use tradewind_provider::docker::Sandbox;
 
 /// What one node does.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -147,6 +148,8 @@ pub(crate) struct ProviderSection {
     pub(crate) runtimes: Vec<String>,
     /// The Docker engine's address; `DOCKER_HOST` or the default socket where absent.
     pub(crate) docker_host: Option<String>,
+    /// Which leases in `docker` have a kernel of their own: `auto`, `required`, `off`, or by which of the engine's runtimes.
+    pub(crate) sandbox: Sandbox,
     /// How much of the images that leases bring `docker` keeps for later ones; `0` for none.
     pub(crate) image_cache: Option<String>,
     /// Images that it never removes, as in `rules.allow_images`.
@@ -318,6 +321,7 @@ impl Default for ProviderSection {
             gpus: None,
             runtimes: vec!["process".into()],
             docker_host: None,
+            sandbox: Sandbox::Auto,
             image_cache: None,
             keep_images: Vec::new(),
             encrypt: Encrypt::Auto,
@@ -617,6 +621,19 @@ mod tests {
     fn a_watcher_contacts_no_relay_that_nobody_named() {
         let config: NodeConfig = toml::from_str("data_dir = \"d\"\nprofile = \"p\"\n[watcher]\n").unwrap();
         assert!(config.watcher.unwrap().drand.is_empty());
+    }
+
+    #[test]
+    fn a_sandbox_is_chosen_by_a_word_or_by_a_runtimes_name() {
+        let read = |line: &str| {
+            let text = format!("data_dir = \"d\"\nprofile = \"p\"\n[provider]\n{line}\n");
+            toml::from_str::<NodeConfig>(&text).map(|config| config.provider.unwrap().sandbox)
+        };
+        assert_eq!(read("").unwrap(), Sandbox::Auto);
+        assert_eq!(read("sandbox = \"required\"").unwrap(), Sandbox::Required);
+        assert_eq!(read("sandbox = \"runsc-kvm\"").unwrap(), Sandbox::Named("runsc-kvm".into()));
+        let refused = read("sandbox = \"a runtime\"").unwrap_err().to_string();
+        assert!(refused.contains("`auto`, `required`, `off`"), "{refused}");
     }
 
     #[test]

@@ -3,6 +3,7 @@
 pub(crate) mod encryption;
 mod payout;
 mod sale;
+pub(crate) mod sandbox;
 mod slurm;
 
 pub(crate) use sale::{lendable, sold};
@@ -98,6 +99,7 @@ pub(crate) async fn start(needs: Needs<'_>) -> anyhow::Result<Agent> {
     let gpus = gpu_mode(first.map(|gpu| gpu.vendor));
     let nvidia = first.map_or_else(Nvidia::default, |gpu| Nvidia { driver: gpu.driver, cuda: gpu.cuda });
     let runtimes = runtimes(needs.section, owner, &needs.data_dir.join("runtime"), gpus, nvidia)?;
+    sandbox::require(needs.section).await?;
     let encrypted = encryption::of(needs.section.encrypt, needs.data_dir, &state_dir, &runtimes)?;
     let offer = sale::offer(&needs, device, &runtimes, sold.unit).await?;
     let offer = Offer { encrypted: encrypted.all, ..offer };
@@ -213,9 +215,7 @@ pub(crate) fn runtimes(
                 config.gpus = gpus;
                 config.nvidia = nvidia;
                 config.cache = sale::image_cache(section)?;
-                if let Some(host) = &section.docker_host {
-                    config.host.clone_from(host);
-                }
+                of_engine(&mut config, section);
                 runtimes.insert(DOCKER, Arc::new(DockerRuntime::connect(config)?));
             }
             SLURM => {
@@ -230,6 +230,14 @@ pub(crate) fn runtimes(
         bail!("`provider.runtimes` in node.toml is empty; use process, docker or slurm");
     }
     Ok(runtimes)
+}
+
+/// Which engine it is, and which of its runtimes leases get.
+fn of_engine(config: &mut DockerConfig, section: &ProviderSection) {
+    config.sandbox = section.sandbox.clone();
+    if let Some(host) = &section.docker_host {
+        config.host.clone_from(host);
+    }
 }
 
 /// The steps from an unknown account to a staked device. Each looks first, so a restart repeats none.
