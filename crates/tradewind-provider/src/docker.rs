@@ -31,9 +31,12 @@ mod logs;
 mod network;
 mod pull;
 mod readiness;
+mod repository;
 mod requirement;
 mod sandbox;
 mod seccomp;
+mod signature;
+mod signed;
 mod usage;
 mod warden;
 mod work;
@@ -63,6 +66,7 @@ pub use cache::CacheRules;
 pub use egress::{EgressError, EgressPolicy, HostPrefixes, installation_mark, is_private, ruleset};
 pub use network::PoolSize;
 pub use sandbox::{Sandbox, SandboxError, sandboxed_by};
+pub use signature::{ImageKey, ImageKeyError, SignedImages};
 
 use crate::inventory::CudaVersion;
 use crate::runtime::{Ask, Readiness, Runtime, RuntimeError, SessionEnds, Volumes};
@@ -153,6 +157,8 @@ pub struct DockerConfig {
     pub user: JobUser,
     /// Which leases get a kernel of their own.
     pub sandbox: Sandbox,
+    /// Images that run with a signature only.
+    pub signed: Vec<SignedImages>,
     /// Bounds of images.
     pub images: ImageLimits,
     /// How many of them are kept for later leases.
@@ -179,6 +185,7 @@ impl DockerConfig {
             pool: PoolSize { open: 2, closed: 1 },
             user: JobUser::of_agent(),
             sandbox: Sandbox::Off,
+            signed: Vec::new(),
             images: ImageLimits::default(),
             cache: CacheRules::default(),
             call_within: Duration::from_secs(20),

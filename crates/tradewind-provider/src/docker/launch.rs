@@ -17,7 +17,7 @@ use super::image::Resolved;
 use super::login::Login;
 use super::network::Kind;
 use super::sandbox::{self, Chosen};
-use super::{GpuMode, NAME, Shared, image, requirement, seccomp, work};
+use super::{GpuMode, NAME, Shared, image, requirement, seccomp, signed, work};
 use crate::runtime::{RuntimeError, Volumes, refuse_environment};
 
 /// Open files of a job, as far as the agent itself may give as many.
@@ -321,7 +321,8 @@ impl Shared {
         let login = Login::of(spec, secrets)?;
         let (pull_within, limits) = (self.config.pull_within, &self.config.images);
         let (engine, cache, login) = (&self.engine, &self.cache, login.as_ref());
-        image::Source { engine, cache, pull_within, limits, login }.resolve(named).await
+        let named = signed::vouched(&self.config.signed, named, login).await?;
+        image::Source { engine, cache, pull_within, limits, login }.resolve(&named).await
     }
 }
 

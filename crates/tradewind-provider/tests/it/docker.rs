@@ -12,6 +12,7 @@ mod overhead;
 mod private;
 mod registry;
 mod sandboxed;
+mod signed;
 mod topology;
 
 use std::sync::Arc;

@@ -155,6 +155,9 @@ pub(crate) struct ProviderSection {
     /// Images that it never removes, as in `rules.allow_images`.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub(crate) keep_images: Vec<String>,
+    /// Images that `docker` runs with a signature only.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub(crate) signed_images: Vec<SignedSection>,
     /// When what jobs leave on disk is encrypted.
     pub(crate) encrypt: Encrypt,
     /// How much of the inputs that leases bring from the web, and that anybody may have, is kept for later ones; `0` for none.
@@ -198,6 +201,16 @@ pub(crate) struct ProviderSection {
     /// The cluster that is lent, for the runtime `slurm`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) slurm: Option<SlurmSection>,
+}
+
+/// Images, and whose signature they need.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct SignedSection {
+    /// Which, as in `rules.allow_images`.
+    pub(crate) images: Vec<String>,
+    /// Files with public keys in PEM; one of them has to have signed.
+    pub(crate) keys: Vec<PathBuf>,
 }
 
 /// A Slurm cluster.
@@ -324,6 +337,7 @@ impl Default for ProviderSection {
             sandbox: Sandbox::Auto,
             image_cache: None,
             keep_images: Vec::new(),
+            signed_images: Vec::new(),
             encrypt: Encrypt::Auto,
             input_cache: None,
             private_inputs: false,
@@ -534,6 +548,10 @@ impl NodeConfig {
         config.data_dir = base.join(&config.data_dir);
         config.profile = base.join(&config.profile);
         config.password_file = config.password_file.map(|file| base.join(file));
+        let signed = config.provider.iter_mut().flat_map(|provider| &mut provider.signed_images);
+        for key in signed.flat_map(|signed| &mut signed.keys) {
+            *key = base.join(&*key);
+        }
         Ok(config)
     }
 

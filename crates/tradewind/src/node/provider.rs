@@ -216,6 +216,7 @@ pub(crate) fn runtimes(
                 config.nvidia = nvidia;
                 config.cache = sale::image_cache(section)?;
                 of_engine(&mut config, section);
+                config.signed = sale::signed_images(section)?;
                 runtimes.insert(DOCKER, Arc::new(DockerRuntime::connect(config)?));
             }
             SLURM => {
