@@ -207,19 +207,18 @@ mod tests {
         let claim_of = |text: &str| claim(&pair, text.as_bytes());
         let check = |claim: &Claim, text: &str, keys: &[ImageKey]| claim.check(text.as_bytes(), &image, keys);
         assert_eq!(check(&claim_of(&good), &good, &[other.clone(), key.clone()]), Ok(()));
+        let ours = [key];
         let by_another = check(&claim_of(&good), &good, &[other]).unwrap_err();
         assert!(by_another.contains("none of the owner's keys"));
         assert!(check(&claim_of(&good), &good, &[]).is_err(), "no key, no signature");
         let elsewhere = payload(&digest(b"another image"));
-        let of_another = check(&claim_of(&elsewhere), &elsewhere, &[key.clone()]).unwrap_err();
+        let of_another = check(&claim_of(&elsewhere), &elsewhere, &ours).unwrap_err();
         assert!(of_another.contains("another image"));
         let tampered = Claim { payload: digest(elsewhere.as_bytes()), ..claim_of(&good) };
-        assert!(
-            check(&tampered, &elsewhere, &[key.clone()]).unwrap_err().contains("none of the owner's keys")
-        );
-        assert!(check(&claim_of(&good), &elsewhere, &[key.clone()]).unwrap_err().contains("not the one"));
+        assert!(check(&tampered, &elsewhere, &ours).unwrap_err().contains("none of the owner's keys"));
+        assert!(check(&claim_of(&good), &elsewhere, &ours).unwrap_err().contains("not the one"));
         let odd = "[]";
-        assert!(check(&claim_of(odd), odd, &[key]).unwrap_err().contains("usual form"));
+        assert!(check(&claim_of(odd), odd, &ours).unwrap_err().contains("usual form"));
     }
 
     /// A key, a payload and a signature that cosign itself made, from the tests of the sigstore crate.
