@@ -31,8 +31,12 @@ mod logs;
 mod network;
 mod pull;
 mod readiness;
+mod repository;
 mod requirement;
+mod sandbox;
 mod seccomp;
+mod signature;
+mod signed;
 mod usage;
 mod warden;
 mod work;
@@ -61,9 +65,11 @@ pub use archive::{ImageLimits, ImportError};
 pub use cache::CacheRules;
 pub use egress::{EgressError, EgressPolicy, HostPrefixes, installation_mark, is_private, ruleset};
 pub use network::PoolSize;
+pub use sandbox::{Sandbox, SandboxError, sandboxed_by};
+pub use signature::{ImageKey, ImageKeyError, SignedImages};
 
 use crate::inventory::CudaVersion;
-use crate::runtime::{Readiness, Runtime, RuntimeError, SessionEnds, Volumes};
+use crate::runtime::{Ask, Readiness, Runtime, RuntimeError, SessionEnds, Volumes};
 use cache::ImageCache;
 use container::{Described, LEASE, OWNER, Phase};
 use egress::EgressTable;
@@ -151,8 +157,10 @@ pub struct DockerConfig {
     pub pool: PoolSize,
     /// The user that jobs run as.
     pub user: JobUser,
-    /// Another OCI runtime that the engine knows, such as gVisor's `runsc`.
-    pub oci_runtime: Option<String>,
+    /// Which leases get a kernel of their own.
+    pub sandbox: Sandbox,
+    /// Images that run with a signature only.
+    pub signed: Vec<SignedImages>,
     /// Bounds of images.
     pub images: ImageLimits,
     /// How many of them are kept for later leases.
@@ -179,7 +187,8 @@ impl DockerConfig {
             dns: vec![Ipv4Addr::new(9, 9, 9, 9).into(), Ipv4Addr::new(1, 1, 1, 1).into()],
             pool: PoolSize { open: 2, closed: 1 },
             user: JobUser::of_agent(),
-            oci_runtime: None,
+            sandbox: Sandbox::Off,
+            signed: Vec::new(),
             images: ImageLimits::default(),
             cache: CacheRules::default(),
             call_within: Duration::from_secs(20),
@@ -477,6 +486,13 @@ impl Runtime for DockerRuntime {
         readiness::check(&self.shared).await
     }
 
+    async fn admit(&self, ask: &Ask) -> Result<(), RuntimeError> {
+        if self.shared.config.sandbox.may_refuse() {
+            launch::sandbox(&self.shared, ask.share.gpus > 0).await?;
+        }
+        Ok(())
+    }
+
     async fn import(&self, lease: LeaseId, archive: &Path, image: &Image) -> Result<(), RuntimeError> {
         let missing = || RuntimeError::Start("the image names no archive".into());
         let hash = image.archive.ok_or_else(missing)?;
@@ -581,10 +597,11 @@ impl Runtime for DockerRuntime {
     }
 
     async fn exec(&self, lease: LeaseId, session: &Session) -> Result<SessionEnds, RuntimeError> {
-        if !self.shared.expect(lease).await?.runs() {
+        let found = self.shared.expect(lease).await?;
+        if !found.runs() {
             return Err(RuntimeError::Absent(lease));
         }
-        exec::begin(&self.shared, lease, session).await
+        exec::begin(&self.shared, lease, &found, session).await
     }
 
     async fn address(&self, lease: LeaseId, port: u16) -> Result<SocketAddr, RuntimeError> {

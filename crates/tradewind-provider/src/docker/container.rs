@@ -13,6 +13,8 @@ use tradewind_proto::ids::LeaseId;
 use tradewind_proto::units::Timestamp;
 use tradewind_proto::workload::{Command, Exit, Network, Secrets, WorkloadSpec, WorkloadStatus};
 
+use super::sandbox::{Chosen, OWN_PROCESSES};
+use super::work::Processes;
 use super::{GpuMode, JobUser, NAME};
 use crate::inventory::gpu::render_node;
 use crate::process::keep::notice;
@@ -70,6 +72,9 @@ pub(super) struct Kept {
     pub(super) ports: Vec<u16>,
     /// The boot during which it started: a container of another boot that left no exit is lost.
     pub(super) boot: String,
+    /// It has a kernel of its own.
+    #[serde(default)]
+    pub(super) sandboxed: bool,
 }
 
 /// What a container is made of, beside its spec.
@@ -86,7 +91,7 @@ pub(super) struct Surroundings<'a> {
     pub(super) gpus: &'a GpuMode,
     /// The groups that may use the device files.
     pub(super) groups: Vec<String>,
-    pub(super) oci_runtime: Option<&'a str>,
+    pub(super) chosen: Chosen,
     /// The option that replaces the engine's own seccomp profile.
     pub(super) seccomp: Option<String>,
 }
@@ -146,6 +151,7 @@ fn labels(
         log: spec.limits.log.get(),
         ports: spec.ports.clone(),
         boot: around.boot.to_owned(),
+        sandboxed: around.chosen.is_sandbox,
     };
     let kept = serde_json::to_string(&kept)
         .map_err(|error| RuntimeError::io("write the container's labels")(std::io::Error::other(error)))?;
@@ -215,6 +221,7 @@ fn host_config(
             spec.limits.memory
         )));
     }
+    let sandboxs = if around.chosen.is_sandbox { OWN_PROCESSES } else { 0 };
     let limit = |name: &str, value: i64| ResourcesUlimits {
         name: Some(name.into()),
         soft: Some(value),
@@ -224,8 +231,8 @@ fn host_config(
         nano_cpus: Some(i64::from(spec.limits.cpu_millis) * 1_000_000),
         memory: Some(signed(memory)),
         memory_swap: Some(signed(memory)),
-        // The init process is ours, not the job's.
-        pids_limit: Some(i64::from(spec.limits.pids) + 1),
+        // The init process is ours, not the job's; nor are a sandbox's.
+        pids_limit: Some(i64::from(spec.limits.pids) + 1 + sandboxs),
         oom_score_adj: Some(OOM_SCORE),
         ulimits: Some(vec![
             limit("core", 0),
@@ -258,7 +265,7 @@ fn host_config(
         device_requests: requests(&spec.limits.gpus, around.gpus)?,
         devices: Some(device_files(&spec.limits.gpus, *around.gpus)?.into_iter().map(mapping).collect()),
         group_add: Some(around.groups.clone()),
-        runtime: around.oci_runtime.map(str::to_owned),
+        runtime: around.chosen.runtime.clone(),
         ..HostConfig::default()
     })
 }
@@ -373,6 +380,17 @@ impl Described {
         }
     }
 
+    /// It has a kernel of its own.
+    pub(super) fn is_sandboxed(&self) -> bool {
+        self.kept.as_ref().is_some_and(|kept| kept.sandboxed)
+    }
+
+    /// Its processes, as the host sees them.
+    pub(super) fn processes(&self) -> Option<Processes> {
+        let init = self.pid?;
+        if self.is_sandboxed() { Processes::of_group(init) } else { Processes::beside(init) }
+    }
+
     /// Its first process is alive.
     pub(super) fn runs(&self) -> bool {
         matches!(self.phase, Phase::Known(WorkloadStatus::Running { .. }))
@@ -480,7 +498,7 @@ mod tests {
             files: 1,
             gpus: &mode,
             groups: vec!["992".into()],
-            oci_runtime: None,
+            chosen: Chosen { runtime: None, is_sandbox: false },
             seccomp: None,
         };
         host_config(&spec, &around, "/w")

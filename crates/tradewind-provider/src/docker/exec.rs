@@ -2,11 +2,14 @@
 //!
 //! ```text
 //! Input ──► engine's connection ──► command in the container ──► engine's connection ──► Output
-//!   resize, inspect: calls of their own          kill: by the host's process numbers
+//!   resize, inspect: calls of their own          kill: by the host's process numbers, or from inside
 //! ```
 //!
 //! The engine has no call that ends a command, so the agent ends it itself: engine and agent share the machine, and a job's user
-//! is the agent's own unless the agent is root. A port of the container's loopback is reached by a program of the image.
+//! is the agent's own unless the agent is root. A sandbox shows the host none of its processes; there a shell of the image signals them
+//! ([`inside`]). A port of the container's loopback is reached by a program of the image.
+
+mod inside;
 
 use std::io;
 use std::sync::Arc;
@@ -22,7 +25,9 @@ use tokio::time::Instant;
 use tradewind_proto::access::{Input, MAX_CHUNK, Output, Session, Size, Target};
 use tradewind_proto::ids::LeaseId;
 
-use super::engine::OLDEST_API;
+use self::inside::Inside;
+use super::container::Described;
+use super::engine::{CallError, OLDEST_API};
 use super::{NAME, Shared, container};
 use crate::process::tree;
 use crate::runtime::{RuntimeError, SessionEnds};
@@ -63,22 +68,21 @@ struct Exec {
     shared: Arc<Shared>,
     id: String,
     tty: bool,
+    /// How its processes are found where the host does not see them.
+    inside: Option<Inside>,
 }
 
 /// Begins a session.
 pub(super) async fn begin(
     shared: &Arc<Shared>,
     lease: LeaseId,
+    found: &Described,
     session: &Session,
 ) -> Result<SessionEnds, RuntimeError> {
-    let name = container::name(lease);
-    let config = config(session);
-    let created = shared
-        .engine
-        .call("prepare a command", |docker| async move { docker.create_exec(&name, config).await })
-        .await
-        .map_err(|error| error.about(lease))?;
-    let exec = Exec { shared: Arc::clone(shared), id: created.id, tty: session.tty.is_some() };
+    let inside = found.is_sandboxed().then(|| Inside::new(lease));
+    let config = config(session, inside.as_ref().map(Inside::mark));
+    let id = create(shared, lease, config).await.map_err(|error| error.about(lease))?;
+    let exec = Exec { shared: Arc::clone(shared), id, tty: session.tty.is_some(), inside };
     let (input, inputs) = mpsc::channel(WAITING);
     let (outputs, output) = mpsc::channel(WAITING);
     let within = shared.config.call_within;
@@ -98,6 +102,12 @@ pub(super) async fn begin(
     Ok(SessionEnds { input, output })
 }
 
+async fn create(shared: &Shared, lease: LeaseId, config: ExecConfig) -> Result<String, CallError> {
+    let name = container::name(lease);
+    let creating = |docker: bollard::Docker| async move { docker.create_exec(&name, config).await };
+    Ok(shared.engine.call("prepare a command", creating).await?.id)
+}
+
 /// Whether the engine's reason is that there is no such program.
 fn is_missing(reason: &str) -> bool {
     reason.contains("not found") || reason.contains("no such file")
@@ -109,7 +119,7 @@ fn note(beginning: &mut Vec<u8>, said: &[u8]) {
     beginning.extend(said.iter().take(room));
 }
 
-fn config(session: &Session) -> ExecConfig {
+fn config(session: &Session, mark: Option<String>) -> ExecConfig {
     let words = match &session.target {
         Target::Command(words) => words.clone(),
         Target::Port(port) => vec!["/bin/sh".into(), "-c".into(), JOIN.into(), port.to_string()],
@@ -121,7 +131,7 @@ fn config(session: &Session) -> ExecConfig {
         attach_stdout: Some(true),
         attach_stderr: Some(true),
         tty: Some(session.tty.is_some()),
-        env: Some(envs.chain(term).collect()),
+        env: Some(envs.chain(term).chain(mark).collect()),
         cmd: Some(words),
         // Engines before 23 take no size here and are told of it afterwards.
         console_size: session.tty.as_ref().map(|tty| vec![tty.size.rows.into(), tty.size.columns.into()]),
@@ -285,7 +295,14 @@ impl Exec {
     async fn running(&self) -> Option<Option<i32>> {
         let found = self.inspect().await?;
         let pid = || found.pid.and_then(|pid| i32::try_from(pid).ok()).unwrap_or(0);
-        Some(found.running?.then(pid))
+        let runs = found.running? && !self.is_orphaned().await;
+        Some(runs.then(pid))
+    }
+
+    /// A sandbox that ended takes its commands along, and the engine may never hear of those.
+    async fn is_orphaned(&self) -> bool {
+        let Some(inside) = &self.inside else { return false };
+        self.shared.ours(inside.lease()).await.is_ok_and(|found| !found.is_some_and(|found| found.runs()))
     }
 
     async fn inspect(&self) -> Option<bollard::models::ExecInspectResponse> {
@@ -345,6 +362,12 @@ impl Exec {
     }
 
     async fn signal(&self, signal: Signal) {
+        if let Some(inside) = &self.inside {
+            if let Err(why) = inside.signal(&self.shared, signal).await {
+                tracing::warn!(why, "a command in a sandbox takes no signal");
+            }
+            return;
+        }
         if let Some(leader) = self.leader().await {
             signal_session(leader, signal).await;
         }
@@ -352,6 +375,17 @@ impl Exec {
 
     /// Ends what still runs of a session that was left.
     async fn hang_up(&self) {
+        if let Some(inside) = &self.inside {
+            if self.running().await != Some(None)
+                && let Err(why) = inside.hang_up(&self.shared).await
+            {
+                tracing::warn!(
+                    why,
+                    "a command in a sandbox that its buyer left goes on until its lease ends"
+                );
+            }
+            return;
+        }
         let Some(leader) = self.leader().await else { return };
         let begin = Instant::now();
         let mut signal = Signal::HUP;

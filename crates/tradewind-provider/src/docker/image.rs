@@ -296,7 +296,7 @@ pub(super) fn repository(reference: &str) -> &str {
     named[last..].find(':').map_or(named, |colon| &named[..last + colon])
 }
 
-fn check_reference(reference: &str) -> Result<(), RuntimeError> {
+pub(super) fn check_reference(reference: &str) -> Result<(), RuntimeError> {
     let allowed = |c: char| c.is_ascii_alphanumeric() || "-._/:@".contains(c);
     let traversal = reference.split('/').any(|part| matches!(part, "" | "." | ".."));
     if reference.len() > LONGEST_REFERENCE || !reference.chars().all(allowed) || traversal {
@@ -305,7 +305,7 @@ fn check_reference(reference: &str) -> Result<(), RuntimeError> {
     Ok(())
 }
 
-fn check_digest(digest: &str) -> Result<(), RuntimeError> {
+pub(super) fn check_digest(digest: &str) -> Result<(), RuntimeError> {
     let hex = digest.strip_prefix("sha256:").unwrap_or_default();
     if hex.len() != 64 || !hex.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f')) {
         return Err(RuntimeError::Start(format!(

@@ -16,7 +16,8 @@ use super::engine::CallError;
 use super::image::Resolved;
 use super::login::Login;
 use super::network::Kind;
-use super::{GpuMode, NAME, Shared, image, requirement, seccomp, work};
+use super::sandbox::{self, Chosen};
+use super::{GpuMode, NAME, Shared, image, requirement, seccomp, signed, work};
 use crate::runtime::{RuntimeError, Volumes, refuse_environment};
 
 /// Open files of a job, as far as the agent itself may give as many.
@@ -64,6 +65,7 @@ async fn create(
         volumes.work.canonicalize().map_err(RuntimeError::io(format!("find {}", volumes.work.display())))?;
     let user = shared.config.user;
     let kind = container::network_kind(spec);
+    let chosen = sandbox(shared, !spec.limits.gpus.is_empty()).await?;
     let ((image, _held), network, ()) =
         tokio::try_join!(shared.image(spec, secrets), network(shared, kind), async {
             let directory = work.clone();
@@ -84,7 +86,7 @@ async fn create(
         files: files(),
         gpus: &shared.config.gpus,
         groups: groups(&container::device_files(&spec.limits.gpus, shared.config.gpus)?)?,
-        oci_runtime: shared.config.oci_runtime.as_deref(),
+        chosen,
         seccomp: seccomp::option(shared.engine.api().await?),
     };
     let made = match suited.and_then(|()| container::request(spec, &spec.secrets_of_job(secrets), &around)) {
@@ -104,6 +106,12 @@ async fn create(
         shared.pool.give_back(&shared.engine, &network).await?;
     }
     Ok(found)
+}
+
+/// The runtime of a new container. The engine is asked each time: what it lists changes with its configuration.
+pub(super) async fn sandbox(shared: &Shared, has_gpus: bool) -> Result<Chosen, RuntimeError> {
+    let listed = sandbox::listed(&shared.engine).await?;
+    shared.config.sandbox.choose(&listed, has_gpus).map_err(sandbox::unsupported)
 }
 
 /// Refuses an image that NVIDIA's driver here is too old for, if the lease has such cards.
@@ -313,7 +321,8 @@ impl Shared {
         let login = Login::of(spec, secrets)?;
         let (pull_within, limits) = (self.config.pull_within, &self.config.images);
         let (engine, cache, login) = (&self.engine, &self.cache, login.as_ref());
-        image::Source { engine, cache, pull_within, limits, login }.resolve(named).await
+        let named = signed::vouched(&self.config.signed, named, login).await?;
+        image::Source { engine, cache, pull_within, limits, login }.resolve(&named).await
     }
 }
 

@@ -1,5 +1,7 @@
 //! The login with which a lease's image is pulled, and whose registry and repository a reference names.
 
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
 use bollard::auth::DockerCredentials;
 use tradewind_proto::workload::{Secrets, WorkloadSpec};
 
@@ -51,6 +53,11 @@ impl Login {
             "the password in the secret `{}` cannot be told to the engine: use an access token of letters, digits, `-` and `_`",
             self.secret
         )))
+    }
+
+    /// As a registry is told it.
+    pub(super) fn basic(&self) -> String {
+        format!("Basic {}", STANDARD.encode(format!("{}:{}", self.username, self.password)))
     }
 
     /// The registry's "no". What it says itself is left out, as it may repeat the password.

@@ -3,6 +3,7 @@
 use bollard::models::SystemInfo;
 
 use super::engine::OLDEST_API;
+use super::sandbox::Listed;
 use super::{GpuMode, Shared};
 use crate::runtime::{Finding, Readiness};
 
@@ -22,6 +23,7 @@ pub(super) async fn check(shared: &Shared) -> Readiness {
             findings.extend(of_version(shared).await);
             findings.extend(of_engine(&info));
             findings.extend(of_gpus(&info, shared.config.gpus));
+            findings.extend(shared.config.sandbox.finding(&Listed::read(&info)));
         }
         Err(error) => findings.push(grave(
             format!("no Docker engine answers at {}: {error:?}", shared.engine.host()),

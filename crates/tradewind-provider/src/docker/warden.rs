@@ -154,15 +154,16 @@ impl Shared {
                 watched.remove(&lease);
                 return Ok(());
             }
-            (entry.next_walk <= Instant::now()).then(|| (entry.work.clone(), entry.disk, entry.processes))
+            (entry.next_walk <= Instant::now())
+                .then(|| (entry.work.clone(), entry.disk, entry.processes.clone()))
         };
         if let Some((directory, limit, known)) = due {
             let processes = match known {
                 Some(processes) => Some(processes),
-                None => self.ours(lease).await?.and_then(|found| Processes::beside(found.pid?)),
+                None => self.ours(lease).await?.and_then(|found| found.processes()),
             };
             if let Some(entry) = self.watched.lock().await.get_mut(&lease) {
-                entry.processes = processes;
+                entry.processes.clone_from(&processes);
             }
             self.bound_disk(lease, directory, limit, processes).await?;
         }
@@ -227,7 +228,7 @@ impl Shared {
             return Ok(meter.last());
         };
         if let Some(kept) = &found.kept {
-            let used = disk(PathBuf::from(&kept.work), found.pid.and_then(Processes::beside)).await?;
+            let used = disk(PathBuf::from(&kept.work), found.processes()).await?;
             sample.disk = Bytes::new(used.unwrap_or(u64::MAX));
         }
         meter.add(sample).map_err(RuntimeError::io("keep a sample of the usage"))

@@ -18,33 +18,49 @@ const LEAST: u64 = 4096;
 /// Open files of one process that are looked at.
 const MOST_DESCRIPTORS: usize = 4096;
 
-/// The processes of one container: those in its pid namespace.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Processes {
-    namespace: u64,
+/// The processes of one container.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Processes {
+    /// Those in its pid namespace.
+    Namespace(u64),
+    /// Those of its control groups: a sandbox's are in several namespaces.
+    Group(String),
 }
 
 impl Processes {
     /// Those beside `init`, a process of the container; `None` where it is gone or not to be seen.
     pub(super) fn beside(init: u32) -> Option<Self> {
         let namespace = namespace_of(init)?;
-        (Some(namespace) != namespace_of(std::process::id())).then_some(Self { namespace })
+        (Some(namespace) != namespace_of(std::process::id())).then_some(Self::Namespace(namespace))
     }
 
-    fn pids(self) -> impl Iterator<Item = u32> {
+    /// Those in the control groups of `init`; `None` where it is gone, or in the agent's own.
+    pub(super) fn of_group(init: u32) -> Option<Self> {
+        let group = group_of(init)?;
+        (Some(&group) != group_of(std::process::id()).as_ref()).then_some(Self::Group(group))
+    }
+
+    fn pids(&self) -> impl Iterator<Item = u32> {
         let all = std::fs::read_dir("/proc").into_iter().flatten().flatten();
         let pids = all.filter_map(|entry| entry.file_name().to_str()?.parse::<u32>().ok());
-        pids.filter(move |pid| namespace_of(*pid) == Some(self.namespace))
+        pids.filter(move |pid| match self {
+            Self::Namespace(namespace) => namespace_of(*pid) == Some(*namespace),
+            Self::Group(group) => group_of(*pid).as_ref() == Some(group),
+        })
     }
 
     /// Bytes in files on the directory's file system that they hold open and that have no name any more.
-    pub(super) fn unlinked(self, directory: &Path) -> u64 {
+    pub(super) fn unlinked(&self, directory: &Path) -> u64 {
         std::fs::metadata(directory).map_or(0, |top| unlinked(top.dev(), self.pids()))
     }
 }
 
 fn namespace_of(pid: u32) -> Option<u64> {
     std::fs::metadata(format!("/proc/{pid}/ns/pid")).ok().map(|found| found.ino())
+}
+
+fn group_of(pid: u32) -> Option<String> {
+    std::fs::read_to_string(format!("/proc/{pid}/cgroup")).ok()
 }
 
 fn unlinked(device: u64, pids: impl Iterator<Item = u32>) -> u64 {

@@ -11,6 +11,8 @@ mod outage;
 mod overhead;
 mod private;
 mod registry;
+mod sandboxed;
+mod signed;
 mod topology;
 
 use std::sync::Arc;

@@ -9,6 +9,7 @@ use anyhow::Context;
 use serde::{Deserialize, Serialize};
 use tradewind_chain::client::deploy::{BeaconChoice, StakeToken, Timings};
 use tradewind_mesh::PeerAddr;
+use tradewind_provider::docker::Sandbox;
 
 /// What one node does.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -151,11 +152,16 @@ pub(crate) struct ProviderSection {
     pub(crate) docker_host: Option<String>,
     /// The most that a lease may send to the Internet, and receive, in Mbit/s.
     pub(crate) bandwidth: Option<u32>,
+    /// Which leases in `docker` have a kernel of their own: `auto`, `required`, `off`, or by which of the engine's runtimes.
+    pub(crate) sandbox: Sandbox,
     /// How much of the images that leases bring `docker` keeps for later ones; `0` for none.
     pub(crate) image_cache: Option<String>,
     /// Images that it never removes, as in `rules.allow_images`.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub(crate) keep_images: Vec<String>,
+    /// Images that `docker` runs with a signature only.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub(crate) signed_images: Vec<SignedSection>,
     /// When what jobs leave on disk is encrypted.
     pub(crate) encrypt: Encrypt,
     /// The owner's own job for when nobody leases the machine.
@@ -201,6 +207,16 @@ pub(crate) struct ProviderSection {
     /// The cluster that is lent, for the runtime `slurm`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) slurm: Option<SlurmSection>,
+}
+
+/// Images, and whose signature they need.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct SignedSection {
+    /// Which, as in `rules.allow_images`.
+    pub(crate) images: Vec<String>,
+    /// Files with public keys in PEM; one of them has to have signed.
+    pub(crate) keys: Vec<PathBuf>,
 }
 
 /// A Slurm cluster.
@@ -325,8 +341,10 @@ impl Default for ProviderSection {
             runtimes: vec!["process".into()],
             docker_host: None,
             bandwidth: None,
+            sandbox: Sandbox::Auto,
             image_cache: None,
             keep_images: Vec::new(),
+            signed_images: Vec::new(),
             encrypt: Encrypt::Auto,
             default_job: None,
             input_cache: None,
@@ -566,6 +584,10 @@ impl NodeConfig {
         if let Some(job) = config.provider.as_mut().and_then(|provider| provider.default_job.as_mut()) {
             job.file = base.join(&job.file);
         }
+        let signed = config.provider.iter_mut().flat_map(|provider| &mut provider.signed_images);
+        for key in signed.flat_map(|signed| &mut signed.keys) {
+            *key = base.join(&*key);
+        }
         Ok(config)
     }
 
@@ -657,6 +679,19 @@ mod tests {
     fn a_watcher_contacts_no_relay_that_nobody_named() {
         let config: NodeConfig = toml::from_str("data_dir = \"d\"\nprofile = \"p\"\n[watcher]\n").unwrap();
         assert!(config.watcher.unwrap().drand.is_empty());
+    }
+
+    #[test]
+    fn a_sandbox_is_chosen_by_a_word_or_by_a_runtimes_name() {
+        let read = |line: &str| {
+            let text = format!("data_dir = \"d\"\nprofile = \"p\"\n[provider]\n{line}\n");
+            toml::from_str::<NodeConfig>(&text).map(|config| config.provider.unwrap().sandbox)
+        };
+        assert_eq!(read("").unwrap(), Sandbox::Auto);
+        assert_eq!(read("sandbox = \"required\"").unwrap(), Sandbox::Required);
+        assert_eq!(read("sandbox = \"runsc-kvm\"").unwrap(), Sandbox::Named("runsc-kvm".into()));
+        let refused = read("sandbox = \"a runtime\"").unwrap_err().to_string();
+        assert!(refused.contains("`auto`, `required`, `off`"), "{refused}");
     }
 
     #[test]

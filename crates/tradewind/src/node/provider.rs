@@ -4,6 +4,7 @@ mod default_job;
 pub(crate) mod encryption;
 mod payout;
 mod sale;
+pub(crate) mod sandbox;
 mod slurm;
 
 pub(crate) use sale::{lendable, sold};
@@ -99,6 +100,7 @@ pub(crate) async fn start(needs: Needs<'_>) -> anyhow::Result<Agent> {
     let gpus = gpu_mode(first.map(|gpu| gpu.vendor));
     let nvidia = first.map_or_else(Nvidia::default, |gpu| Nvidia { driver: gpu.driver, cuda: gpu.cuda });
     let runtimes = runtimes(needs.section, owner, &needs.data_dir.join("runtime"), gpus, nvidia)?;
+    sandbox::require(needs.section).await?;
     let encrypted = encryption::of(needs.section.encrypt, needs.data_dir, &state_dir, &runtimes)?;
     let default_job = default_job::read(needs.section, &sold, &runtimes)?;
     let offer = sale::offer(&needs, device, &runtimes, sold.unit).await?;
@@ -222,9 +224,8 @@ pub(crate) fn runtimes(
                         "`provider.bandwidth` in node.toml is 0; leave it out for no cap, or offer no Internet"
                     );
                 }
-                if let Some(host) = &section.docker_host {
-                    config.host.clone_from(host);
-                }
+                of_engine(&mut config, section);
+                config.signed = sale::signed_images(section)?;
                 runtimes.insert(DOCKER, Arc::new(DockerRuntime::connect(config)?));
             }
             SLURM => {
@@ -239,6 +240,14 @@ pub(crate) fn runtimes(
         bail!("`provider.runtimes` in node.toml is empty; use process, docker or slurm");
     }
     Ok(runtimes)
+}
+
+/// Which engine it is, and which of its runtimes leases get.
+fn of_engine(config: &mut DockerConfig, section: &ProviderSection) {
+    config.sandbox = section.sandbox.clone();
+    if let Some(host) = &section.docker_host {
+        config.host.clone_from(host);
+    }
 }
 
 /// The steps from an unknown account to a staked device. Each looks first, so a restart repeats none.

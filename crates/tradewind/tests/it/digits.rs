@@ -63,7 +63,8 @@ fn docker(arguments: &[&str]) -> String {
     String::from_utf8_lossy(&output.stdout).trim().to_owned()
 }
 
-fn engine() -> String {
+/// Where the engine is.
+pub(crate) fn engine() -> String {
     ["TRADEWIND_DOCKER_HOST", "DOCKER_HOST"]
         .into_iter()
         .find_map(|name| std::env::var(name).ok())

@@ -259,6 +259,35 @@ fn a_machine_is_examined_priced_by_the_market_and_live() {
     assert_eq!(second.json(&["provider", "status"])["serving"], true, "what was refused changed nothing");
 }
 
+/// On the engine that `scripts/with-dockerd` starts.
+#[test]
+fn docker_without_the_sandbox_that_its_owner_names_lends_nothing_and_says_why() {
+    let engine = super::digits::engine();
+    let machine = Machine::with_ledger(&format!(
+        "[provider]\nprice = \"0.2\"\ncpus = 1\nmemory = \"64MiB\"\ndisk = \"64MiB\"\nruntimes = [\"docker\"]\n\
+         docker_host = \"{engine}\"\nsandbox = \"no-such-runtime\"\n"
+    ));
+    let refused = machine.failure(&["node", "start"]);
+    assert!(refused.contains("`provider.sandbox` in node.toml is `no-such-runtime`"), "{refused}");
+    let doctor = || {
+        let said = machine.run(&["--json", "provider", "doctor"]);
+        serde_json::from_slice::<Vec<Value>>(&said.stdout).unwrap()
+    };
+    let found = doctor();
+    let missing = found.iter().find(|one| one["found"].as_str().unwrap().contains("`no-such-runtime`"));
+    assert!(missing.is_some_and(|one| one["area"] == "docker" && one["verdict"] == "bad"), "{found:?}");
+
+    let file = machine.path("node.toml");
+    let text = std::fs::read_to_string(&file).unwrap();
+    std::fs::write(&file, text.replace("no-such-runtime", "runsc")).unwrap();
+    let found = doctor();
+    let used = found.iter().find(|one| one["area"] == "sandbox");
+    assert!(
+        used.is_some_and(|one| one["verdict"] == "good" && one["found"] == "leases run in `runsc`"),
+        "{found:?}"
+    );
+}
+
 #[test]
 fn a_machine_joins_as_a_provider_and_leaves_with_its_stake_unbonding() {
     let market = Machine::with_ledger("");

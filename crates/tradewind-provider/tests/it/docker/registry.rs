@@ -49,7 +49,7 @@ pub(super) struct Registry {
     pub(super) name: String,
 }
 
-fn digest(bytes: &[u8]) -> String {
+pub(super) fn digest(bytes: &[u8]) -> String {
     format!("sha256:{}", hex::encode(Sha256::digest(bytes)))
 }
 
@@ -61,6 +61,7 @@ impl Registry {
         let registry = Self { port, name, ..Self::default() };
         let router = Router::new()
             .route("/v2/", get(async || ""))
+            .route("/token", get(async || r#"{"token":"for-a-while"}"#))
             .route("/v2/{name}/manifests/{key}", get(manifest))
             .route("/v2/{name}/blobs/{key}", get(blob))
             .layer(middleware::from_fn_with_state(registry.clone(), guard))
@@ -112,12 +113,15 @@ impl Registry {
 async fn guard(State(registry): State<Registry>, request: Request, next: Next) -> Response {
     let wanted = registry.shelf.lock().expect("a shelf").wants;
     let said = request.headers().get(header::AUTHORIZATION).and_then(|value| value.to_str().ok());
-    if wanted.is_none_or(|wanted| said == Some(wanted)) {
+    let is_open = request.uri().path() == "/token";
+    if is_open || wanted.is_none_or(|wanted| said == Some(wanted)) {
         return next.run(request).await;
     }
     let refusal = r#"{"errors":[{"code":"UNAUTHORIZED","message":"authentication required"}]}"#;
-    let headers =
-        [(header::WWW_AUTHENTICATE, r#"Basic realm="images""#), (header::CONTENT_TYPE, "application/json")];
+    let by_token = format!(r#"Bearer realm="http://127.0.0.1:{}/token",service="images""#, registry.port);
+    let is_bearer = wanted.is_some_and(|wanted| wanted.starts_with("Bearer"));
+    let how = if is_bearer { by_token } else { r#"Basic realm="images""#.to_owned() };
+    let headers = [(header::WWW_AUTHENTICATE, how), (header::CONTENT_TYPE, "application/json".to_owned())];
     (StatusCode::UNAUTHORIZED, headers, refusal).into_response()
 }
 

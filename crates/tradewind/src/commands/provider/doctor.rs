@@ -14,7 +14,7 @@ use tradewind_provider::inventory::{AllGpus, Inventory};
 
 use crate::client::NodeClient;
 use crate::node::config::{NodeConfig, ProviderSection};
-use crate::node::provider::encryption;
+use crate::node::provider::{encryption, sandbox};
 use crate::node::{self as nodes, provider as role};
 use crate::paths;
 use crate::printer::{Printer, counted};
@@ -65,6 +65,7 @@ pub(super) async fn examine(config: Option<&NodeConfig>) -> anyhow::Result<Vec<D
     let section = section.unwrap_or(&usual);
     let buys = config.is_some_and(|config| config.buyer.is_some());
     found.extend(encryption::examine(section.encrypt, buys, state_dir));
+    found.extend(sandbox::examine(section).await);
     let gpus = role::gpu_mode(lendable.gpu_groups().first().map(|group| group.gpus.vendor));
     let runtimes =
         role::runtimes(section, Address::ZERO, &state_dir.join("runtime"), gpus, Nvidia::default());

@@ -1,6 +1,7 @@
 //! What is sold, to whom, and for how much: the configuration against what the machine has.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use alloy::primitives::{Address, B256};
@@ -15,7 +16,7 @@ use tradewind_proto::offer::{
 use tradewind_proto::owner::{ImagePattern, OwnerRules};
 use tradewind_proto::units::{Bytes, Money, RatePerSecond, Seconds, Timestamp};
 use tradewind_proto::workload::Network;
-use tradewind_provider::docker::CacheRules;
+use tradewind_provider::docker::{CacheRules, ImageKey, SignedImages};
 use tradewind_provider::inventory::{Inventory, Reserve, Sold, Wanted};
 use tradewind_provider::runtime::Runtime;
 use tradewind_provider::tee::{Attester, CommandAttester};
@@ -23,7 +24,7 @@ use tradewind_provider::tee::{Attester, CommandAttester};
 use super::{DOCKER, Needs, PROCESS, SLURM, slurm};
 use crate::node::config::{
     FollowSection, LimitsSection, PricesSection, ProviderSection, ReserveSection, RulesSection,
-    ScheduleSection, TeeSection,
+    ScheduleSection, SignedSection, TeeSection,
 };
 
 /// Cuts the machine into what the configuration sells, or says what it has not.
@@ -92,6 +93,24 @@ pub(super) fn rules(section: &RulesSection) -> anyhow::Result<OwnerRules> {
         deny_images: images(&section.deny_images, "rules.deny_images")?,
         leases_per_buyer: section.leases_per_buyer,
     })
+}
+
+/// Images that run with a signature only, and the keys whose signatures count.
+pub(super) fn signed_images(section: &ProviderSection) -> anyhow::Result<Vec<SignedImages>> {
+    const FIELD: &str = "`provider.signed_images` in node.toml";
+    let key = |file: &PathBuf| {
+        let named = || format!("{FIELD}: {}", file.display());
+        let text = std::fs::read_to_string(file).with_context(named)?;
+        ImageKey::from_pem(&text).with_context(named)
+    };
+    let rule = |signed: &SignedSection| {
+        if signed.images.is_empty() || signed.keys.is_empty() {
+            bail!("{FIELD}: name `images`, such as `[\"*\"]`, and the files of `keys`");
+        }
+        let keys = signed.keys.iter().map(key).collect::<anyhow::Result<_>>()?;
+        Ok(SignedImages { images: images(&signed.images, "signed_images")?, keys })
+    };
+    section.signed_images.iter().map(rule).collect()
 }
 
 fn images(patterns: &[String], field: &str) -> anyhow::Result<Vec<ImagePattern>> {
@@ -290,6 +309,25 @@ mod tests {
         let prices = prices(&section(text), &unit(), Address::repeat_byte(1), 6)?;
         let shown = |rate: RatePerSecond| rate.hourly().base_units();
         Ok((shown(prices.on_demand), prices.spot.map(shown)))
+    }
+
+    #[test]
+    fn images_that_must_be_signed_name_keys_that_are_there() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("acme.pub");
+        let read = |images: &str| {
+            let text =
+                format!("[[signed_images]]\nimages = {images}\nkeys = [{:?}]\n", path.display().to_string());
+            signed_images(&section(&text)).map_err(|error| format!("{error:#}"))
+        };
+        assert!(read("[\"*\"]").unwrap_err().contains("acme.pub"), "the file is not there");
+        std::fs::write(&path, "no key").unwrap();
+        assert!(read("[\"*\"]").unwrap_err().contains("cosign generate-key-pair"));
+        let pem = "-----BEGIN PUBLIC KEY-----\nMFkwEwYHKoZIzj0CAQYIKoZIzj0DAQcDQgAEaxfR8uEsQkf4vOblY6RA8ncDfYEt\n6zOg9KE5RdiYwpZP40Li/hp/m47n60p8D54WK84zV2sxXs7LtkBoN79R9Q==\n-----END PUBLIC KEY-----\n";
+        std::fs::write(&path, pem).unwrap();
+        assert_eq!(read("[\"ghcr.io/acme/*\"]").unwrap().len(), 1);
+        assert!(read("[]").unwrap_err().contains("name `images`"));
+        assert!(signed_images(&section("")).unwrap().is_empty());
     }
 
     #[test]
