@@ -278,6 +278,7 @@ impl Trial {
         for version in 1..=u32::try_from(self.model.state.versions.len()).unwrap() {
             self.owner(Call::SetVersionActive { version, active: false }).await;
         }
+        self.no_case_lapses_early(cast.relayer).await;
         self.pass(200_000);
         self.every_case_ends(cast.relayer).await;
         self.every_lease_closes(cast.relayer).await;
@@ -317,6 +318,20 @@ impl Trial {
             assert_eq!(book.held(token), common, "13: only the pools and gifts stay");
         }
         self.sweep().await;
+    }
+
+    /// In the last second that a case waits for something, nobody ends it.
+    async fn no_case_lapses_early(&mut self, sender: Address) {
+        let cases = self.model.state.court.cases.iter();
+        let mut waiting: Vec<(u64, B256)> =
+            cases.filter_map(|(id, case)| Some((case.until()?, *id))).collect();
+        waiting.sort_unstable();
+        for (until, case) in waiting {
+            let Some(left) = until.checked_sub(self.model.state.now) else { continue };
+            self.pass(left);
+            let call = Call::Lapse { case };
+            assert!(!self.make(&Step { sender, call }).await, "{case} lapses in its last second");
+        }
     }
 
     /// Whatever stage a case is in, anybody ends it.
