@@ -293,10 +293,12 @@ impl Exec {
 
     /// What the engine says: `Some(Some(pid))` while the command runs (0 while its number is not known), `Some(None)` when it ended, `None` when it does not say.
     async fn running(&self) -> Option<Option<i32>> {
+        if self.is_orphaned().await {
+            return Some(None);
+        }
         let found = self.inspect().await?;
         let pid = || found.pid.and_then(|pid| i32::try_from(pid).ok()).unwrap_or(0);
-        let runs = found.running? && !self.is_orphaned().await;
-        Some(runs.then(pid))
+        Some(found.running?.then(pid))
     }
 
     /// A sandbox that ended takes its commands along, and the engine may never hear of those.

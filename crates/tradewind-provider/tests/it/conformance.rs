@@ -44,6 +44,8 @@ pub(crate) struct Fixture {
     pub(crate) image: Option<Image>,
     /// The reach that a job needs so that a tunnel can reach its ports.
     pub(crate) network_of_ports: Network,
+    /// Jobs have a kernel of their own, which may lack calls.
+    pub(crate) has_own_kernel: bool,
     /// Holds the work directories; give it back last.
     pub(crate) root: TempDir,
 }

@@ -80,7 +80,14 @@ async fn fixture_of(root: TempDir, settings: DockerConfig, recipe: &Recipe) -> F
     let image = import(&connect(&direct), &root, recipe).await;
     let runtime = Arc::new(connect(&settings));
     let reopen = Box::new(move || Arc::new(connect(&settings)) as Arc<dyn Runtime>);
-    Fixture { runtime, reopen, image: Some(image), network_of_ports: Network::None, root }
+    Fixture {
+        runtime,
+        reopen,
+        image: Some(image),
+        network_of_ports: Network::None,
+        has_own_kernel: false,
+        root,
+    }
 }
 
 async fn fixture() -> Fixture {

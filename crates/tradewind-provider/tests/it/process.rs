@@ -70,6 +70,7 @@ async fn fixture() -> Fixture {
         reopen: Box::new(move || open(&state)),
         image: None,
         network_of_ports: Network::None,
+        has_own_kernel: false,
         root,
     }
 }

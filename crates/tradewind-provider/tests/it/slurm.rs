@@ -94,6 +94,7 @@ async fn fixture() -> Fixture {
         reopen: Box::new(move || open(config(&state)) as Arc<dyn Runtime>),
         image: None,
         network_of_ports: Network::None,
+        has_own_kernel: false,
         root,
     }
 }

@@ -36,7 +36,7 @@ fn keeping(limit: u64, keep: &[String]) -> Fixture {
 fn fixture_of(root: TempDir, settings: DockerConfig) -> Fixture {
     let runtime = Arc::new(connect(&settings));
     let reopen = Box::new(move || Arc::new(connect(&settings)) as Arc<dyn Runtime>);
-    Fixture { runtime, reopen, image: None, network_of_ports: Network::None, root }
+    Fixture { runtime, reopen, image: None, network_of_ports: Network::None, has_own_kernel: false, root }
 }
 
 /// A registry with images under these tags.

@@ -30,6 +30,7 @@ crate::conformance_suite!(conformance, crate::docker::sandboxed::fixture:
     environment_and_secrets_reach_the_job,
     inputs_are_read_and_outputs_are_left,
     concurrent_starts_run_it_once,
+    another_spec_is_a_conflict,
     an_ended_job_is_not_run_again,
     the_log_goes_on_from_any_cursor,
     a_log_flood_is_capped_and_counted,
@@ -74,7 +75,7 @@ async fn with(sandbox: Sandbox) -> Fixture {
     there.unwrap_or_else(|error| {
         panic!("{error}\nhint: scripts/with-dockerd starts an engine with `{RUNTIME}`")
     });
-    fixture_of(root, settings, &Recipe::with_shell()).await
+    Fixture { has_own_kernel: true, ..fixture_of(root, settings, &Recipe::with_shell()).await }
 }
 
 async fn fixture() -> Fixture {
