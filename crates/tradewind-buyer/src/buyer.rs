@@ -92,6 +92,9 @@ pub struct BuyerConfig {
 /// Why the buyer could not do what it was asked.
 #[derive(Debug, thiserror::Error)]
 pub enum BuyerError {
+    /// The store for checkpoints cannot be used.
+    #[error("checkpoints cannot be kept where `checkpoint.store` says: {0}")]
+    Offsite(String),
     /// The store failed.
     #[error("the buyer's store failed")]
     Store(#[from] StoreError),
@@ -243,6 +246,7 @@ impl Buyer {
             return Err(InputError::NoRoom(gathered.len()).into());
         }
         make_dir(&self.inner.job_dir(id))?;
+        job::offsite::announce(&spec, id, &secrets, &self.inner.job_dir(id)).await?;
         let record = JobRecord {
             id,
             spec,
@@ -258,6 +262,7 @@ impl Buyer {
             meter,
             checkpoint: None,
             checkpoints: 0,
+            offsite: Vec::new(),
         };
         self.inner.parts.store.put(KIND, id.to_string(), &record).await?;
         self.track(record, secrets);
@@ -363,7 +368,8 @@ impl Buyer {
             attended: Arc::new(()),
         });
         self.inner.jobs.write().unwrap_or_else(PoisonError::into_inner).insert(id, tracked.clone());
-        self.inner.tasks.spawn(job::run(self.inner.clone(), tracked));
+        self.inner.tasks.spawn(job::run(self.inner.clone(), tracked.clone()));
+        self.inner.tasks.spawn(job::offsite::follow(self.inner.clone(), tracked));
     }
 }
 

@@ -15,7 +15,7 @@ use tradewind_proto::saving::MAX_FILES;
 use tradewind_proto::units::{Bytes, Seconds, Timestamp};
 use tradewind_proto::workload::Secrets;
 
-use self::bucket::Stores;
+pub(crate) use self::bucket::{PutError, Stores};
 use self::hub::Hub;
 pub(crate) use self::stored::{Addresses, addresses};
 use self::stored::{Origin, Stored};
@@ -58,7 +58,7 @@ pub enum InputError {
         source: BlobError,
     },
     /// A store does not give it.
-    #[error("the input {what}: {reason}")]
+    #[error("{what}: {reason}")]
     Store {
         /// What was asked for.
         what: String,

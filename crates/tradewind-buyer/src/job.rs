@@ -4,6 +4,7 @@ pub(crate) mod conversation;
 mod evidence;
 mod lease;
 mod logs;
+pub(crate) mod offsite;
 mod outputs;
 mod place;
 pub mod record;

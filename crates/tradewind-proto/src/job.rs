@@ -249,6 +249,20 @@ pub struct Checkpoint {
     pub path: String,
     /// How often the job should save; it reads `TRADEWIND_CHECKPOINT_INTERVAL`.
     pub interval: Option<Seconds>,
+    /// Where else it is kept than at the buyer's node.
+    #[serde(default)]
+    pub offsite: Option<Offsite>,
+}
+
+/// A store of the buyer's for checkpoints, which reads none of them.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Offsite {
+    /// The bucket, of the job's `s3`.
+    pub bucket: String,
+    /// What their keys begin with; nothing, or ending with a slash.
+    pub prefix: String,
+    /// Whom they are encrypted to: a recipient of age, `age1…`.
+    pub recipient: String,
 }
 
 /// What to do when a provider fails. A job that ends with a code of its own is never run again.

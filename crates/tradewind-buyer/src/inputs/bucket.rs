@@ -1,14 +1,17 @@
 //! Objects in S3-compatible stores: listed when a job is submitted, signed for every attempt.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::time::Duration;
 
 use futures::TryStreamExt;
 use object_store::aws::{AmazonS3, AmazonS3Builder};
+use object_store::buffered::BufWriter;
 use object_store::path::Path;
 use object_store::signer::{Method, Signer};
 use object_store::{ClientOptions, ObjectMeta, ObjectStore, ObjectStoreExt, RetryConfig};
 use reqwest::Url;
+use tokio::io::AsyncWriteExt;
 use tradewind_proto::job::{self, InputHashes, S3_ACCESS_KEY, S3_SECRET_KEY, S3_SESSION_TOKEN};
 use tradewind_proto::manifest::{MAX_INPUTS, WebFile};
 use tradewind_proto::units::{Bytes, Seconds};
@@ -22,15 +25,31 @@ const REGION: &str = "us-east-1";
 /// How often a store that does not answer is asked again, and for how long.
 const RETRIES: (usize, Duration) = (2, Duration::from_secs(20));
 
+/// Parts of an object that are on their way at once.
+const PARTS: usize = 2;
+/// What is read of a file at a time.
+const PIECE: usize = 1 << 20;
+
+/// Why an object was not put.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum PutError {
+    /// The store does not take it, or its keys are gone.
+    #[error(transparent)]
+    Store(#[from] InputError),
+    /// It cannot be read here, or broke off.
+    #[error("it broke off: {0}")]
+    Broken(#[from] std::io::Error),
+}
+
 /// The stores of a job's buckets, each opened once.
-pub(super) struct Stores<'a> {
+pub(crate) struct Stores<'a> {
     spec: Option<&'a job::Bucket>,
     secrets: &'a Secrets,
     open: BTreeMap<String, AmazonS3>,
 }
 
 impl<'a> Stores<'a> {
-    pub(super) fn new(spec: Option<&'a job::Bucket>, secrets: &'a Secrets) -> Self {
+    pub(crate) fn new(spec: Option<&'a job::Bucket>, secrets: &'a Secrets) -> Self {
         Self { spec, secrets, open: BTreeMap::new() }
     }
 
@@ -130,6 +149,45 @@ impl<'a> Stores<'a> {
         signed.map(String::from).map_err(|error| told(bucket, key, &error))
     }
 
+    /// Puts a file there, in parts where it is large.
+    pub(crate) async fn put(
+        &mut self,
+        bucket: &str,
+        key: &str,
+        file: &std::path::Path,
+    ) -> Result<(), PutError> {
+        let store = self.open(bucket)?.clone();
+        let path = Path::parse(key).map_err(|_| refused(bucket, key, "it is no key that can be used"))?;
+        let mut source = tokio::fs::File::open(file).await?;
+        let mut target = BufWriter::new(Arc::new(store), path).with_max_concurrency(PARTS);
+        let sent =
+            tokio::io::copy_buf(&mut tokio::io::BufReader::with_capacity(PIECE, &mut source), &mut target)
+                .await;
+        let ended = match sent {
+            Ok(_) => target.shutdown().await,
+            Err(error) => {
+                // What arrived of it would be paid for.
+                let _ = target.abort().await;
+                Err(error)
+            }
+        };
+        ended.map_err(|error| {
+            match error.get_ref().and_then(|inner| inner.downcast_ref::<object_store::Error>()) {
+                Some(error) => told(bucket, key, error).into(),
+                None => error.into(),
+            }
+        })
+    }
+
+    /// Deletes an object; one that is not there is no error.
+    pub(crate) async fn delete(&mut self, bucket: &str, key: &str) -> Result<(), InputError> {
+        let path = Path::parse(key).map_err(|_| refused(bucket, key, "it is no key that can be used"))?;
+        match self.open(bucket)?.delete(&path).await {
+            Ok(()) | Err(object_store::Error::NotFound { .. }) => Ok(()),
+            Err(error) => Err(told(bucket, key, &error)),
+        }
+    }
+
     /// An object that anybody may read.
     pub(super) fn public(&self, bucket: &str, key: &str, etag: Option<&str>) -> Result<WebFile, InputError> {
         let region = self.spec.and_then(|spec| spec.region.as_deref()).unwrap_or(REGION);
@@ -172,7 +230,7 @@ fn told(bucket: &str, key: &str, error: &object_store::Error) -> InputError {
     let reason = match (error, code) {
         (Error::NotFound { .. }, _) => "it is not there; a prefix ends with `/`".into(),
         (Error::PermissionDenied { .. } | Error::Unauthenticated { .. }, code) => format!(
-            "the store refuses it{}; check the keys under `s3`, and that they may list and read the bucket {bucket}",
+            "the store refuses it{}; check the keys under `s3`, and what they may do with the bucket {bucket}",
             code.map(|code| format!(" ({code})")).unwrap_or_default()
         ),
         (_, Some(code)) => format!("the store answers {code}; check `s3` in the job file"),

@@ -69,13 +69,13 @@ pub(crate) async fn announce(
          gives its `{path}` back. To go on from it, submit the job again with that as an input: {{path: {path}, target: {path}}}.\n",
         spec.name
     );
-    let file = dir.join("offsite.txt");
+    let stage = Stage(dir.join("offsite"));
     let put = async {
+        stage.clear()?;
+        let file = stage.0.join("README.txt");
         std::fs::write(&file, note)?;
         let mut stores = Stores::new(spec.s3.as_ref(), secrets);
-        stores.put(&offsite.bucket, &key(offsite, spec, id, "README.txt"), &file).await?;
-        std::fs::remove_file(&file)?;
-        Ok(())
+        Ok(stores.put(&offsite.bucket, &key(offsite, spec, id, "README.txt"), &file).await?)
     };
     put.await.map_err(failed)
 }

@@ -59,6 +59,20 @@ pub struct JobRecord {
     /// How many checkpoints were brought here.
     #[serde(default)]
     pub checkpoints: u32,
+    /// Those that lie in the buyer's store too, the newest last.
+    #[serde(default)]
+    pub offsite: Vec<Offsite>,
+}
+
+/// A checkpoint in the buyer's own store, encrypted.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Offsite {
+    /// Which one of the job's.
+    pub number: u32,
+    /// The object's key.
+    pub key: String,
+    /// When it was put there.
+    pub at: Timestamp,
 }
 
 /// A job's saved progress, in this node's blob store.

@@ -9,8 +9,8 @@ const MAX_PROBLEMS: usize = 20;
 /// What stands where a value would.
 const REDACTED: &str = "…";
 /// Fields whose values are never shown.
-const PRIVATE: [&str; 9] =
-    ["envs", "secrets", "env", "environment", "secret", "envs_file", "registry", "s3", "hf"];
+const PRIVATE: [&str; 10] =
+    ["envs", "secrets", "env", "environment", "secret", "envs_file", "registry", "s3", "hf", "encrypt_to"];
 
 /// A place in a file, counted from one; zero where the problem has no place.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default)]

@@ -93,12 +93,13 @@ impl Reader {
         regions.append(&mut extras.regions);
         let placement = fields.get("placement").map(|node| self.placement(node)).unwrap_or_default();
         let inputs = self.all_inputs(&fields);
-        let (s3, hf) = self.stores(&fields, &inputs, &secrets);
         let outputs = fields.get("outputs").map(|node| self.outputs(node)).unwrap_or_default();
         let (checkpoint, stop) = match fields.get("checkpoint") {
             Some(node) => self.checkpoint(node),
             None => (None, Stop::default()),
         };
+        let offsite = checkpoint.as_ref().and_then(|checkpoint| checkpoint.offsite.as_ref());
+        let (s3, hf) = self.stores(&fields, &inputs, offsite, &secrets);
         let on_max_cost = self.on_max_cost(&fields, max_cost.is_some(), checkpoint.is_some());
         let timeout = self.timeout(&fields, market);
         let keep = fields.get("keep").and_then(|node| self.duration(node, "keep", MAX_TIMEOUT));

@@ -118,7 +118,7 @@ impl Course<'_> {
                 self.start().await
             }
             WorkloadStatus::Absent => Ok(()),
-            WorkloadStatus::Exited(_) | WorkloadStatus::Lost { .. } => {
+            WorkloadStatus::Exited(_) | WorkloadStatus::Lost => {
                 tracing::info!(?status, "the default job ended; it starts again in a minute");
                 self.wait(AGAIN);
                 self.runtime.remove(DEFAULT_JOB).await
@@ -147,7 +147,7 @@ async fn end(runtime: &dyn Runtime, grace: Seconds) -> Result<(), RuntimeError> 
     match runtime.status(DEFAULT_JOB).await? {
         WorkloadStatus::Absent => return Ok(()),
         WorkloadStatus::Running { .. } => runtime.stop(DEFAULT_JOB, grace).await?,
-        WorkloadStatus::Exited(_) | WorkloadStatus::Lost { .. } => {}
+        WorkloadStatus::Exited(_) | WorkloadStatus::Lost => {}
     }
     match runtime.remove(DEFAULT_JOB).await {
         Ok(()) | Err(RuntimeError::Absent(_)) => Ok(()),

@@ -96,9 +96,7 @@ pub(crate) async fn start(needs: Needs<'_>) -> anyhow::Result<Agent> {
     let sold = sold(needs.section, &inventory)?;
     answer(&needs, device, device_key, hardware(&needs, &inventory, &sold)).await?;
     let owner = needs.key.address();
-    let first = sold_first(&inventory, &sold);
-    let gpus = gpu_mode(first.map(|gpu| gpu.vendor));
-    let nvidia = first.map_or_else(Nvidia::default, |gpu| Nvidia { driver: gpu.driver, cuda: gpu.cuda });
+    let (gpus, nvidia) = cards(sold_first(&inventory, &sold));
     let runtimes = runtimes(needs.section, owner, &needs.data_dir.join("runtime"), gpus, nvidia)?;
     sandbox::require(needs.section).await?;
     let encrypted = encryption::of(needs.section.encrypt, needs.data_dir, &state_dir, &runtimes)?;
@@ -168,6 +166,12 @@ fn hardware(needs: &Needs<'_>, inventory: &Inventory, sold: &Sold) -> attest::Ha
     let is_walked = needs.section.memory_walk && needs.section.slurm.is_none();
     let walk = needs.profile.walk.as_ref().filter(|_| is_walked);
     attest::hardware(sold_first(inventory, sold).map(|gpu| gpu.name.as_str()), walk)
+}
+
+/// How cards like the first that is sold reach a container, and which driver images have to suit.
+fn cards(first: Option<&Gpu>) -> (GpuMode, Nvidia) {
+    let nvidia = first.map_or_else(Nvidia::default, |gpu| Nvidia { driver: gpu.driver, cuda: gpu.cuda });
+    (gpu_mode(first.map(|gpu| gpu.vendor)), nvidia)
 }
 
 /// The first accelerator that is sold; all others are like it.

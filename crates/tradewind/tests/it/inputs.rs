@@ -1,6 +1,7 @@
 //! Inputs from stores that the buyer names and the provider reads, without ever having their keys.
 
 mod hub;
+mod offsite;
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;

@@ -319,7 +319,7 @@ impl Reader {
 
     pub(super) fn checkpoint(&mut self, node: &Node) -> (Option<Checkpoint>, Stop) {
         let mut stop = Stop::default();
-        let known = ["path", "interval", "signal", "grace"];
+        let known = ["path", "interval", "signal", "grace", "store", "encrypt_to"];
         let Some(fields) = self.fields(node, "checkpoint", &known) else { return (None, stop) };
         if let Some(node) = fields.get("signal") {
             stop.signal = self.signal(node).unwrap_or(stop.signal);
@@ -329,6 +329,7 @@ impl Reader {
         }
         let interval =
             fields.get("interval").and_then(|node| self.duration(node, "checkpoint.interval", DAY));
+        let offsite = self.offsite(&fields);
         let Some(path_node) = fields.get("path") else {
             self.problem(Problem::new(node.place, "`checkpoint` has no `path`"));
             return (None, stop);
@@ -336,7 +337,7 @@ impl Reader {
         let path = self
             .text(path_node, "checkpoint.path")
             .and_then(|path| self.inside(path_node.place, &path, "`checkpoint.path`"));
-        (path.map(|path| Checkpoint { path, interval }), stop)
+        (path.map(|path| Checkpoint { path, interval, offsite }), stop)
     }
 
     fn signal(&mut self, node: &Node) -> Option<u8> {

@@ -5,7 +5,7 @@ use super::fields::{Fields, Reader};
 use crate::job::problem::{Place, Problem};
 use crate::job::yaml::{Node, Value};
 use crate::job::{
-    Bucket, Hub, Input, InputHashes, InputSource, SecretRef, SecretSource, is_https, is_variable,
+    Bucket, Hub, Input, InputHashes, InputSource, Offsite, SecretRef, SecretSource, is_https, is_variable,
 };
 use crate::manifest::{check_path, without_query};
 
@@ -33,6 +33,22 @@ impl InputSource {
     }
 }
 
+/// Bucket and key of `s3://bucket/key`.
+fn bucket_parts(source: &str) -> Option<(String, String)> {
+    let rest = source.strip_prefix("s3://").unwrap_or(source);
+    let (bucket, key) = rest.split_once('/').unwrap_or((rest, ""));
+    let is_bucket = (3..=63).contains(&bucket.len())
+        && bucket.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'-' | b'_'));
+    let is_key = key.len() <= MAX_KEY && (key.is_empty() || check_path(key.trim_end_matches('/')).is_ok());
+    (is_bucket && is_key).then(|| (bucket.to_owned(), key.to_owned()))
+}
+
+/// As far as its form goes; who uses it checks the sum in it.
+fn is_recipient(text: &str) -> bool {
+    let rest = text.strip_prefix("age1").unwrap_or_default();
+    rest.len() == 58 && rest.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit())
+}
+
 fn is_directory(path: &str) -> bool {
     path.is_empty() || path.ends_with('/')
 }
@@ -40,21 +56,48 @@ fn is_directory(path: &str) -> bool {
 impl Reader {
     /// `s3://bucket/key`, or `s3://bucket/prefix/`.
     pub(super) fn object(&mut self, place: Place, source: &str, hashes: InputHashes) -> Option<InputSource> {
-        let rest = source.strip_prefix("s3://").unwrap_or(source);
-        let (bucket, key) = rest.split_once('/').unwrap_or((rest, ""));
-        let is_bucket = (3..=63).contains(&bucket.len())
-            && bucket.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'-' | b'_'));
-        let is_key =
-            key.len() <= MAX_KEY && (key.is_empty() || check_path(key.trim_end_matches('/')).is_ok());
-        if !is_bucket || !is_key {
+        let Some((bucket, key)) = bucket_parts(source) else {
             let problem = Problem::new(place, "an input's address is malformed");
             self.problem(
                 problem.hint("write it like `s3://bucket/key`, or `s3://bucket/prefix/` for all beneath"),
             );
             return None;
+        };
+        self.one_file(place, &key, hashes)?;
+        Some(InputSource::S3 { bucket, key, hashes })
+    }
+
+    /// Where else checkpoints are kept, and whom they are encrypted to: one needs the other.
+    pub(super) fn offsite(&mut self, fields: &Fields<'_>) -> Option<Offsite> {
+        let (store, recipient) = (fields.get("store"), fields.get("encrypt_to"));
+        let (Some(store), Some(recipient)) = (store, recipient) else {
+            if let Some(node) = store.or(recipient) {
+                let problem = Problem::new(
+                    node.place,
+                    "`checkpoint.store` and `checkpoint.encrypt_to` need each other",
+                );
+                self.problem(
+                    problem
+                        .hint("`age-keygen -o key.txt` makes a key, and prints whom to encrypt to: `age1…`"),
+                );
+            }
+            return None;
+        };
+        let address = self.text(store, "checkpoint.store")?;
+        let parts =
+            bucket_parts(&address).filter(|(_, prefix)| address.starts_with("s3://") && is_directory(prefix));
+        if parts.is_none() {
+            let problem = Problem::new(store.place, "`checkpoint.store` is malformed");
+            self.problem(problem.hint("write it like `s3://bucket/prefix/`"));
         }
-        self.one_file(place, key, hashes)?;
-        Some(InputSource::S3 { bucket: bucket.into(), key: key.into(), hashes })
+        let to = self.text(recipient, "checkpoint.encrypt_to")?;
+        if !is_recipient(&to) {
+            let problem = Problem::new(recipient.place, "`checkpoint.encrypt_to` is no recipient of age");
+            self.problem(problem.hint("`age-keygen -y key.txt` prints it: `age1` and 58 letters and digits"));
+            return None;
+        }
+        let (bucket, prefix) = parts?;
+        Some(Offsite { bucket, prefix, recipient: to })
     }
 
     /// `hf://org/name@revision/path`, or `hf://datasets/org/name`.
@@ -90,14 +133,17 @@ impl Reader {
         &mut self,
         fields: &Fields<'_>,
         inputs: &[Input],
+        offsite: Option<&Offsite>,
         secrets: &[SecretRef],
     ) -> (Option<Bucket>, Option<Hub>) {
         let is_used = |name: &str| {
-            inputs.iter().any(|input| match input.source {
-                InputSource::S3 { .. } => name == "s3",
-                InputSource::Hub { .. } => name == "hf",
-                InputSource::Local(_) | InputSource::Https { .. } => false,
-            })
+            let is_kept = name == "s3" && offsite.is_some();
+            is_kept
+                || inputs.iter().any(|input| match input.source {
+                    InputSource::S3 { .. } => name == "s3",
+                    InputSource::Hub { .. } => name == "hf",
+                    InputSource::Local(_) | InputSource::Https { .. } => false,
+                })
         };
         for name in ["s3", "hf"] {
             if fields.get(name).is_some() && !is_used(name) {
@@ -106,6 +152,11 @@ impl Reader {
             }
         }
         let s3 = fields.get("s3").and_then(|node| self.bucket(node, secrets));
+        if offsite.is_some() && s3.as_ref().is_none_or(|s3| s3.keys.is_none()) {
+            let problem =
+                Problem::new(fields.place("checkpoint"), "`checkpoint.store` needs the store's keys");
+            self.problem(problem.hint("name them under `s3`: `access_key` and `secret_key`"));
+        }
         let hf = fields.get("hf").and_then(|node| self.hub(node, secrets));
         (s3, hf)
     }

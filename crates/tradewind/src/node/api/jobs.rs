@@ -27,10 +27,11 @@ impl From<BuyerError> for Failure {
     fn from(error: BuyerError) -> Self {
         let code = match &error {
             BuyerError::NoJob(_) => StatusCode::NOT_FOUND,
-            BuyerError::Input(_) | BuyerError::Image(_) | BuyerError::Secret(_) => {
-                StatusCode::UNPROCESSABLE_ENTITY
-            }
-            BuyerError::Meter(_) => StatusCode::UNPROCESSABLE_ENTITY,
+            BuyerError::Input(_)
+            | BuyerError::Image(_)
+            | BuyerError::Secret(_)
+            | BuyerError::Meter(_)
+            | BuyerError::Offsite(_) => StatusCode::UNPROCESSABLE_ENTITY,
             BuyerError::Store(_)
             | BuyerError::Ledger(_)
             | BuyerError::Directory { .. }

@@ -111,6 +111,7 @@ fn described_types_have_the_fields_of_the_real_ones() {
         meter: None,
         checkpoint: None,
         checkpoints: 0,
+        offsite: Vec::new(),
     };
     assert_eq!(properties(&document, "Job"), fields(&job));
 }
