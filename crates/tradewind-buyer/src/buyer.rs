@@ -246,7 +246,11 @@ impl Buyer {
             return Err(InputError::NoRoom(gathered.len()).into());
         }
         make_dir(&self.inner.job_dir(id))?;
-        job::offsite::announce(&spec, id, &secrets, &self.inner.job_dir(id)).await?;
+        if let Err(error) = job::offsite::announce(&spec, id, &secrets, &self.inner.job_dir(id)).await {
+            // Empty: the job never was.
+            let _ = std::fs::remove_dir(self.inner.job_dir(id));
+            return Err(error);
+        }
         let record = JobRecord {
             id,
             spec,

@@ -40,7 +40,7 @@ enum OffsiteError {
     Export(#[from] outputs::OutputError),
     #[error("it cannot be noted: {0}")]
     Note(#[from] tradewind_store::StoreError),
-    #[error("`checkpoint.encrypt_to`: {0}")]
+    #[error("`checkpoint.encrypt_to`: {0}; `age-keygen -y key.txt` prints whom to encrypt to")]
     Recipient(&'static str),
 }
 
@@ -61,8 +61,7 @@ pub(crate) async fn announce(
     let Some(offsite) = spec.checkpoint.as_ref().and_then(|checkpoint| checkpoint.offsite.as_ref()) else {
         return Ok(());
     };
-    let failed = |error: OffsiteError| BuyerError::Offsite(error.to_string());
-    recipient(offsite).map_err(failed)?;
+    recipient(offsite).map_err(|error| BuyerError::Offsite(error.to_string()))?;
     let path = spec.checkpoint.as_ref().map(|checkpoint| checkpoint.path.as_str()).unwrap_or_default();
     let note = format!(
         "Checkpoints of the job {} ({id}).\n\n  age --decrypt -i key.txt NAME.tar.age | tar x\n\n\
@@ -77,7 +76,7 @@ pub(crate) async fn announce(
         let mut stores = Stores::new(spec.s3.as_ref(), secrets);
         Ok(stores.put(&offsite.bucket, &key(offsite, spec, id, "README.txt"), &file).await?)
     };
-    put.await.map_err(failed)
+    put.await.map_err(|error: OffsiteError| BuyerError::Offsite(error.to_string()))
 }
 
 /// Puts every checkpoint there that is the newest when its turn comes; ends with the job.

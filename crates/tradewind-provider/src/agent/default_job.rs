@@ -6,7 +6,8 @@
 //! ```
 //!
 //! It is a workload of the runtime like any other, under a name that no lease can have: sandbox and limits hold for it, and an agent that
-//! was started anew finds it again. Nobody pays for it. It never runs beside a lease, nor while the owner keeps the machine.
+//! was killed finds it again; one that is stopped ends it. Nobody pays for it. It never runs beside a lease, nor while the owner keeps
+//! the machine.
 
 use std::sync::PoisonError;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -25,6 +26,8 @@ use crate::runtime::{Runtime, RuntimeError, Volumes};
 pub const DEFAULT_JOB: LeaseId = LeaseId::new(B256::repeat_byte(0xff));
 /// The longest that a lease waits for its end.
 pub const LONGEST_GRACE: Seconds = Seconds::new(30);
+/// The longest that the agent's end waits for it.
+const LEAVING: Seconds = Seconds::new(10);
 const LOOK: Duration = Duration::from_secs(1);
 /// Between an end, or a start that failed, and the next start.
 const AGAIN: Seconds = Seconds::new(60);
@@ -70,7 +73,7 @@ pub(super) async fn follow(agent: Agent) {
         }
         tokio::select! {
             biased;
-            () = inner.cancel.cancelled() => return,
+            () = inner.cancel.cancelled() => return course.leave().await,
             () = tokio::time::sleep(LOOK) => {}
         }
     }
@@ -92,6 +95,14 @@ impl Course<'_> {
             && let Err(error) = end(self.runtime, self.grace()).await
         {
             tracing::warn!(%error, "the default job of before is not ended");
+        }
+    }
+
+    /// Ends it with the agent: nobody is there then to make room for a lease, or to keep to the owner's hours.
+    async fn leave(&self) {
+        let _held = self.inner.default_job.turn.lock().await;
+        if let Err(error) = end(self.runtime, self.grace().min(LEAVING)).await {
+            tracing::warn!(%error, "the default job goes on without the agent");
         }
     }
 

@@ -65,4 +65,10 @@ fn the_default_job_runs_while_nobody_leases_and_ends_before_a_lease_s_job_starts
     let last = time(&std::fs::read_to_string(&beat).expect("a beat"));
     std::thread::sleep(Duration::from_millis(1_500));
     assert_eq!(time(&std::fs::read_to_string(&beat).expect("a beat")), last, "nothing of it is left");
+
+    let resumed = market.command("provider", &["provider", "resume"]).status().expect("the program starts");
+    assert!(resumed.success());
+    market.until("it runs once more", || lines(&starts) == 3 && runs(&market));
+    market.dismiss("provider");
+    market.until("it ends with its node", || lines(&ends) == 3);
 }

@@ -176,6 +176,11 @@ impl Market {
         leaks::left_behind(&self.path(name), node.pid(), leases)
     }
 
+    /// SIGTERM: it is told to end, as by its service.
+    pub(crate) fn dismiss(&self, name: &str) {
+        self.nodes[name].signal(rustix::process::Signal::TERM);
+    }
+
     /// SIGSTOP: it holds its connections and answers nothing.
     pub(crate) fn freeze(&self, name: &str) {
         self.nodes[name].signal(rustix::process::Signal::STOP);
