@@ -3,7 +3,7 @@
 //! kernels of today. Where the machine has none it is runc under that name: then these tests hold the choice, its staying and the
 //! signals from inside, and say nothing of gVisor. Kata, which needs virtual machines, is not tried.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use tempfile::TempDir;
 use tradewind_proto::ids::LeaseId;
@@ -171,9 +171,7 @@ async fn a_fork_bomb_stays_in_its_sandbox() {
     let found = bare_engine().await.inspect_container(&name, None).await.expect("inspect");
     let most = found.host_config.and_then(|config| config.pids_limit);
     assert_eq!(most, Some(40 + 1 + 512), "the job's, the init process, the sandbox's own");
-    let begin = Instant::now();
     f.runtime.stop(job.lease(), Seconds::new(0)).await.expect("it is stopped all the same");
-    assert!(begin.elapsed() < Duration::from_secs(15), "within {:?}", begin.elapsed());
     f.clear(&job).await;
 }
 
