@@ -36,6 +36,8 @@ pub(crate) struct JobSchema {
     checkpoint: Option<serde_json::Value>,
     /// How many checkpoints were brought here.
     checkpoints: u32,
+    /// Those that lie in the buyer's own store too, the newest last: `number`, `key`, and `at` in seconds since 1970.
+    offsite: Vec<serde_json::Value>,
 }
 
 /// One lease of a job.
