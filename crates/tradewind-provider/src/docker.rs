@@ -69,7 +69,7 @@ pub use sandbox::{Sandbox, SandboxError, sandboxed_by};
 pub use signature::{ImageKey, ImageKeyError, SignedImages};
 
 use crate::inventory::CudaVersion;
-use crate::runtime::{Ask, Readiness, Runtime, RuntimeError, SessionEnds, Volumes};
+use crate::runtime::{Ask, Fetched, Readiness, Runtime, RuntimeError, SessionEnds, Volumes};
 use cache::ImageCache;
 use container::{Described, LEASE, OWNER, Phase};
 use egress::EgressTable;
@@ -264,11 +264,6 @@ impl DockerRuntime {
         let warden = tokio::spawn(warden::watch(Arc::downgrade(&shared)));
         let keeper = tokio::spawn(cache::keep(Arc::downgrade(&shared), shared.cache.bell()));
         Ok(Self { shared, warden, keeper })
-    }
-
-    /// Brings the image of a spec here, so that a later start does not wait for it, if it is kept until then.
-    pub async fn prepare(&self, spec: &WorkloadSpec, secrets: &Secrets) -> Result<(), RuntimeError> {
-        self.shared.image(spec, secrets).await.map(drop)
     }
 
     /// Imports an image archive (docker's or OCI's, an uncompressed tar) whose BLAKE3 hash is `archive`; a spec that names this
@@ -502,6 +497,11 @@ impl Runtime for DockerRuntime {
             Err(ImportError::Io(source)) => Err(RuntimeError::io("read the image archive")(source)),
             Err(error) => Err(RuntimeError::Start(error.to_string())),
         }
+    }
+
+    async fn fetch(&self, spec: &WorkloadSpec, secrets: &Secrets) -> Result<Fetched, RuntimeError> {
+        let (_, held) = self.shared.image(spec, secrets).await?;
+        Ok(Fetched::by(held))
     }
 
     async fn start(

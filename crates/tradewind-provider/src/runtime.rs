@@ -28,6 +28,7 @@
 //! up as unavailable after a while and is called again. Until then the workload is [`WorkloadStatus::Absent`], and `remove` takes
 //! it out of the queue. Such a runtime answers [`Runtime::admit`] and [`Runtime::preempted`] too.
 
+use std::any::Any;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
@@ -134,6 +135,19 @@ impl RuntimeError {
     }
 }
 
+/// What was brought for a start. It may be removed again once this is dropped.
+#[derive(Debug, Default)]
+pub struct Fetched {
+    _kept: Option<Box<dyn Any + Send>>,
+}
+
+impl Fetched {
+    /// Kept as long as `guard` lives.
+    pub fn by(guard: impl Any + Send) -> Self {
+        Self { _kept: Some(Box::new(guard)) }
+    }
+}
+
 /// The two ends of a session. Both are bounded; dropping either ends the session.
 #[derive(Debug)]
 pub struct SessionEnds {
@@ -173,6 +187,12 @@ pub trait Runtime: Send + Sync {
     /// answer stays the same after the workload has ended, for as long as it is known.
     async fn preempted(&self, _lease: LeaseId) -> Result<Option<Preemption>, RuntimeError> {
         Ok(None)
+    }
+
+    /// Brings here what a start of this workload would wait long for, and keeps it as long as the answer lives. A caller may stop
+    /// waiting at any moment: nothing is started by this. A runtime that a start fetches nothing for leaves it as it is.
+    async fn fetch(&self, _spec: &WorkloadSpec, _secrets: &Secrets) -> Result<Fetched, RuntimeError> {
+        Ok(Fetched::default())
     }
 
     /// Starts the workload, once.

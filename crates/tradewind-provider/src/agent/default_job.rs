@@ -31,6 +31,8 @@ const LEAVING: Seconds = Seconds::new(10);
 const LOOK: Duration = Duration::from_secs(1);
 /// Between an end, or a start that failed, and the next start.
 const AGAIN: Seconds = Seconds::new(60);
+/// Between two questions about a job of before.
+const ASK: Duration = Duration::from_secs(15);
 
 /// What runs while nobody leases the machine.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -46,25 +48,53 @@ pub struct DefaultJob {
 /// What is known of it.
 #[derive(Debug, Default)]
 pub(super) struct State {
-    /// Held by who starts or ends it.
+    /// Held by who starts or ends it; a lease waits for it, so nothing is fetched meanwhile.
     turn: tokio::sync::Mutex<()>,
     runs: AtomicBool,
     /// Milliseconds of processor time that it used.
     pub(super) cpu_ms: AtomicU64,
 }
 
-/// Follows until the agent shuts down; what is left of a job that is not configured any more is ended first.
+/// Follows until the agent shuts down.
 pub(super) async fn follow(agent: Agent) {
     let inner = &agent.inner;
-    let own = inner.config.default_job.as_ref().map(|job| job.runtime);
-    for runtime in inner.parts.runtimes.values().filter(|runtime| Some(runtime.name()) != own) {
-        if let Err(error) = end(runtime.as_ref(), LONGEST_GRACE).await {
-            tracing::warn!(%error, "a default job of before is not ended");
+    let job = inner.config.default_job.as_ref();
+    let own = async {
+        if let Some(job) = job
+            && let Some(runtime) = inner.parts.runtimes.get(job.runtime)
+        {
+            run(Course { inner, job, runtime: runtime.as_ref(), from: inner.now().after(job.after) }).await;
+        }
+    };
+    tokio::join!(clear(inner, job.map(|job| job.runtime)), own);
+}
+
+/// Ends what is left of a job that is not configured any more, once the runtimes answer.
+async fn clear(inner: &Inner, own: Option<&str>) {
+    let runtimes = inner.parts.runtimes.values().filter(|runtime| Some(runtime.name()) != own);
+    let mut left: Vec<_> = runtimes.map(AsRef::as_ref).collect();
+    loop {
+        let mut still = Vec::new();
+        for runtime in left {
+            if let Err(error) = end(runtime, LONGEST_GRACE).await {
+                let runs_there = runtime.name();
+                tracing::warn!(runtime = runs_there, %error, "cannot tell whether a default job of before is over; asking again");
+                still.push(runtime);
+            }
+        }
+        if still.is_empty() {
+            return;
+        }
+        left = still;
+        tokio::select! {
+            biased;
+            () = inner.cancel.cancelled() => return,
+            () = tokio::time::sleep(ASK) => {}
         }
     }
-    let Some(job) = &inner.config.default_job else { return };
-    let Some(runtime) = inner.parts.runtimes.get(job.runtime) else { return };
-    let mut course = Course { inner, job, runtime: runtime.as_ref(), from: inner.now().after(job.after) };
+}
+
+async fn run(mut course: Course<'_>) {
     course.adopt().await;
     loop {
         if let Err(error) = course.step().await {
@@ -73,8 +103,32 @@ pub(super) async fn follow(agent: Agent) {
         }
         tokio::select! {
             biased;
-            () = inner.cancel.cancelled() => return course.leave().await,
+            () = course.inner.cancel.cancelled() => return course.leave().await,
             () = tokio::time::sleep(LOOK) => {}
+        }
+    }
+}
+
+/// What is to be done about it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Act {
+    Nothing,
+    End,
+    Start,
+    /// It ended by itself.
+    Clear,
+    /// It runs and may.
+    Meter,
+}
+
+impl Act {
+    const fn on(status: WorkloadStatus, is_idle: bool, is_due: bool) -> Self {
+        match status {
+            _ if !is_idle => Self::End,
+            WorkloadStatus::Running { .. } => Self::Meter,
+            WorkloadStatus::Absent if is_due => Self::Start,
+            WorkloadStatus::Absent => Self::Nothing,
+            WorkloadStatus::Exited(_) | WorkloadStatus::Lost => Self::Clear,
         }
     }
 }
@@ -107,33 +161,53 @@ impl Course<'_> {
     }
 
     async fn step(&mut self) -> Result<(), RuntimeError> {
+        if self.look().await? == Act::Start { self.begin().await } else { Ok(()) }
+    }
+
+    /// Does all that is soon done.
+    async fn look(&mut self) -> Result<Act, RuntimeError> {
         let _held = self.inner.default_job.turn.lock().await;
         let status = self.runtime.status(DEFAULT_JOB).await?;
         let runs = matches!(status, WorkloadStatus::Running { .. });
         self.inner.default_job.runs.store(runs, Ordering::Relaxed);
-        if runs {
-            let usage = self.runtime.usage(DEFAULT_JOB).await?;
-            self.inner.default_job.cpu_ms.store(usage.cpu_ms, Ordering::Relaxed);
-        }
-        if !self.inner.is_idle() {
-            self.wait(self.job.after);
-            return end(self.runtime, self.grace()).await;
-        }
-        match status {
-            WorkloadStatus::Running { .. } => Ok(()),
-            WorkloadStatus::Absent if self.inner.now() >= self.from => {
-                tracing::info!(
-                    runtime = self.job.runtime,
-                    "nobody leases the machine: the default job starts"
-                );
-                self.start().await
+        let act = Act::on(status, self.inner.is_idle(), self.inner.now() >= self.from);
+        match act {
+            Act::Nothing | Act::Start => {}
+            Act::End => {
+                self.wait(self.job.after);
+                end(self.runtime, self.grace()).await?;
             }
-            WorkloadStatus::Absent => Ok(()),
-            WorkloadStatus::Exited(_) | WorkloadStatus::Lost => {
+            Act::Clear => {
                 tracing::info!(?status, "the default job ended; it starts again in a minute");
                 self.wait(AGAIN);
-                self.runtime.remove(DEFAULT_JOB).await
+                self.runtime.remove(DEFAULT_JOB).await?;
             }
+            Act::Meter => {
+                let usage = self.runtime.usage(DEFAULT_JOB).await?;
+                self.inner.default_job.cpu_ms.store(usage.cpu_ms, Ordering::Relaxed);
+            }
+        }
+        Ok(act)
+    }
+
+    /// Starts it, unless the machine is wanted while what it runs in is still being fetched. Nobody waits for that.
+    async fn begin(&self) -> Result<(), RuntimeError> {
+        tracing::info!(runtime = self.job.runtime, "nobody leases the machine: the default job starts");
+        let secrets = Secrets::default();
+        let _fetched = tokio::select! {
+            biased;
+            () = self.inner.cancel.cancelled() => return Ok(()),
+            () = self.wanted() => return Ok(()),
+            fetched = self.runtime.fetch(&self.job.spec, &secrets) => fetched?,
+        };
+        let _held = self.inner.default_job.turn.lock().await;
+        if self.inner.is_idle() { self.start().await } else { Ok(()) }
+    }
+
+    /// Until the machine is not idle any more.
+    async fn wanted(&self) {
+        while self.inner.is_idle() {
+            tokio::time::sleep(LOOK).await;
         }
     }
 
@@ -193,5 +267,31 @@ impl Agent {
     #[must_use]
     pub fn runs_default_job(&self) -> bool {
         self.inner.default_job.runs.load(Ordering::Relaxed)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tradewind_proto::workload::Exit;
+
+    use super::*;
+
+    #[test]
+    fn a_machine_that_is_wanted_has_none_whatever_else_is_known() {
+        let running = WorkloadStatus::Running { since: Timestamp::from_unix(1), paused: false };
+        let exited =
+            WorkloadStatus::Exited(Exit { code: 0, out_of_memory: false, at: Timestamp::from_unix(2) });
+        for status in [running, exited, WorkloadStatus::Absent, WorkloadStatus::Lost] {
+            assert_eq!(Act::on(status, false, true), Act::End, "{status:?}");
+        }
+        for (status, is_due, act) in [
+            (running, false, Act::Meter),
+            (exited, true, Act::Clear),
+            (WorkloadStatus::Lost, true, Act::Clear),
+            (WorkloadStatus::Absent, false, Act::Nothing),
+            (WorkloadStatus::Absent, true, Act::Start),
+        ] {
+            assert_eq!(Act::on(status, true, is_due), act, "{status:?}");
+        }
     }
 }

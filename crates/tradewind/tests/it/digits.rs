@@ -53,7 +53,7 @@ pub(crate) fn run(market: &Market, file: &Path) -> Value {
 }
 
 /// Docker's own command line, on the engine that the tests use.
-fn docker(arguments: &[&str]) -> String {
+pub(crate) fn docker(arguments: &[&str]) -> String {
     let mut command = Command::new("docker");
     command.args(["--host", &engine()]).args(arguments).env("DOCKER_BUILDKIT", "0");
     let output = command.output().expect("docker starts");
