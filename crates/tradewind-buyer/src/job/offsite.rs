@@ -84,6 +84,8 @@ pub(crate) async fn follow(inner: Arc<Inner>, job: Arc<Tracked>) {
     let record = job.record.lock().await.clone();
     let wanted = record.spec.checkpoint.as_ref().and_then(|checkpoint| checkpoint.offsite.clone());
     let Some(offsite) = wanted else { return };
+    // What a node that was killed while it packed has left.
+    drop(Stage::of(&inner, job.id));
     let (mut view, mut pause) = (job.view.subscribe(), PAUSE.0);
     loop {
         let news = view.wait_for(|record| record.is_over() || is_news(record));
@@ -130,7 +132,7 @@ async fn keep(
     offsite: &job::Offsite,
 ) -> Result<(), OffsiteError> {
     let recipient = recipient(offsite)?;
-    let stage = Stage(inner.job_dir(record.id).join("offsite"));
+    let stage = Stage::of(inner, record.id);
     stage.clear()?;
     let plain = stage.0.join("files");
     for file in &checkpoint.files {
@@ -167,18 +169,26 @@ fn recipient(offsite: &job::Offsite) -> Result<age::x25519::Recipient, OffsiteEr
 struct Stage(PathBuf);
 
 impl Stage {
+    fn of(inner: &Inner, job: JobId) -> Self {
+        Self(inner.job_dir(job).join("offsite"))
+    }
+
     fn clear(&self) -> io::Result<()> {
-        match std::fs::remove_dir_all(&self.0) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
-            Ok(()) | Err(_) => {}
-        }
+        self.remove()?;
         std::fs::create_dir_all(self.0.join("files"))
+    }
+
+    fn remove(&self) -> io::Result<()> {
+        match std::fs::remove_dir_all(&self.0) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+            Ok(()) | Err(_) => Ok(()),
+        }
     }
 }
 
 impl Drop for Stage {
     fn drop(&mut self) {
-        if let Err(error) = std::fs::remove_dir_all(&self.0) {
+        if let Err(error) = self.remove() {
             tracing::warn!(%error, dir = %self.0.display(), "a packed checkpoint is left behind");
         }
     }

@@ -43,7 +43,7 @@ fn stop(market: &Market, job: &Job) {
 #[test]
 fn checkpoints_lie_in_the_buyers_own_store_where_its_key_alone_opens_them() {
     let authority = Authority::new();
-    let market = market(&authority, "");
+    let mut market = market(&authority, "");
     let root = market.path("buckets");
     let runs = root.join("acme-data/runs");
     std::fs::create_dir_all(root.join("acme-data")).expect("made");
@@ -99,4 +99,11 @@ fn checkpoints_lie_in_the_buyers_own_store_where_its_key_alone_opens_them() {
     stop(&market, &again);
     let ended = market.record(&again).expect("a record").attempts[0].outcome;
     assert!(matches!(ended, Some(Outcome::Stopped(_))), "{ended:?}");
+
+    market.kill("buyer");
+    let packing = market.path("buyer").join("buyer/jobs").join(&again.id).join("offsite");
+    std::fs::create_dir_all(packing.join("files/state")).expect("made");
+    std::fs::write(packing.join("files/state/weights"), MARK).expect("written");
+    market.again("buyer");
+    market.until("what a killed node was packing is gone", || !packing.exists());
 }
