@@ -19,6 +19,7 @@ use tradewind_provider::slurm::{SlurmConfig, SlurmRuntime};
 use crate::conformance::{Fixture, Job};
 
 crate::conformance_suite!(crate::slurm::fixture);
+crate::escape_suite!(crate::slurm::fixture);
 
 /// The partition's `GraceTime` in `scripts/with-slurm`.
 const GRACE: Duration = Duration::from_secs(6);
