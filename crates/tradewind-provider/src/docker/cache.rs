@@ -38,6 +38,7 @@ use crate::process::shim::now;
 use crate::runtime::RuntimeError;
 use book::{Entry, Purpose, Shown};
 use ledger::Ledger;
+pub(super) use ledger::MEND;
 pub(super) use uses::Held;
 use uses::Uses;
 
@@ -197,9 +198,18 @@ impl ImageCache {
                 book.touch(&image, now());
             }
         };
-        self.ledger.change(releasing).await.map_err(note)?;
+        match self.ledger.change(releasing).await {
+            // A lease's end waits for nobody's mending: what cannot be read names no lease either.
+            Err(error) if error.kind() != std::io::ErrorKind::InvalidData => return Err(note(error)),
+            Ok(()) | Err(_) => {}
+        }
         self.bell.notify_one();
         Ok(())
+    }
+
+    /// Why nothing is known of the images that were fetched.
+    pub(super) async fn damage(&self) -> Option<String> {
+        self.ledger.read().await.err().map(|error| error.to_string())
     }
 
     /// Finds out what became of images that nobody brings any more, and removes what is too much.

@@ -4,7 +4,7 @@ use bollard::models::SystemInfo;
 
 use super::engine::OLDEST_API;
 use super::sandbox::Listed;
-use super::{GpuMode, Shared};
+use super::{GpuMode, Shared, cache};
 use crate::runtime::{Finding, Readiness};
 
 fn grave(problem: impl Into<String>, fix: impl Into<String>) -> Finding {
@@ -29,6 +29,9 @@ pub(super) async fn check(shared: &Shared) -> Readiness {
             format!("no Docker engine answers at {}: {error:?}", shared.engine.host()),
             "install one (Debian: apt-get install docker.io), start it, and let the agent's user into the group `docker`",
         )),
+    }
+    if let Some(problem) = shared.cache.damage().await {
+        findings.push(grave(format!("no lease gets an image: {problem}"), cache::MEND));
     }
     if let Err(error) = shared.egress.ensure().await {
         findings.push(grave(

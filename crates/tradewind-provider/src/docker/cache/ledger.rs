@@ -8,6 +8,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 use super::book::Book;
 
 const NAME: &str = "images.json";
+/// What makes it safe to begin anew.
+pub(in crate::docker) const MEND: &str = "remove the images that leases brought (`docker image prune --all` removes all that no container uses), then that file";
 
 /// The file. It is read for each change, as another agent may have been here.
 #[derive(Debug, Clone)]
@@ -47,17 +49,18 @@ impl Ledger {
     }
 }
 
-/// A file that cannot be understood counts as none: its images are the owner's then, and stay.
+/// A file that cannot be understood is an error, of the kind [`ErrorKind::InvalidData`]: without it private images would be given to
+/// everybody.
 fn read(directory: &Path) -> std::io::Result<Book> {
     let bytes = match std::fs::read(directory.join(NAME)) {
         Err(error) if error.kind() == ErrorKind::NotFound => return Ok(Book::default()),
         read => read?,
     };
-    Ok(serde_json::from_slice(&bytes).unwrap_or_else(|error| {
-        let file = directory.join(NAME);
-        tracing::warn!(%error, file = %file.display(), "the list of fetched images is damaged; those on it stay");
-        Book::default()
-    }))
+    serde_json::from_slice(&bytes).map_err(|error| {
+        let file = directory.join(NAME).display().to_string();
+        let why = format!("{file}, which says whose the fetched images are, is damaged ({error})");
+        std::io::Error::new(ErrorKind::InvalidData, why)
+    })
 }
 
 fn write(directory: &Path, book: &Book) -> std::io::Result<()> {
@@ -76,7 +79,7 @@ mod tests {
     use super::*;
 
     #[tokio::test]
-    async fn a_change_is_found_again_and_a_damaged_file_is_an_empty_book() {
+    async fn a_change_is_found_again_and_a_damaged_file_is_no_empty_book() {
         let home = tempfile::tempdir().expect("a directory");
         let ledger = || Ledger::new(home.path().to_owned());
         assert!(ledger().read().await.expect("read").is_empty());
@@ -85,6 +88,9 @@ mod tests {
         expected.expect("change").expect("room");
         assert_eq!(ledger().read().await.expect("read").coming.len(), 1);
         std::fs::write(home.path().join(NAME), "{").expect("damage");
+        let error = ledger().read().await.expect_err("whose they are is not known");
+        assert!(error.kind() == ErrorKind::InvalidData && error.to_string().contains(NAME), "{error}");
+        std::fs::remove_file(home.path().join(NAME)).expect("removed");
         assert!(ledger().read().await.expect("read").is_empty());
     }
 }

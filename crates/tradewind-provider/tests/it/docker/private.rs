@@ -175,3 +175,25 @@ async fn a_registry_that_only_names_a_private_image_does_not_unlock_it() {
     assert!(!is_here(&copy.reference("1")).await);
     leave(&f).await;
 }
+
+#[tokio::test]
+async fn a_damaged_list_of_images_opens_no_private_one_and_ends_no_lease() {
+    let (f, (registry, _)) = (fixture().await, registry().await);
+    let running = with_login(job(&f, "sleep 1000", registry.image("1", None)), PASSWORD);
+    f.start(&running).await.expect("start");
+    let list = f.root.path().join("state/images.json");
+    let whole = std::fs::read(&list).expect("a list");
+    std::fs::write(&list, &whole[..whole.len() / 2]).expect("damaged");
+    let strange = job(&f, "echo never", registry.image("1", None));
+    let error = f.start(&strange).await.expect_err("nobody knows whose it is");
+    assert!(matches!(error, RuntimeError::Io { .. }), "{error:?}");
+    f.clear(&strange).await;
+    let readiness = f.runtime.readiness().await;
+    let finding = readiness.findings.iter().find(|found| found.problem.contains("images.json"));
+    assert!(!readiness.ready && finding.is_some_and(|found| found.fix.contains("prune")), "{readiness:?}");
+    f.clear(&running).await;
+    std::fs::write(&list, whole).expect("mended");
+    assert!(f.runtime.readiness().await.ready);
+    leave(&f).await;
+    assert!(!is_here(&registry.reference("1")).await);
+}
