@@ -37,7 +37,7 @@ pub use self::amount::Amount;
 pub use self::problem::{JobError, Place, Problem};
 pub use self::request::{Accelerators, ResourceRequest, Resources};
 use crate::attestation::TeeDemand;
-use crate::ids::ProviderId;
+use crate::ids::{DeviceId, ProviderId};
 use crate::manifest::{self, JobManifest, Share};
 use crate::offer::TrustTier;
 use crate::terms::LeaseKind;
@@ -115,6 +115,9 @@ pub struct Placement {
     pub allow: Vec<ProviderId>,
     /// Never these.
     pub deny: Vec<ProviderId>,
+    /// Only these machines, when not empty.
+    #[serde(default)]
+    pub devices: Vec<DeviceId>,
 }
 
 impl Default for Placement {
@@ -126,6 +129,7 @@ impl Default for Placement {
             min_reliability: None,
             allow: Vec::new(),
             deny: Vec::new(),
+            devices: Vec::new(),
         }
     }
 }

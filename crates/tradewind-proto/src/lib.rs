@@ -40,6 +40,7 @@ pub mod report;
 pub mod reputation;
 pub mod saving;
 pub mod signature;
+pub mod sponsorship;
 pub mod statement;
 pub mod supervision;
 pub mod terms;

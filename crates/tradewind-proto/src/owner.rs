@@ -26,6 +26,9 @@ pub struct OwnerRules {
     pub allow_images: Vec<ImagePattern>,
     /// Never these.
     pub deny_images: Vec<ImagePattern>,
+    /// Only images that are named by what they contain: by their digest, or as an archive. Jobs without an image are not meant.
+    #[serde(default)]
+    pub pinned_images: bool,
     /// The most leases that one account has at a time.
     #[serde(default)]
     pub leases_per_buyer: Option<u16>,
@@ -59,6 +62,12 @@ impl OwnerRules {
             let only_images = !self.allow_images.is_empty();
             return if only_images { Err(no("the owner runs certain images only".into())) } else { Ok(()) };
         };
+        if self.pinned_images && !is_pinned(image) {
+            let reason =
+                format!("the owner runs images by their digest only, and `{}` may change", image.reference);
+            let hint = "name it like `repository@sha256:…`, as `docker inspect` and registries show it, or try another provider";
+            return Err(Refusal::new(RefusalCode::Policy, reason, hint));
+        }
         let any_rule = !self.allow_images.is_empty() || !self.deny_images.is_empty();
         if any_rule && image.archive.is_some() {
             // The buyer names an archive as it likes.
@@ -87,6 +96,11 @@ impl OwnerRules {
         let reason = format!("the owner gives an account {most} {noun} at a time");
         Err(Refusal::new(RefusalCode::Busy, reason, "end one of yours here, or try another provider"))
     }
+}
+
+/// A tag can be moved; a digest and an archive's hash cannot.
+fn is_pinned(image: &Image) -> bool {
+    image.archive.is_some() || image.digest.is_some() || image.reference.contains("@sha256:")
 }
 
 fn no(reason: String) -> Refusal {
@@ -194,6 +208,23 @@ mod tests {
         let rules = OwnerRules::default();
         assert_eq!(rules.judge(buyer(1), None), Ok(()));
         assert_eq!(rules.judge(buyer(1), Some(&image("alpine"))), Ok(()));
+    }
+
+    #[test]
+    fn an_image_that_can_change_is_refused_where_the_owner_wants_that() {
+        let rules = OwnerRules { pinned_images: true, ..OwnerRules::default() };
+        let digest = format!("sha256:{}", "a".repeat(64));
+        for pinned in [
+            Image { digest: Some(digest.clone()), ..image("alpine:3.23") },
+            Image { archive: Some([7; 32]), ..image("alpine") },
+            image(&format!("alpine@{digest}")),
+        ] {
+            assert_eq!(rules.judge(buyer(1), Some(&pinned)), Ok(()), "{pinned:?}");
+        }
+        assert_eq!(rules.judge(buyer(1), None), Ok(()), "what runs in no image");
+        let refusal = rules.judge(buyer(1), Some(&image("alpine:3.23"))).unwrap_err();
+        assert_eq!(refusal.code, RefusalCode::Policy);
+        assert!(refusal.reason.contains("`alpine:3.23` may change"), "{refusal}");
     }
 
     #[test]

@@ -177,6 +177,9 @@ pub struct NetworkProfile {
     /// For people.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub explorer: Option<String>,
+    /// Who pays a new device's test job; nobody where absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub sponsor: Option<Address>,
     /// Where money moves.
     pub chain: ChainProfile,
     /// The deployment.

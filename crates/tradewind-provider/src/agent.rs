@@ -134,6 +134,8 @@ pub struct Parts {
 pub struct Traced {
     /// Where its work stands.
     pub report: Report,
+    /// Whose it is.
+    pub buyer: BuyerId,
     /// When it began.
     pub start: Timestamp,
     /// Where its job is in a trace, as its environment says.
@@ -247,6 +249,7 @@ impl Agent {
         let hosted = self.inner.hosted();
         let traced = hosted.iter().map(|hosted| Traced {
             report: hosted.report.borrow().clone(),
+            buyer: hosted.buyer,
             start: hosted.start,
             parent: hosted.parent,
             is_over: hosted.is_over(),

@@ -20,6 +20,7 @@ mod metrics;
 pub(crate) mod provider;
 mod roles;
 mod rounds;
+mod sponsor;
 mod traces;
 pub(crate) mod watcher;
 
@@ -105,6 +106,7 @@ pub(crate) async fn run(config: NodeConfig, background: bool) -> anyhow::Result<
         provider: started.provider.clone(),
         reputations: started.reputations.clone(),
         walk: profile.walk.clone(),
+        sponsor: profile.sponsor,
         shutdown: shutdown.clone(),
     };
     tracing::info!(account = %served.status.account, roles = ?served.status.roles, "the node is up");

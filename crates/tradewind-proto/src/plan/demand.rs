@@ -138,7 +138,8 @@ impl<'a> Demand<'a> {
         let (offer, standing) = (&entry.offer, &entry.standing);
         let placement = &self.job.placement;
         let mut broken = |holds: bool, reason| !holds && stop(Miss::rule(reason));
-        let listed = placement.allow.is_empty() || placement.allow.contains(&offer.provider);
+        let listed = (placement.allow.is_empty() || placement.allow.contains(&offer.provider))
+            && (placement.devices.is_empty() || placement.devices.contains(&offer.device));
         let home = |region: &crate::job::RegionRequest| {
             region.country == offer.region.country
                 && (region.label.is_none() || region.label == offer.region.label)

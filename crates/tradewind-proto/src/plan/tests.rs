@@ -188,6 +188,17 @@ fn an_unstaked_provider_needs_the_buyers_word() {
 }
 
 #[test]
+fn a_job_for_certain_devices_runs_on_no_other() {
+    let two = offer(2, 100).device;
+    let plan = plan_in(
+        &market(&[50, 100]),
+        &format!("run: ls\nplacement: {{providers: {{devices: [\"{two}\"]}}}}\n"),
+    );
+    assert_eq!(providers(&plan), [2]);
+    assert_eq!(reasons(&plan), ["1 provider: ruled out by `placement.providers`"]);
+}
+
+#[test]
 fn the_buyers_own_and_excluded_providers_are_left_out_and_failed_ones_come_last() {
     let book = market(&[100, 200, 300, 400]);
     let mut context = context(sample().prices.token);

@@ -14,6 +14,7 @@ fn sample() -> NetworkProfile {
         faucet: Some("http://127.0.0.1:8600/faucet".into()),
         relays: vec!["https://relay.example.org".into()],
         explorer: None,
+        sponsor: Some(Address::repeat_byte(7)),
         chain: ChainProfile { id: 31_337, rpc: vec!["http://127.0.0.1:8545".into()], finality: 0 },
         contracts: Contracts {
             leases: Address::repeat_byte(1),

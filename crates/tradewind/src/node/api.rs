@@ -18,6 +18,7 @@ mod watcher;
 use std::path::Path;
 use std::sync::Arc;
 
+use alloy::primitives::Address;
 use anyhow::Context;
 use axum::extract::{DefaultBodyLimit, State};
 use axum::http::StatusCode;
@@ -60,6 +61,8 @@ pub(crate) struct Served {
     pub(crate) reputations: Option<Reputations>,
     /// How the network measures memory.
     pub(crate) walk: Option<WalkProfile>,
+    /// Who pays the network's test jobs.
+    pub(crate) sponsor: Option<Address>,
     /// The machine's device, where it ever became one.
     pub(crate) device: Option<DeviceId>,
     pub(crate) shutdown: CancellationToken,

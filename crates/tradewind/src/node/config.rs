@@ -34,6 +34,8 @@ pub(crate) struct NodeConfig {
     pub(crate) provider: Option<ProviderSection>,
     /// Runs jobs.
     pub(crate) buyer: Option<BuyerSection>,
+    /// Pays a test job on each new device.
+    pub(crate) sponsor: Option<SponsorSection>,
     /// Meters leases of buyers that trust it.
     pub(crate) meter: Option<MeterSection>,
     /// Watches devices and sits in the court.
@@ -409,6 +411,8 @@ pub(crate) struct RulesSection {
     pub(crate) allow_images: Vec<String>,
     /// Images that may not.
     pub(crate) deny_images: Vec<String>,
+    /// Images by their digest, or as archives, only.
+    pub(crate) pinned_images: bool,
     /// The most leases that one account has at a time.
     pub(crate) leases_per_buyer: Option<u16>,
     /// A unit is never cheaper, an hour, under any kind of lease.
@@ -459,6 +463,26 @@ impl Default for BuyerSection {
             meter: None,
             meters: BTreeMap::new(),
         }
+    }
+}
+
+/// What test jobs may cost, in whole tokens of the buyer's wallet.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(crate) struct SponsorSection {
+    /// One of them.
+    pub(crate) each: String,
+    /// All of any 24 hours.
+    pub(crate) daily: String,
+    /// The most devices of one account in 24 hours.
+    pub(crate) per_owner: u16,
+    /// What devices that run images only get; they get no test where absent.
+    pub(crate) image: Option<String>,
+}
+
+impl Default for SponsorSection {
+    fn default() -> Self {
+        Self { each: "0.05".into(), daily: "5".into(), per_owner: 4, image: None }
     }
 }
 
@@ -559,6 +583,7 @@ impl NodeConfig {
             relayer: None,
             provider: None,
             buyer: None,
+            sponsor: None,
             meter: None,
             watcher: None,
             explorer: None,
@@ -605,6 +630,7 @@ impl NodeConfig {
             ("relayer", self.relayer.is_some()),
             ("provider", self.provider.is_some()),
             ("buyer", self.buyer.is_some()),
+            ("sponsor", self.sponsor.is_some()),
             ("meter", self.meter.is_some()),
             ("watcher", self.watcher.is_some()),
             ("explorer", self.explorer.is_some()),

@@ -97,7 +97,10 @@ pub(crate) async fn host(
     let faucets = faucets(&deployment, &sender, &store);
     let router = relayer.router().merge(Router::new().route("/v1/faucet", post(drip)).with_state(faucets));
     let relaying = serve(section.relayer, router, shutdown).await?;
-    let profile = profile(section, &deployment, &format!("http://{rpc}"), &relaying);
+    let profile = NetworkProfile {
+        sponsor: config.sponsor.as_ref().map(|_| key.address()),
+        ..profile(section, &deployment, &format!("http://{rpc}"), &relaying)
+    };
     Ok(Hosted { profile, embedded, sender, _server: server })
 }
 
@@ -131,6 +134,7 @@ fn profile(section: &LedgerSection, deployment: &Deployment, rpc: &str, relayer:
         faucet: Some(format!("{relayer}/v1/faucet")),
         relays: Vec::new(),
         explorer: section.explorer.clone(),
+        sponsor: None,
         chain: ChainProfile { id: section.chain_id, rpc: vec![rpc.into()], finality: 0 },
         contracts: profile::Contracts {
             leases: deployment.contracts.leases,

@@ -22,7 +22,7 @@ use tradewind_store::Store;
 use tradewind_watcher::Watcher;
 
 use super::config::NodeConfig;
-use super::{buyer, meter, provider, watcher};
+use super::{buyer, meter, provider, sponsor, watcher};
 
 /// The roles that take part in the market.
 #[derive(Default)]
@@ -80,6 +80,19 @@ impl Roles {
                 traces: config.traces.is_some(),
             };
             started.buyer = Some(buyer::start(needs).await.context("the buyer role cannot start")?);
+        }
+        if let Some(section) = &config.sponsor {
+            let needs = sponsor::Needs {
+                section,
+                profile,
+                buyer: started.buyer.as_ref(),
+                ledger: ledger.clone(),
+                data_dir: config.data_dir.clone(),
+                store: store.clone(),
+                clock: clock.clone(),
+                shutdown: shutdown.clone(),
+            };
+            sponsor::start(needs).await.context("the sponsor role cannot start")?;
         }
         if let Some(section) = &config.meter {
             let needs = meter::Needs {

@@ -190,6 +190,7 @@ fn profile(url: &str, deployment: &Deployment) -> NetworkProfile {
         faucet: None,
         relays: Vec::new(),
         explorer: None,
+        sponsor: None,
         chain: ChainProfile { id: CHAIN_ID, rpc: vec![url.into()], finality: 0 },
         contracts: Addresses {
             leases: deployment.contracts.leases,

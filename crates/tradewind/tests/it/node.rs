@@ -6,6 +6,7 @@ use std::process::{Command, Output};
 use std::time::{Duration, Instant};
 
 use serde_json::Value;
+use tradewind_proto::profile::NetworkProfile;
 
 use super::tradewind;
 
@@ -34,6 +35,19 @@ impl Machine {
         );
         std::fs::write(machine.path("node.toml"), config).unwrap();
         machine
+    }
+
+    /// Gives a ledger that runs the ports that it has for its whole life.
+    fn keep_ports(&self) {
+        let text = std::fs::read_to_string(self.path("network.toml")).unwrap();
+        let profile = NetworkProfile::parse("network.toml", &text).unwrap();
+        let place = |url: &str| url.trim_start_matches("http://").to_owned();
+        let (rpc, relayer) = (place(&profile.chain.rpc[0]), place(&profile.relayers[0]));
+        let mesh = profile.bootstrap[0].addresses[0];
+        let config = std::fs::read_to_string(self.path("node.toml")).unwrap();
+        let config = config.replace("bind = \"127.0.0.1:0\"", &format!("bind = \"{mesh}\""));
+        let ports = format!("[ledger]\nrpc = \"{rpc}\"\nrelayer = \"{relayer}\"\n");
+        std::fs::write(self.path("node.toml"), config.replace("[ledger]\n", &ports)).unwrap();
     }
 
     fn path(&self, name: &str) -> PathBuf {
@@ -286,6 +300,61 @@ fn docker_without_the_sandbox_that_its_owner_names_lends_nothing_and_says_why() 
         used.is_some_and(|one| one["verdict"] == "good" && one["found"] == "leases run in `runsc`"),
         "{found:?}"
     );
+}
+
+#[test]
+fn each_new_device_serves_one_test_job_that_the_network_s_sponsor_pays() {
+    let sponsor = Machine::with_ledger("[buyer]\nfaucet = \"100\"\n[sponsor]\neach = \"0.05\"\n");
+    let started = sponsor.json(&["node", "start"]);
+    sponsor.keep_ports();
+    let profile = sponsor.path("network.toml");
+    let set_up = || {
+        let machine = Machine::new();
+        machine.json(&["setup", "--yes", profile.to_str().unwrap()]);
+        machine
+    };
+    let size = ["--memory", "64MiB", "--disk", "64MiB", "--cpus", "1"];
+    let join = [&["provider", "join", "--price", "0.2"], &size[..]].concat();
+    let tests = || {
+        let jobs = sponsor.json(&["ps", "--all"]).as_array().unwrap().clone();
+        jobs.into_iter().filter(|job| job["name"] == "test-job").count()
+    };
+    let first = set_up();
+    let joined = first.json(&join);
+    let (passed, paid) = (&joined["test_job"]["passed"], joined["test_job"]["paid"].as_u64());
+    assert!(*passed == true && (1..=50_000).contains(&paid.unwrap()), "{joined}");
+    assert_eq!(tests(), 1);
+
+    // What was tested once is not tested again, whatever befalls the sponsor.
+    kill_9(started["pid"].as_u64().unwrap());
+    sponsor.json(&["node", "start"]);
+    let dear = set_up();
+    let file = dear.path("node.toml");
+    let text = std::fs::read_to_string(&file).unwrap();
+    let section = "[provider]\nprice = \"1000\"\ncpus = 1\nmemory = \"64MiB\"\ndisk = \"64MiB\"\n";
+    std::fs::write(&file, format!("{text}{section}")).unwrap();
+    dear.json(&["node", "restart"]);
+    let until = Instant::now() + Duration::from_secs(60);
+    while !sponsor.log().contains("no test job for a device that does not suit it") {
+        assert!(Instant::now() < until, "the dear one is never looked at: {}", sponsor.log());
+        std::thread::sleep(Duration::from_millis(200));
+    }
+    let second = set_up();
+    let joined = second.json(&join);
+    assert_eq!(joined["test_job"]["passed"], true, "{joined}");
+    assert_eq!(tests(), 2, "one for each that has a price");
+    let again = first.json(&join);
+    assert_eq!(again["test_job"], Value::Null, "who is known waits for none: {again}");
+}
+
+#[test]
+fn a_sponsor_without_a_wallet_or_with_nonsense_for_money_does_not_start() {
+    let poor = Machine::with_ledger("[sponsor]\n");
+    let refused = poor.failure(&["node", "start"]);
+    assert!(refused.contains("`[sponsor]` in node.toml needs a `[buyer]`"), "{refused}");
+    let odd = Machine::with_ledger("[buyer]\n[sponsor]\neach = \"much\"\n");
+    let refused = odd.failure(&["node", "start"]);
+    assert!(refused.contains("`sponsor.each` in node.toml"), "{refused}");
 }
 
 #[test]

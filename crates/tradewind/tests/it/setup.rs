@@ -31,6 +31,7 @@ fn profile(dir: &Path, development: bool, key: &SigningKey) -> String {
         faucet: None,
         relays: Vec::new(),
         explorer: None,
+        sponsor: None,
         chain: ChainProfile { id: 7, rpc: vec!["http://127.0.0.1:1".into()], finality: 0 },
         contracts: Contracts {
             leases: [1; 20].into(),

@@ -1,10 +1,11 @@
 //! How the job is bought, where, and with whom.
 
+use std::str::FromStr;
+
 use super::fields::{Fields, Reader, thousandths};
 use super::resources::Extras;
 use super::words;
 use crate::attestation::{TeeDemand, Tees};
-use crate::ids::ProviderId;
 use crate::job::problem::Problem;
 use crate::job::yaml::{Node, Value};
 use crate::job::{Amount, Market, Placement, RegionRequest};
@@ -107,10 +108,13 @@ impl Reader {
         }
         placement.min_reliability = fields.get("min_reliability").and_then(|node| self.reliability(node));
         if let Some(node) = fields.get("providers")
-            && let Some(providers) = self.fields(node, "placement.providers", &["allow", "deny"])
+            && let Some(providers) = self.fields(node, "placement.providers", &["allow", "deny", "devices"])
         {
-            let mut list = |name| providers.get(name).map(|node| self.providers(node)).unwrap_or_default();
-            (placement.allow, placement.deny) = (list("allow"), list("deny"));
+            const ACCOUNT: &str = "`0x` and 40 hex digits";
+            placement.allow = self.ids(providers.get("allow"), ACCOUNT);
+            placement.deny = self.ids(providers.get("deny"), ACCOUNT);
+            placement.devices = self
+                .ids(providers.get("devices"), "`0x` and 64 hex digits, as `tradewind offers --json` shows");
         }
         placement
     }
@@ -145,10 +149,10 @@ impl Reader {
         TeeDemand { machine, gpus }
     }
 
-    fn providers(&mut self, node: &Node) -> Vec<ProviderId> {
-        let field = "placement.providers";
+    fn ids<T: FromStr>(&mut self, node: Option<&Node>, hint: &str) -> Vec<T> {
+        let (Some(node), field) = (node, "placement.providers") else { return Vec::new() };
         let items = self.items(node, field, MAX_LIST);
-        items.iter().filter_map(|item| self.parsed(item, field, "`0x` and 40 hex digits")).collect()
+        items.iter().filter_map(|item| self.parsed(item, field, hint)).collect()
     }
 
     /// `99.5%` or `0.995`, in basis points.

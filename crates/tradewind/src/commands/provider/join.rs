@@ -2,7 +2,8 @@
 //!
 //! ```text
 //! machine, speed ─► doctor: anything bad ends it ─► price: said, or proposed from the live market ─► node.toml, node restarted
-//!   └─► registered, staked, rent paid ─► an unpaid test job ─► the offer is out: "you are live", or what is missing
+//!   └─► registered, staked, rent paid ─► the offer is out ─► a test job that the network's sponsor pays ─► "you are live",
+//!       or what is missing
 //! ```
 
 use std::path::Path;
@@ -23,14 +24,17 @@ use super::{edit, show};
 use crate::cli::Join;
 use crate::client::NodeClient;
 use crate::commands::{node, not_set_up};
-use crate::node::api::view::ProviderView;
+use crate::node::api::view::{ProviderView, TestJobView};
 use crate::node::config::{NodeConfig, ProviderSection};
-use crate::node::provider as role;
+use crate::node::{provider as role, read_profile};
 use crate::paths;
 use crate::printer::{Printer, about, counted, money};
 
 /// How long a node that has just started listens for other offers before it names a price.
 const HEAR: Duration = Duration::from_secs(6);
+/// How long the network's sponsor may take to begin its test job, and the job to end.
+const SPONSOR: Duration = Duration::from_secs(45);
+const TEST: Duration = Duration::from_secs(300);
 /// How long the offer may take to be out.
 const LIVE: Duration = Duration::from_secs(30);
 const LOOK: Duration = Duration::from_millis(300);
@@ -53,6 +57,7 @@ pub(super) async fn join(options: &Join, printer: Printer) -> anyhow::Result<()>
     }
     let (file, config) = node::load(&file)?;
     let section = read(&section(options, &config, &file)?)?;
+    let is_new = config.provider.is_none();
     let (machine, speed) = look_at(&config, printer)?;
     let planned = NodeConfig { provider: Some(section.clone()), ..config.clone() };
     refuse(&planned, printer).await?;
@@ -69,7 +74,10 @@ pub(super) async fn join(options: &Join, printer: Printer) -> anyhow::Result<()>
     let client = node::restart(&file, &config, printer).await?;
     // Whoever left, or paused, and joins again sells again.
     client.accept_leases(true).await?;
-    let view = live(&client, config.ledger.is_some(), printer).await?;
+    let mut view = live(&client, config.ledger.is_some(), printer).await?;
+    if is_new && read_profile(&config)?.sponsor.is_some_and(|sponsor| sponsor.to_string() != view.account) {
+        view = tested(&client, view, printer).await?;
+    }
     let hourly = config.provider.as_ref().and_then(|section| section.price.as_ref());
     let hourly =
         hourly.and_then(|price| Money::parse(price, view.asset.decimals).ok()).map(Money::base_units);
@@ -239,6 +247,48 @@ async fn live(client: &NodeClient, alone: bool, printer: Printer) -> anyhow::Res
             "the device is {state} in the registry and cannot lend; look at `tradewind provider status`"
         ),
     }
+}
+
+/// Waits for the job by which the network's sponsor tests a new device: a whole lease, paid.
+async fn tested(client: &NodeClient, live: ProviderView, printer: Printer) -> anyhow::Result<ProviderView> {
+    let bar = printer.spinner("serving a test job that the network's sponsor pays");
+    let begin = Instant::now();
+    let mut last = live;
+    let mut is_gone = false;
+    while !is_gone && last.test_job.as_ref().is_none_or(|test| test.passed.is_none()) {
+        let patience = if last.test_job.is_some() { TEST } else { SPONSOR };
+        if begin.elapsed() > patience {
+            break;
+        }
+        tokio::time::sleep(LOOK).await;
+        let view = client.provider().await?;
+        // A lease that went well is forgotten here once its buyer has everything.
+        is_gone = view.test_job.is_none() && last.test_job.is_some();
+        if !is_gone {
+            last = view;
+        }
+    }
+    if let Some(test) = last.test_job.as_mut().filter(|test| is_gone && test.problem.is_none()) {
+        test.passed = Some(true);
+    }
+    bar.finish_and_clear();
+    let told = match &last.test_job {
+        None => {
+            format!("none came from the network's sponsor within {} s; it may come later", SPONSOR.as_secs())
+        }
+        Some(TestJobView { problem: Some(problem), .. }) => bail!(
+            "the test job of the network's sponsor failed here: {problem}; the offer is out all the same, and \
+             `tradewind provider pause` takes it back"
+        ),
+        Some(TestJobView { passed: Some(_), paid, .. }) => {
+            format!("served, and paid by the network's sponsor: {}", money(*paid, &last.asset))
+        }
+        Some(_) => format!("still running after {} s; `tradewind provider leases` shows it", TEST.as_secs()),
+    };
+    if !printer.is_json() {
+        printer.step(&line("test job", &told));
+    }
+    Ok(last)
 }
 
 /// The role's section as it will be, to be examined before it is written.

@@ -1,5 +1,6 @@
 //! The market and the node's place in it: offers, hosted leases, the provider role.
 
+use alloy::primitives::Address;
 use axum::Json;
 use axum::extract::{Query, State};
 use axum::http::StatusCode;
@@ -10,12 +11,12 @@ use tradewind_proto::bulletin::Bulletin;
 use tradewind_proto::ids::{LeaseId, ProviderId};
 use tradewind_proto::lending::Standing;
 use tradewind_proto::offer::Offer;
-use tradewind_proto::report::Report;
+use tradewind_proto::report::{Report, Stage};
 use tradewind_provider::agent::{Agent, ReclaimError};
 
 use super::jobs::buyer;
 use super::schema::{OfferSchema, ReportSchema};
-use super::view::{DeviceView, Problem, ProviderView};
+use super::view::{DeviceView, Problem, ProviderView, TestJobView};
 use super::wallet::{carry_out, silent};
 use super::{Answer, Failure, Served, Shared};
 
@@ -175,10 +176,31 @@ async fn look(roles: &Served) -> Result<ProviderView, Failure> {
         }),
         heard_by: roles.mesh.directory_links(),
         leases: roles.provider.as_ref().map_or(0, Agent::live_leases),
+        test_job: roles
+            .provider
+            .as_ref()
+            .zip(roles.sponsor)
+            .and_then(|(agent, sponsor)| test_job(agent, sponsor)),
         default_job: roles.provider.as_ref().is_some_and(Agent::runs_default_job),
         device,
         free: free.base_units(),
     })
+}
+
+/// The newest job of the network's sponsor.
+fn test_job(agent: &Agent, sponsor: Address) -> Option<TestJobView> {
+    let of_sponsor = agent.traced().into_iter().filter(|traced| traced.buyer.account() == sponsor);
+    let report = of_sponsor.max_by_key(|traced| traced.start)?.report;
+    let problem = match (&report.stage, &report.exit) {
+        (Stage::Failed { reason }, _) => Some(reason.clone()),
+        (_, Some(exit)) if exit.code != 0 => Some(format!("it ended with code {}", exit.code)),
+        _ => None,
+    };
+    let passed = match &problem {
+        Some(_) => Some(false),
+        None => (report.stage == Stage::Finished).then_some(true),
+    };
+    Some(TestJobView { lease: report.lease, passed, problem, paid: report.paid.base_units() })
 }
 
 const fn word(state: DeviceState) -> &'static str {

@@ -176,10 +176,27 @@ pub(crate) struct ProviderView {
     /// The owner's own job runs, as nobody leases the machine.
     #[serde(default)]
     pub(crate) default_job: bool,
+    /// The newest job of the network's sponsor, while it is here.
+    #[serde(default)]
+    pub(crate) test_job: Option<TestJobView>,
     /// The device, where the account has added one.
     pub(crate) device: Option<DeviceView>,
     /// Free inside the contract, for lease bonds.
     pub(crate) free: u128,
+}
+
+/// A job by which the network's sponsor tests a new device.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub(crate) struct TestJobView {
+    /// Its lease.
+    #[schema(value_type = String)]
+    pub(crate) lease: LeaseId,
+    /// It ended well, or not; absent while it runs.
+    pub(crate) passed: Option<bool>,
+    /// Why it did not.
+    pub(crate) problem: Option<String>,
+    /// What it paid until now, in base units of the quote asset.
+    pub(crate) paid: u128,
 }
 
 /// A device as the registry knows it.

@@ -91,6 +91,7 @@ pub(super) fn rules(section: &RulesSection) -> anyhow::Result<OwnerRules> {
         deny_buyers: accounts(&section.deny_buyers, "deny_buyers")?,
         allow_images: images(&section.allow_images, "rules.allow_images")?,
         deny_images: images(&section.deny_images, "rules.deny_images")?,
+        pinned_images: section.pinned_images,
         leases_per_buyer: section.leases_per_buyer,
     })
 }

@@ -111,7 +111,13 @@ mod tests {
             statement: None,
             saved: None,
         };
-        Traced { report, start: START, parent: None, is_over }
+        Traced {
+            report,
+            buyer: tradewind_proto::ids::BuyerId::default(),
+            start: START,
+            parent: None,
+            is_over,
+        }
     }
 
     fn names(spans: &[SpanData]) -> Vec<&str> {
