@@ -164,7 +164,8 @@ mod tests {
             Offer { units: 2, free_units: 1, ..whole.clone() },
             Offer { expires_at: NOW, ..whole },
         ] {
-            assert_eq!(next(&[], &[bad.clone()], NOW), None, "{bad:?}");
+            let offers = [bad];
+            assert_eq!(next(&[], &offers, NOW), None, "{offers:?}");
         }
     }
 

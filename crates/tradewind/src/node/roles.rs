@@ -21,7 +21,9 @@ use tradewind_reputation::Reputations;
 use tradewind_store::Store;
 use tradewind_watcher::Watcher;
 
-use super::config::NodeConfig;
+use super::config::{
+    BuyerSection, ExplorerSection, MeterSection, NodeConfig, ProviderSection, SponsorSection, WatcherSection,
+};
 use super::{buyer, meter, provider, sponsor, watcher};
 
 /// The roles that take part in the market.
@@ -45,85 +47,39 @@ impl Roles {
         store: &Store,
         shutdown: &CancellationToken,
     ) -> anyhow::Result<Self> {
-        let (data_dir, password_file) = (config.data_dir.as_path(), config.password_file.as_deref());
         let clock = system_clock();
-        let (ledger, transport, store) = (ledger.clone(), transport.clone(), store.clone());
-        let reputations = reputations(config, &ledger, &transport, &clock, shutdown);
+        let reputations = reputations(config, ledger, transport, &clock, shutdown);
+        let ground = Ground {
+            config,
+            profile,
+            key,
+            ledger,
+            transport,
+            store,
+            shutdown,
+            clock,
+            reputations: &reputations,
+        };
         let mut started = Self { reputations: reputations.clone(), ..Self::default() };
         if let Some(section) = &config.provider {
-            let needs = provider::Needs {
-                section,
-                profile,
-                data_dir,
-                password_file,
-                key: key.clone(),
-                ledger: ledger.clone(),
-                transport: transport.clone(),
-                store: store.clone(),
-                clock: clock.clone(),
-                shutdown: shutdown.clone(),
-            };
-            started.provider = Some(provider::start(needs).await.context("the provider role cannot start")?);
+            started.provider =
+                Some(ground.provider(section).await.context("the provider role cannot start")?);
         }
         if let Some(section) = &config.buyer {
-            let needs = buyer::Needs {
-                section,
-                profile,
-                data_dir,
-                password_file,
-                key: key.clone(),
-                ledger: ledger.clone(),
-                transport: transport.clone(),
-                store: store.clone(),
-                clock: clock.clone(),
-                reputations: reputations.clone(),
-                traces: config.traces.is_some(),
-            };
-            started.buyer = Some(buyer::start(needs).await.context("the buyer role cannot start")?);
+            started.buyer = Some(ground.buyer(section).await.context("the buyer role cannot start")?);
         }
         if let Some(section) = &config.sponsor {
-            let needs = sponsor::Needs {
-                section,
-                profile,
-                buyer: started.buyer.as_ref(),
-                ledger: ledger.clone(),
-                data_dir: config.data_dir.clone(),
-                store: store.clone(),
-                clock: clock.clone(),
-                shutdown: shutdown.clone(),
-            };
-            sponsor::start(needs).await.context("the sponsor role cannot start")?;
+            let buyer = started.buyer.as_ref();
+            ground.sponsor(section, buyer).await.context("the sponsor role cannot start")?;
         }
         if let Some(section) = &config.meter {
-            let needs = meter::Needs {
-                section,
-                data_dir,
-                password_file,
-                ledger: ledger.clone(),
-                transport: transport.clone(),
-                store: store.clone(),
-                clock: clock.clone(),
-            };
-            started.meter = Some(meter::start(needs).await.context("the meter role cannot start")?);
+            started.meter = Some(ground.meter(section).await.context("the meter role cannot start")?);
         }
         if let Some(section) = &config.watcher {
-            let needs = watcher::Needs {
-                section,
-                profile,
-                data_dir,
-                password_file,
-                key: key.clone(),
-                ledger: ledger.clone(),
-                transport: transport.clone(),
-                store,
-                clock: clock.clone(),
-            };
-            started.watcher = Some(watcher::start(needs).await.context("the watcher role cannot start")?);
+            started.watcher = Some(ground.watcher(section).await.context("the watcher role cannot start")?);
         }
-        if let (Some(section), Some(reputations)) = (&config.explorer, reputations) {
-            let parts = tradewind_explorer::Parts { ledger, transport, reputations, clock };
-            let explorer = Explorer::start(section.listen, parts, profile.clone(), shutdown.clone());
-            started.explorer = Some(explorer.await?);
+        if let Some(section) = &config.explorer {
+            started.explorer = ground.explorer(section).await?;
         }
         Ok(started)
     }
@@ -141,6 +97,108 @@ impl Roles {
         if let Some(provider) = self.provider {
             provider.shutdown().await;
         }
+    }
+}
+
+/// What every role of a node stands on.
+struct Ground<'a> {
+    config: &'a NodeConfig,
+    profile: &'a NetworkProfile,
+    key: &'a SigningKey,
+    ledger: &'a Arc<dyn Ledger>,
+    transport: &'a Arc<dyn Transport>,
+    store: &'a Store,
+    shutdown: &'a CancellationToken,
+    clock: Clock,
+    reputations: &'a Option<Reputations>,
+}
+
+impl Ground<'_> {
+    fn password_file(&self) -> Option<&Path> {
+        self.config.password_file.as_deref()
+    }
+
+    async fn provider(&self, section: &ProviderSection) -> anyhow::Result<Agent> {
+        let needs = provider::Needs {
+            section,
+            profile: self.profile,
+            data_dir: &self.config.data_dir,
+            password_file: self.password_file(),
+            key: self.key.clone(),
+            ledger: self.ledger.clone(),
+            transport: self.transport.clone(),
+            store: self.store.clone(),
+            clock: self.clock.clone(),
+            shutdown: self.shutdown.clone(),
+        };
+        provider::start(needs).await
+    }
+
+    async fn buyer(&self, section: &BuyerSection) -> anyhow::Result<Buyer> {
+        let needs = buyer::Needs {
+            section,
+            profile: self.profile,
+            data_dir: &self.config.data_dir,
+            password_file: self.password_file(),
+            key: self.key.clone(),
+            ledger: self.ledger.clone(),
+            transport: self.transport.clone(),
+            store: self.store.clone(),
+            clock: self.clock.clone(),
+            reputations: self.reputations.clone(),
+            traces: self.config.traces.is_some(),
+        };
+        buyer::start(needs).await
+    }
+
+    async fn sponsor(&self, section: &SponsorSection, buyer: Option<&Buyer>) -> anyhow::Result<()> {
+        let needs = sponsor::Needs {
+            section,
+            profile: self.profile,
+            buyer,
+            ledger: self.ledger.clone(),
+            data_dir: self.config.data_dir.clone(),
+            store: self.store.clone(),
+            clock: self.clock.clone(),
+            shutdown: self.shutdown.clone(),
+        };
+        sponsor::start(needs).await
+    }
+
+    async fn meter(&self, section: &MeterSection) -> anyhow::Result<Meter> {
+        let needs = meter::Needs {
+            section,
+            data_dir: &self.config.data_dir,
+            password_file: self.password_file(),
+            ledger: self.ledger.clone(),
+            transport: self.transport.clone(),
+            store: self.store.clone(),
+            clock: self.clock.clone(),
+        };
+        meter::start(needs).await
+    }
+
+    async fn watcher(&self, section: &WatcherSection) -> anyhow::Result<Watcher> {
+        let needs = watcher::Needs {
+            section,
+            profile: self.profile,
+            data_dir: &self.config.data_dir,
+            password_file: self.password_file(),
+            key: self.key.clone(),
+            ledger: self.ledger.clone(),
+            transport: self.transport.clone(),
+            store: self.store.clone(),
+            clock: self.clock.clone(),
+        };
+        watcher::start(needs).await
+    }
+
+    async fn explorer(&self, section: &ExplorerSection) -> anyhow::Result<Option<Explorer>> {
+        let Some(reputations) = self.reputations.clone() else { return Ok(None) };
+        let (ledger, transport, clock) = (self.ledger.clone(), self.transport.clone(), self.clock.clone());
+        let parts = tradewind_explorer::Parts { ledger, transport, reputations, clock };
+        let explorer = Explorer::start(section.listen, parts, self.profile.clone(), self.shutdown.clone());
+        Ok(Some(explorer.await?))
     }
 }
 

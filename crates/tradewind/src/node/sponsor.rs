@@ -80,6 +80,10 @@ pub(super) async fn start(needs: Needs<'_>) -> anyhow::Result<()> {
         Money::parse(text, asset.decimals).with_context(|| format!("`sponsor.{field}` in node.toml"))
     };
     let (each, daily) = (amount(&needs.section.each, "each")?, amount(&needs.section.daily, "daily")?);
+    let account = needs.ledger.account();
+    if needs.profile.sponsor != Some(account) {
+        tracing::warn!(%account, "the network's profile does not name this account as its sponsor: nobody who joins waits for its tests");
+    }
     let stored: Vec<(String, Sponsored)> = needs.store.all(KIND).await?;
     let mut sponsor = Sponsor {
         purse: Purse { each, daily, per_owner: needs.section.per_owner },
