@@ -435,7 +435,7 @@ impl Inner {
         let label = label(job);
         let inputs = manifest.inputs.iter().filter_map(|input| match input.source {
             Source::Blob { hash, .. } => Some(hash),
-            Source::Https(_) => None,
+            Source::Https(_) | Source::Git(_) => None,
         });
         for hash in inputs.chain(manifest.image.as_ref().and_then(|image| image.archive)) {
             if let Err(error) = self.parts.transport.grant(&label, BlobHash::from_bytes(hash), peer) {

@@ -1,6 +1,8 @@
-//! A job's inputs: local ones found, hashed, and put where its provider may fetch them; those of stores listed, and settled.
+//! A job's inputs: local ones found, hashed, and put where its provider may fetch them; those of stores and
+//! repositories settled: which files, which commit.
 
 mod bucket;
+mod git;
 mod hub;
 pub(crate) mod stored;
 
@@ -16,6 +18,7 @@ use tradewind_proto::units::{Bytes, Seconds, Timestamp};
 use tradewind_proto::workload::Secrets;
 
 pub(crate) use self::bucket::{PutError, Stores};
+use self::git::Repository;
 use self::hub::Hub;
 pub(crate) use self::stored::{Addresses, addresses};
 use self::stored::{Origin, Stored};
@@ -154,6 +157,11 @@ pub(crate) async fn gather(
             InputSource::Hub { repo, revision, path, hashes } => {
                 let hub = Hub::new(spec.hf.as_ref(), secrets)?;
                 from_hub(&mut all, &hub, (repo, revision), (path, &input.target), *hashes, keep).await?;
+            }
+            InputSource::Git { url, revision } => {
+                let repository = Repository::new(url, spec.git.as_ref(), secrets)?;
+                let source = Source::Git(repository.at(revision.as_deref()).await?);
+                all.inputs.push(Input { target: input.target.clone(), source, executable: false });
             }
         }
         if all.len() > MAX_INPUTS {

@@ -195,6 +195,13 @@ pub enum InputSource {
         /// What a file's content must hash to.
         hashes: InputHashes,
     },
+    /// The files of a git repository, which the provider pulls itself.
+    Git {
+        /// `https://…` of the repository.
+        url: String,
+        /// A branch, tag or commit; what the repository's `HEAD` names where absent.
+        revision: Option<String>,
+    },
 }
 
 /// Where `s3://` inputs are, and who may read them. The keys are used by the buyer's node alone.
@@ -219,6 +226,13 @@ pub struct Hub {
     pub token: Option<SecretSource>,
 }
 
+/// Who may read the repositories of `git+https://` inputs. The provider gets the token, since it pulls; the job does not.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Git {
+    /// What the repositories' host is asked with.
+    pub token: SecretSource,
+}
+
 /// The name of the access key's id among a job's secrets. No variable is named so, and neither the job nor its provider gets it.
 pub const S3_ACCESS_KEY: &str = "s3.access_key";
 /// The name of the key itself.
@@ -227,6 +241,8 @@ pub const S3_SECRET_KEY: &str = "s3.secret_key";
 pub const S3_SESSION_TOKEN: &str = "s3.session_token";
 /// The name of the hub's token.
 pub const HUB_TOKEN: &str = "hf.token";
+/// The name of the token of git repositories. The provider gets it where it has to pull, and the job does not.
+pub const GIT_TOKEN: &str = "git.token";
 
 /// What a job runs in.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -322,6 +338,9 @@ pub struct JobSpec {
     /// The hub of `hf://` inputs.
     #[serde(default)]
     pub hf: Option<Hub>,
+    /// The token of `git+https://` inputs.
+    #[serde(default)]
+    pub git: Option<Git>,
     /// Files and directories in the work directory that come back.
     pub outputs: Vec<String>,
     /// How it saves progress.
@@ -353,7 +372,7 @@ impl JobSpec {
         read::job(file, text)
     }
 
-    /// What the buyer's node needs for the job's stores. It stays there.
+    /// What the buyer's node needs for the job's stores. It stays there, but for the token of repositories that a provider pulls.
     #[must_use]
     pub fn store_secrets(&self) -> Vec<SecretRef> {
         let s3 = self.s3.as_ref();
@@ -363,6 +382,7 @@ impl JobSpec {
             (S3_SECRET_KEY, keys.map(|(_, key)| key)),
             (S3_SESSION_TOKEN, s3.and_then(|s3| s3.session_token.as_ref())),
             (HUB_TOKEN, self.hf.as_ref().and_then(|hf| hf.token.as_ref())),
+            (GIT_TOKEN, self.git.as_ref().map(|git| &git.token)),
         ];
         let secret = |(name, source): (&str, Option<&SecretSource>)| {
             source.map(|source| SecretRef { name: name.into(), source: source.clone() })
@@ -432,7 +452,7 @@ fn is_variable(text: &str) -> bool {
 }
 
 /// An https address with a host and without credentials.
-fn is_https(url: &str) -> bool {
+pub(crate) fn is_https(url: &str) -> bool {
     let Some(rest) = url.strip_prefix("https://") else { return false };
     let authority = rest.split(['/', '?', '#']).next().unwrap_or("");
     url.len() <= 4096

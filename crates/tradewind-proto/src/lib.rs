@@ -20,6 +20,7 @@ pub mod claim;
 pub mod conversation;
 pub mod delegation;
 pub mod evidence;
+pub mod git;
 pub mod hosting;
 pub mod idle;
 pub mod ids;

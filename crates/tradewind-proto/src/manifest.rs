@@ -10,6 +10,7 @@ use alloy_primitives::{B256, keccak256};
 use serde::{Deserialize, Serialize};
 
 use crate::ids::{JobId, LeaseId};
+use crate::job::is_https;
 use crate::units::{Bytes, Seconds, Timestamp};
 use crate::workload::{Command, Image, Limits, Network, RegistryLogin, Stop, WorkloadSpec};
 
@@ -46,6 +47,9 @@ pub enum ManifestError {
     /// A source that the provider may not pull from.
     #[error("`{0}` is no https URL")]
     Url(String),
+    /// No commit of a repository that the provider may pull from.
+    #[error("`{0}` is no repository's https address with a commit's whole id")]
+    Git(String),
     /// A login without a registry, a password or a user.
     #[error("the login of a registry needs an image's reference, one of the job's secrets and a user's name")]
     Registry,
@@ -64,6 +68,42 @@ pub enum Source {
     },
     /// From the web, pulled by the provider itself.
     Https(WebFile),
+    /// The files of a git repository, pulled by the provider itself.
+    Git(GitCommit),
+}
+
+/// What a git repository holds at one commit.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct GitCommit {
+    /// The repository's address.
+    pub url: String,
+    /// The commit's id: its hash, in hex.
+    pub commit: String,
+    /// Only whoever has the job's token may read it.
+    #[serde(default)]
+    pub private: bool,
+}
+
+impl GitCommit {
+    /// Checks what a hostile peer sent: an https address without a user, and a whole id.
+    ///
+    /// # Errors
+    /// [`ManifestError::Git`].
+    pub fn check(&self) -> Result<(), ManifestError> {
+        let is_address = is_https(&self.url) && without_query(&self.url) == self.url;
+        if is_address && is_commit(&self.commit) {
+            return Ok(());
+        }
+        // What stands before an `@` may be a password.
+        let shown = without_query(&self.url).rsplit('@').next().unwrap_or_default();
+        Err(ManifestError::Git(shown.chars().filter(|c| !c.is_control()).take(MAX_PATH_BYTES).collect()))
+    }
+}
+
+/// Whether a text is a commit's whole id: a SHA-1 or SHA-256 hash in lower case.
+#[must_use]
+pub fn is_commit(text: &str) -> bool {
+    matches!(text.len(), 40 | 64) && text.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f'))
 }
 
 /// A file on the web. `Debug` shows its address without the query: a signed one is as good as a password.
@@ -118,7 +158,7 @@ pub fn without_query(url: &str) -> &str {
     url.split(['?', '#']).next().unwrap_or(url)
 }
 
-/// A file that lies in the work directory before the job starts.
+/// A file that lies in the work directory before the job starts, or the directory of a repository.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Input {
     /// Its path in the work directory.
@@ -223,10 +263,12 @@ impl JobManifest {
             if !targets.insert(&input.target) {
                 return Err(ManifestError::SameTarget(input.target.clone()));
             }
-            if let Source::Https(file) = &input.source
-                && !file.url.starts_with("https://")
-            {
-                return Err(ManifestError::Url(file.shown().into()));
+            match &input.source {
+                Source::Https(file) if !file.url.starts_with("https://") => {
+                    return Err(ManifestError::Url(file.shown().into()));
+                }
+                Source::Git(git) => git.check()?,
+                Source::Https(_) | Source::Blob { .. } => {}
             }
         }
         self.outputs.iter().chain(&self.checkpoint).try_for_each(|path| check_path(path))?;
@@ -242,6 +284,12 @@ impl JobManifest {
             return Err(ManifestError::Empty);
         }
         Ok(())
+    }
+
+    /// Whether its provider needs the token of a git repository.
+    #[must_use]
+    pub fn needs_git_token(&self) -> bool {
+        self.inputs.iter().any(|input| matches!(&input.source, Source::Git(git) if git.private))
     }
 
     /// What the runtime starts for `lease`, on the GPUs with these indices.
@@ -360,6 +408,35 @@ pub(crate) mod tests {
         let file = WebFile { url: "http://169.254.169.254/?token=hunter2".into(), ..WebFile::default() };
         web.inputs[0].source = Source::Https(file);
         assert_eq!(web.check(), Err(ManifestError::Url("http://169.254.169.254/".into())));
+    }
+
+    #[test]
+    fn a_repository_has_an_https_address_without_a_password_and_a_whole_commit() {
+        let at = |url: &str, commit: &str| {
+            let (url, commit) = (url.to_owned(), commit.to_owned());
+            let source = Source::Git(GitCommit { url, commit, private: false });
+            let inputs = vec![Input { target: "code".into(), source, executable: false }];
+            JobManifest { inputs, ..manifest() }.check()
+        };
+        let (url, commit) = ("https://git.example/org/name.git", "0123456789abcdef0123456789abcdef01234567");
+        assert_eq!(at(url, commit), Ok(()));
+        assert_eq!(at(url, &"a".repeat(64)), Ok(()));
+        for commit in
+            ["main", "", &commit[1..], &commit.to_uppercase(), "../../../../../../../../../../../../../x"]
+        {
+            assert_eq!(at(url, commit), Err(ManifestError::Git(url.into())), "{commit}");
+        }
+        for url in [
+            "http://git.example/x",
+            "ssh://git.example/x",
+            "https://git.example/x?a",
+            "https://git.example/x#a",
+            "/srv/x",
+        ] {
+            assert!(matches!(at(url, commit), Err(ManifestError::Git(_))), "{url}");
+        }
+        let password = at("https://me:hunter2@git.example/x", commit).unwrap_err().to_string();
+        assert!(!password.contains("hunter2"), "{password}");
     }
 
     #[test]

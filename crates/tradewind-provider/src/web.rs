@@ -4,6 +4,7 @@
 //! are judged after resolution and used as judged, so a name that changes its mind in between reaches nothing either.
 
 mod cache;
+mod git;
 mod pull;
 mod sums;
 

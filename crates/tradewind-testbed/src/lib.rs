@@ -1,6 +1,6 @@
 //! What integration tests of several crates stand on: [`anvil`], another chain than our own, [`net`], machines that
-//! cannot reach each other, [`disk`], one that can be taken out, [`maker`], of trusted hardware that nobody built, and [`web`],
-//! sites that inputs come from. Only tests depend on it.
+//! cannot reach each other, [`disk`], one that can be taken out, [`maker`], of trusted hardware that nobody built, [`web`],
+//! sites that inputs come from, and [`git`], repositories on one. Only tests depend on it.
 //!
 //! ```no_run
 //! let net = tradewind_testbed::net::Net::new();
@@ -11,6 +11,7 @@
 
 pub mod anvil;
 pub mod disk;
+pub mod git;
 pub mod maker;
 pub mod net;
 pub mod web;

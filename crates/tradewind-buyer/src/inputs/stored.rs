@@ -3,7 +3,7 @@
 
 use reqwest::Client;
 use serde::{Deserialize, Serialize};
-use tradewind_proto::job::{InputHashes, JobSpec};
+use tradewind_proto::job::{GIT_TOKEN, InputHashes, JobSpec};
 use tradewind_proto::manifest::{Input, MAX_MANIFEST_BYTES, Source, WebFile};
 use tradewind_proto::units::{Bytes, Seconds, Timestamp};
 use tradewind_proto::workload::Secrets;
@@ -90,6 +90,10 @@ pub(crate) async fn addresses(
     now: Timestamp,
     prepare: Seconds,
 ) -> Result<Vec<Input>, InputError> {
+    if spec.git.is_some() {
+        // The provider gets it beside the manifest, and waits for it in vain where it is lost.
+        super::secret(secrets, GIT_TOKEN)?;
+    }
     let lifetime = HOUR.plus(prepare);
     let mut stores = bucket::Stores::new(spec.s3.as_ref(), secrets);
     let mut hub: Option<(Client, hub::Hub<'_>)> = None;
@@ -121,6 +125,7 @@ pub(super) fn fit<'a>(inputs: impl IntoIterator<Item = &'a Input>) -> Result<(),
     let length = |input: &Input| {
         let address = match &input.source {
             Source::Https(file) => file.url.len() + file.etag.as_ref().map_or(0, String::len) + 96,
+            Source::Git(git) => git.url.len() + git.commit.len() + 16,
             Source::Blob { .. } => 48,
         };
         input.target.len() + address

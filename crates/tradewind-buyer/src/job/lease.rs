@@ -12,6 +12,7 @@ use tradewind_chain::ledger::look::LeaseLook;
 use tradewind_chain::ledger::{Action as ChainAction, ActionStatus, LeaseRecord, LeaseStage};
 use tradewind_proto::conversation::{Begin, MAX_WAIT};
 use tradewind_proto::delegation;
+use tradewind_proto::job::GIT_TOKEN;
 use tradewind_proto::ladder::Ladder;
 use tradewind_proto::manifest::JobManifest;
 use tradewind_proto::negotiation::RefusalCode;
@@ -269,10 +270,12 @@ impl Lease {
         }
     }
 
-    /// What the job gets of the secrets that are here: not the keys of its stores.
+    /// What the provider gets of the secrets that are here: those of the job, and the token of repositories that it pulls; not the keys
+    /// of stores.
     async fn secrets(&self, manifest: &JobManifest) -> Secrets {
         let mut secrets = self.job.secrets.lock().await.clone();
-        secrets.0.retain(|name, _| manifest.secrets.contains(name));
+        let pulls = manifest.needs_git_token();
+        secrets.0.retain(|name, _| manifest.secrets.contains(name) || (pulls && name == GIT_TOKEN));
         secrets
     }
 

@@ -9,8 +9,19 @@ const MAX_PROBLEMS: usize = 20;
 /// What stands where a value would.
 const REDACTED: &str = "…";
 /// Fields whose values are never shown.
-const PRIVATE: [&str; 10] =
-    ["envs", "secrets", "env", "environment", "secret", "envs_file", "registry", "s3", "hf", "encrypt_to"];
+const PRIVATE: [&str; 11] = [
+    "envs",
+    "secrets",
+    "env",
+    "environment",
+    "secret",
+    "envs_file",
+    "registry",
+    "s3",
+    "hf",
+    "git",
+    "encrypt_to",
+];
 
 /// A place in a file, counted from one; zero where the problem has no place.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default)]

@@ -17,7 +17,7 @@ use crate::workload::{Command, Network, Stop};
 use fields::{Fields, Reader};
 
 /// The top-level fields.
-pub(super) const FIELDS: [&str; 31] = [
+pub(super) const FIELDS: [&str; 32] = [
     "name",
     "image",
     "registry",
@@ -37,6 +37,7 @@ pub(super) const FIELDS: [&str; 31] = [
     "inputs",
     "s3",
     "hf",
+    "git",
     "outputs",
     "file_mounts",
     "volumes",
@@ -99,7 +100,7 @@ impl Reader {
             None => (None, Stop::default()),
         };
         let offsite = checkpoint.as_ref().and_then(|checkpoint| checkpoint.offsite.as_ref());
-        let (s3, hf) = self.stores(&fields, &inputs, offsite, &secrets);
+        let (s3, hf, git) = self.stores(&fields, &inputs, offsite, &secrets);
         let on_max_cost = self.on_max_cost(&fields, max_cost.is_some(), checkpoint.is_some());
         let timeout = self.timeout(&fields, market);
         let keep = fields.get("keep").and_then(|node| self.duration(node, "keep", MAX_TIMEOUT));
@@ -126,6 +127,7 @@ impl Reader {
             inputs,
             s3,
             hf,
+            git,
             outputs,
             checkpoint,
             retry,

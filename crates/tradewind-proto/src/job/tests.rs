@@ -68,6 +68,10 @@ fn no_problem_ever_shows_a_value_of_envs_or_secrets() {
         format!("run: ls\ninputs: [s3://data/x]\ns3:\n  access_key: K\n  secret_key: {secret}\n"),
         format!("run: ls\ninputs: [s3://data/x]\ns3:\n  acess_key: K\n  secret_kay: {secret}\n"),
         format!("run: ls\ninputs: [hf://a/b]\nhf: {secret}\n"),
+        format!("run: ls\ninputs: [git+https://a.b/c]\ngit: {{token: {secret}}}\n"),
+        format!("run: ls\ninputs: [git+https://a.b/c]\ngit: {secret}\n"),
+        format!("run: ls\ninputs: [\"git+https://me:{secret}@a.b/c\"]\n"),
+        format!("run: ls\ninputs: [\"git+https://{secret}@a.b/c@v1\"]\n"),
     ];
     for text in texts {
         let error = JobSpec::parse("job.yaml", &text).expect_err(&text);
@@ -132,7 +136,7 @@ fn an_image_is_a_reference_or_an_archive() {
 fn the_keys_of_stores_are_for_the_buyers_node_alone() {
     let job = parse(include_str!("tests/full.yaml"));
     let names: Vec<String> = job.store_secrets().into_iter().map(|secret| secret.name).collect();
-    assert_eq!(names, [S3_ACCESS_KEY, S3_SECRET_KEY, S3_SESSION_TOKEN, HUB_TOKEN]);
+    assert_eq!(names, [S3_ACCESS_KEY, S3_SECRET_KEY, S3_SESSION_TOKEN, HUB_TOKEN, GIT_TOKEN]);
     assert!(names.iter().all(|name| !is_variable(name)));
     let public = parse("run: ls\ninputs: [s3://data/x, hf://acme/tiny]\n");
     assert_eq!(public.store_secrets(), []);
@@ -140,9 +144,26 @@ fn the_keys_of_stores_are_for_the_buyers_node_alone() {
 
 #[test]
 fn an_input_of_a_store_is_called_by_its_last_name() {
-    let text = "run: ls\ninputs: [s3://data, s3://data/a/b/, s3://data/a/c.csv, hf://acme/tiny@v1, hf://datasets/acme/digits/x/y]\n";
+    let text = "run: ls\ninputs: [s3://data, s3://data/a/b/, s3://data/a/c.csv, hf://acme/tiny@v1, hf://datasets/acme/digits/x/y, \
+                git+https://a.b/c/d.git@v1, git+https://a.b/e/]\n";
     let targets: Vec<String> = parse(text).inputs.into_iter().map(|input| input.target).collect();
-    assert_eq!(targets, ["data", "b", "c.csv", "tiny", "y"]);
+    assert_eq!(targets, ["data", "b", "c.csv", "tiny", "y", "d", "e"]);
+}
+
+#[test]
+fn a_revision_of_a_repository_may_have_slashes_and_may_be_left_out() {
+    let text = "run: ls\ninputs: [\"git+https://a.b/c/d.git@feature/x-1.2\", git+https://a.b:8443/e]\n";
+    let sources: Vec<InputSource> = parse(text).inputs.into_iter().map(|input| input.source).collect();
+    let git = |url: &str, revision: Option<&str>| InputSource::Git {
+        url: url.into(),
+        revision: revision.map(str::to_owned),
+    };
+    let expected = [git("https://a.b/c/d.git", Some("feature/x-1.2")), git("https://a.b:8443/e", None)];
+    assert_eq!(sources, expected);
+    for bad in ["@", "@a..b", "@-x", "@a b", "@x^", "@x.lock", "@a//b", "?x@v1", "/../../x@v1", "@x@y:z"] {
+        let text = format!("run: ls\ninputs: [\"git+https://a.b/c/d{bad}\"]\n");
+        JobSpec::parse("job.yaml", &text).expect_err(bad);
+    }
 }
 
 #[test]

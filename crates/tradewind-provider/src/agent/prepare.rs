@@ -25,6 +25,15 @@ pub(super) enum PrepareError {
     Later(String),
 }
 
+impl From<PullError> for PrepareError {
+    fn from(error: PullError) -> Self {
+        match error {
+            PullError::Job(reason) => Self::Job(reason),
+            PullError::Later(reason) => Self::Later(reason),
+        }
+    }
+}
+
 /// Progress, shared with the worker's reports.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Pulled(Arc<(AtomicU64, AtomicU64)>);
@@ -50,10 +59,12 @@ pub(super) async fn prepare(
     record: &Record,
     runtime: &dyn Runtime,
     pulled: &Pulled,
+    token: Option<&str>,
 ) -> Result<(), PrepareError> {
     let known = |input: &Input| match &input.source {
         Source::Blob { size, .. } => size.get(),
         Source::Https(file) => file.size.map_or(0, Bytes::get),
+        Source::Git(_) => 0,
     };
     let total = record.manifest.inputs.iter().fold(0u64, |sum, input| sum.saturating_add(known(input)));
     if total > inner.config.max_input.get() || total > record.manifest.share.disk.get() {
@@ -63,8 +74,12 @@ pub(super) async fn prepare(
     pulled.set_total(total);
     let work = inner.work_dir(record.hosting.id);
     make_work_dir(inner.config.encrypts, work.clone()).await?;
-    for input in &record.manifest.inputs {
-        place(inner, record, input, &work, pulled).await?;
+    // Repositories go first, the outer ones before those in them: what else lies below them is laid over their files.
+    let (mut repositories, files): (Vec<&Input>, Vec<&Input>) =
+        record.manifest.inputs.iter().partition(|input| matches!(input.source, Source::Git(_)));
+    repositories.sort_by_key(|input| &input.target);
+    for input in repositories.into_iter().chain(files) {
+        place(inner, record, input, &work, pulled, token).await?;
     }
     if let Some(image) = &record.manifest.image
         && let Some(archive) = image.archive
@@ -105,6 +120,7 @@ async fn place(
     input: &Input,
     work: &Path,
     pulled: &Pulled,
+    token: Option<&str>,
 ) -> Result<(), PrepareError> {
     let target = work.join(&input.target);
     if let Some(parent) = target.parent() {
@@ -118,12 +134,11 @@ async fn place(
         }
         Source::Https(file) => {
             let (disk, progress) = (record.manifest.share.disk, |bytes| pulled.add(bytes));
-            inner.web.pull(file, disk, inner.now(), &target, progress).await.map_err(
-                |error| match error {
-                    PullError::Job(reason) => PrepareError::Job(reason),
-                    PullError::Later(reason) => PrepareError::Later(reason),
-                },
-            )?;
+            inner.web.pull(file, disk, inner.now(), &target, progress).await?;
+        }
+        Source::Git(commit) => {
+            let (disk, progress) = (record.manifest.share.disk, |bytes| pulled.add(bytes));
+            return Ok(inner.web.pull_commit(commit, token, disk, &target, progress).await?);
         }
     }
     let mode = if input.executable { 0o755 } else { 0o644 };

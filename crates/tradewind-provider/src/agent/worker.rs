@@ -9,6 +9,7 @@ use tokio::time::Instant;
 use tradewind_chain::ledger::look::LeaseLook;
 use tradewind_chain::ledger::{Action as ChainAction, ActionKey, ActionStatus, NoticeKind};
 use tradewind_proto::hosting::{Action, Event, Seen};
+use tradewind_proto::job::GIT_TOKEN;
 use tradewind_proto::report::{OutputFile, Report};
 use tradewind_proto::statement::{Deletion, SignedDeletion, SignedStatement, Statement};
 use tradewind_proto::units::{Bytes, Timestamp};
@@ -349,9 +350,11 @@ impl Worker {
         runtime: &Arc<dyn Runtime>,
     ) -> impl Future<Output = Done> + Send + use<> {
         let (inner, record, pulled) = (self.inner.clone(), record.clone(), self.pulled.clone());
-        let runtime = runtime.clone();
+        let (hosted, runtime) = (self.hosted.clone(), runtime.clone());
         async move {
-            match prepare::prepare(&inner, &record, runtime.as_ref(), &pulled).await {
+            let secrets = hosted.secrets.lock().await.clone().unwrap_or_default();
+            let token = secrets.0.get(GIT_TOKEN).map(String::as_str);
+            match prepare::prepare(&inner, &record, runtime.as_ref(), &pulled, token).await {
                 Ok(()) => Done::Event(Event::Prepared),
                 Err(prepare::PrepareError::Job(reason)) => Done::Event(Event::Failed(reason)),
                 Err(prepare::PrepareError::Later(reason)) => Done::Step { failed: Some(reason) },
@@ -367,7 +370,12 @@ impl Worker {
         let (inner, hosted, runtime, record) =
             (self.inner.clone(), self.hosted.clone(), runtime.clone(), record.clone());
         async move {
-            let secrets = hosted.secrets.lock().await.clone();
+            let secrets = {
+                let mut secrets = hosted.secrets.lock().await;
+                // The inputs are here, and it is none of the job's.
+                secrets.iter_mut().for_each(|secrets| drop(secrets.0.remove(GIT_TOKEN)));
+                secrets.clone()
+            };
             let secrets = match secrets {
                 Some(secrets) => secrets,
                 None if record.manifest.secrets.is_empty() => tradewind_proto::workload::Secrets::default(),

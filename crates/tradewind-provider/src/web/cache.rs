@@ -1,16 +1,16 @@
-//! What came from the web for one lease and may serve another: files that anybody may have, by their hash.
+//! What came from the web for one lease and may serve another: files that anybody may have, by their hash, and commits of repositories.
 //!
 //! An entry's name is the hash that the job named, and whoever asks names it too: nobody learns from it what others ran. Entries are copied,
 //! never linked, and hashed again on the way; a damaged one is deleted. Those used least recently go first.
 
 use std::fs::{self, File, Permissions};
-use std::io::{self, Read, Write};
+use std::io::{self, Read, Seek, Write};
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::SystemTime;
 
-use tradewind_proto::manifest::WebFile;
+use tradewind_proto::manifest::{GitCommit, WebFile};
 use tradewind_proto::units::Bytes;
 
 use super::sums::Sums;
@@ -81,19 +81,17 @@ impl Cache {
             fs::remove_file(&path)?;
             return Ok(Taken::Absent);
         }
-        // What another lease pushes out meanwhile is gone, and that is all.
-        let used =
-            File::options().append(true).open(&path).and_then(|entry| entry.set_modified(SystemTime::now()));
-        if let Err(error) = used {
-            tracing::debug!(%error, "an input that was used is not marked so");
-        }
+        mark_used(&path);
         Ok(Taken::Whole(Bytes::new(size)))
     }
 
     /// Keeps a copy of a file that has its hash. What does not fit is not kept.
     pub(crate) fn keep(&self, file: &WebFile, from: &Path) -> io::Result<()> {
         let Some(path) = self.entry(file) else { return Ok(()) };
-        let mut from = File::open(from)?;
+        self.keep_at(&path, &mut File::open(from)?)
+    }
+
+    fn keep_at(&self, path: &Path, from: &mut File) -> io::Result<()> {
         let size = from.metadata()?.len();
         if size > self.limit {
             return Ok(());
@@ -105,13 +103,55 @@ impl Cache {
         self.make_room(size)?;
         let draft = self.dir.join(format!("{DRAFT}{}", hex::encode(rand::random::<[u8; 8]>())));
         let written = File::create_new(&draft)
-            .and_then(|mut to| copy(&mut from, &mut to))
-            .and_then(|_| fs::rename(&draft, &path));
+            .and_then(|mut to| copy(from, &mut to))
+            .and_then(|_| fs::rename(&draft, path));
         if written.is_err() {
             // It is dropped at the next start where it stays.
             let _ = fs::remove_file(&draft);
         }
         written
+    }
+
+    /// Where a commit's pack would be. Whoever asks names both its repository and its id.
+    fn pack(&self, commit: &GitCommit) -> Option<PathBuf> {
+        let name = blake3::hash(format!("{} {}", commit.url, commit.commit).as_bytes());
+        (!commit.private && self.limit > 0).then(|| self.dir.join(format!("git-{name}")))
+    }
+
+    /// Copies a commit's pack, where it is here. Whoever unpacks it sees whether it is whole.
+    pub(crate) fn take_pack(
+        &self,
+        commit: &GitCommit,
+        most: Bytes,
+        mut to: File,
+    ) -> io::Result<Option<File>> {
+        let Some(path) = self.pack(commit) else { return Ok(None) };
+        let mut from = match File::open(&path) {
+            Ok(from) => from,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+            Err(error) => return Err(error),
+        };
+        if from.metadata()?.len() > most.get() {
+            return Ok(None);
+        }
+        io::copy(&mut from, &mut to)?;
+        mark_used(&path);
+        Ok(Some(to))
+    }
+
+    /// Keeps a copy of a commit's pack that was unpacked.
+    pub(crate) fn keep_pack(&self, commit: &GitCommit, mut from: File) -> io::Result<()> {
+        let Some(path) = self.pack(commit) else { return Ok(()) };
+        from.rewind()?;
+        self.keep_at(&path, &mut from)
+    }
+
+    /// Removes a commit's pack.
+    pub(crate) fn drop_pack(&self, commit: &GitCommit) -> io::Result<()> {
+        match self.pack(commit).map(fs::remove_file) {
+            Some(Err(error)) if error.kind() != io::ErrorKind::NotFound => Err(error),
+            Some(_) | None => Ok(()),
+        }
     }
 
     /// Removes entries until so much more fits.
@@ -132,6 +172,15 @@ impl Cache {
             used = used.saturating_sub(size);
         }
         Ok(())
+    }
+}
+
+fn mark_used(entry: &Path) {
+    // What another lease pushes out meanwhile is gone, and that is all.
+    let used =
+        File::options().append(true).open(entry).and_then(|entry| entry.set_modified(SystemTime::now()));
+    if let Err(error) = used {
+        tracing::debug!(%error, "an input that was used is not marked so");
     }
 }
 

@@ -1,11 +1,13 @@
 //! Pulls one file from the web into its place, or from the cache.
 
 use std::path::Path;
+use std::sync::Arc;
 
 use futures::StreamExt;
 use reqwest::header::{ETAG, HeaderValue, IF_MATCH};
 use reqwest::{Client, Response, StatusCode, Url};
 use tokio::io::AsyncWriteExt;
+use tokio::sync::Semaphore;
 use tradewind_proto::manifest::WebFile;
 use tradewind_proto::units::{Bytes, Timestamp};
 
@@ -25,15 +27,22 @@ pub(crate) enum PullError {
 /// Pulls inputs on behalf of strangers.
 #[derive(Debug)]
 pub(crate) struct Puller {
-    client: Client,
-    allow_private: bool,
-    cache: Cache,
+    pub(super) client: Client,
+    pub(super) allow_private: bool,
+    pub(super) cache: Cache,
+    /// The one repository that is unpacked at a time.
+    pub(super) unpacking: Arc<Semaphore>,
 }
 
 impl Puller {
     /// A puller that keeps what it may in `cache`.
     pub(crate) fn new(policy: &SourcePolicy, cache: Cache) -> Result<Self, reqwest::Error> {
-        Ok(Self { client: client(policy)?, allow_private: policy.allow_private, cache })
+        Ok(Self {
+            client: client(policy)?,
+            allow_private: policy.allow_private,
+            cache,
+            unpacking: Arc::new(Semaphore::new(1)),
+        })
     }
 
     /// Puts a file of at most so many bytes in its place. `progress` hears of every piece.
@@ -120,7 +129,7 @@ impl Puller {
 }
 
 /// An error of the client without the address, and with what caused it.
-fn told(error: reqwest::Error) -> String {
+pub(super) fn told(error: reqwest::Error) -> String {
     let error = error.without_url();
     let mut text = error.to_string();
     let mut cause = std::error::Error::source(&error);
@@ -168,7 +177,6 @@ async fn write(
 #[cfg(test)]
 mod tests {
     use std::path::PathBuf;
-    use std::sync::Arc;
     use std::sync::atomic::{AtomicUsize, Ordering};
 
     use axum::Router;

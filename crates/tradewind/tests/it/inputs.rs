@@ -1,5 +1,6 @@
 //! Inputs from stores that the buyer names and the provider reads, without ever having their keys.
 
+mod git;
 mod hub;
 mod offsite;
 
@@ -36,7 +37,7 @@ fn submit(market: &Market, yaml: &str, key: &str) -> Result<Job, String> {
     let (job, outputs) = (file.to_str().expect("a path"), output.to_str().expect("a path"));
     let said = market
         .command("buyer", &["--json", "run", "--yes", "--detach", "--output", outputs, job])
-        .envs([("BUCKET_ID", ID), ("BUCKET_KEY", key), ("HUB_TOKEN", hub::TOKEN)])
+        .envs([("BUCKET_ID", ID), ("BUCKET_KEY", key), ("HUB_TOKEN", hub::TOKEN), ("GIT_TOKEN", git::TOKEN)])
         .output()
         .expect("the program starts");
     let text = String::from_utf8_lossy(&said.stdout);
@@ -126,7 +127,7 @@ fn a_job_that_is_placed_again_gets_addresses_of_its_own() {
     let attempts = market.record(&job).expect("the job").attempts;
     let signed = |index: usize| match &attempts[index].manifest.inputs[0].source {
         Source::Https(file) => (file.url.clone(), file.until.expect("it is signed")),
-        other @ Source::Blob { .. } => panic!("{other:?}"),
+        other @ (Source::Blob { .. } | Source::Git(_)) => panic!("{other:?}"),
     };
     let (first, second) = (signed(0), signed(1));
     assert!(first.0 != second.0 && first.1 < second.1, "{:?} and {:?}", first.1, second.1);

@@ -268,12 +268,15 @@ impl Reader {
                 self.problem(Problem::new(place, "an input must not come by plain http").hint("use https"));
                 return None;
             }
+            Some(scheme) if scheme == "git" || scheme.starts_with("git+") => {
+                self.repository(place, source, hashes)?
+            }
             Some("s3") => self.object(place, source, hashes)?,
             Some("hf") => self.hub_file(place, source, hashes)?,
             Some(scheme) => {
                 let scheme: String = scheme.chars().filter(char::is_ascii_alphanumeric).take(16).collect();
                 let problem = Problem::new(place, format!("inputs from {scheme} are not available yet"));
-                self.problem(problem.hint("use a local path, or an address with https, s3 or hf"));
+                self.problem(problem.hint("use a local path, or an address with https, git+https, s3 or hf"));
                 return None;
             }
         };
@@ -283,6 +286,11 @@ impl Reader {
         };
         if parsed.may_spread() && matches!(target.as_str(), "." | "./") {
             return Some(Input { source: parsed, target: ".".into() });
+        }
+        if matches!(parsed, InputSource::Git { .. }) && matches!(target.as_str(), "." | "./") {
+            let problem = Problem::new(place, "a repository needs a directory of its own");
+            self.problem(problem.hint("leave `target` out, or name one: `target: code`"));
+            return None;
         }
         let target = self.inside(place, &target, "an input's `target`")?;
         Some(Input { source: parsed, target })

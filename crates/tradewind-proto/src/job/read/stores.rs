@@ -1,21 +1,26 @@
 //! Stores that inputs come from: their addresses, and whose keys open them. A key is named, and its value is never shown: what stands
 //! for a name may be one.
 
+use std::collections::BTreeSet;
+
 use super::fields::{Fields, Reader};
 use crate::job::problem::{Place, Problem};
 use crate::job::yaml::{Node, Value};
 use crate::job::{
-    Bucket, Hub, Input, InputHashes, InputSource, Offsite, SecretRef, SecretSource, is_https, is_variable,
+    Bucket, Git, Hub, Input, InputHashes, InputSource, Offsite, SecretRef, SecretSource, is_https,
+    is_variable,
 };
 use crate::manifest::{check_path, without_query};
 
 const MAX_KEY: usize = 1024;
+const MAX_REVISION: usize = 255;
 
 impl InputSource {
     /// What it is called where the job does not say.
     pub(super) fn name(&self) -> &str {
         let path = match self {
             Self::Local(path) | Self::Https { url: path, .. } => without_query(path),
+            Self::Git { url, .. } => url.trim_end_matches('/').trim_end_matches(".git"),
             Self::S3 { bucket: whole, key: path, .. } | Self::Hub { repo: whole, path, .. } => {
                 if path.is_empty() { whole } else { path }
             }
@@ -27,7 +32,7 @@ impl InputSource {
     pub(super) fn may_spread(&self) -> bool {
         match self {
             Self::Local(_) => true,
-            Self::Https { .. } => false,
+            Self::Https { .. } | Self::Git { .. } => false,
             Self::S3 { key: path, .. } | Self::Hub { path, .. } => is_directory(path),
         }
     }
@@ -118,6 +123,24 @@ impl Reader {
         Some(InputSource::Hub { repo, revision, path, hashes })
     }
 
+    /// `git+https://host/path@revision`.
+    pub(super) fn repository(
+        &mut self,
+        place: Place,
+        source: &str,
+        hashes: InputHashes,
+    ) -> Option<InputSource> {
+        let Some((url, revision)) = git_parts(source) else {
+            let problem = Problem::new(place, "a repository's address is malformed");
+            self.problem(problem.hint(
+                "write it like `git+https://github.com/org/name@v1`, without a user, a password or a query",
+            ));
+            return None;
+        };
+        self.one_file(place, "", hashes)?;
+        Some(InputSource::Git { url, revision })
+    }
+
     /// A hash is one file's.
     fn one_file(&mut self, place: Place, path: &str, hashes: InputHashes) -> Option<()> {
         if is_directory(path) && hashes != InputHashes::default() {
@@ -135,19 +158,20 @@ impl Reader {
         inputs: &[Input],
         offsite: Option<&Offsite>,
         secrets: &[SecretRef],
-    ) -> (Option<Bucket>, Option<Hub>) {
+    ) -> (Option<Bucket>, Option<Hub>, Option<Git>) {
         let is_used = |name: &str| {
             let is_kept = name == "s3" && offsite.is_some();
             is_kept
                 || inputs.iter().any(|input| match input.source {
                     InputSource::S3 { .. } => name == "s3",
                     InputSource::Hub { .. } => name == "hf",
+                    InputSource::Git { .. } => name == "git",
                     InputSource::Local(_) | InputSource::Https { .. } => false,
                 })
         };
-        for name in ["s3", "hf"] {
+        for (name, scheme) in [("s3", "s3"), ("hf", "hf"), ("git", "git+https")] {
             if fields.get(name).is_some() && !is_used(name) {
-                let message = format!("`{name}` needs an input from `{name}://`");
+                let message = format!("`{name}` needs an input from `{scheme}://`");
                 self.problem(Problem::new(fields.place(name), message));
             }
         }
@@ -158,7 +182,24 @@ impl Reader {
             self.problem(problem.hint("name them under `s3`: `access_key` and `secret_key`"));
         }
         let hf = fields.get("hf").and_then(|node| self.hub(node, secrets));
-        (s3, hf)
+        let git = fields.get("git").and_then(|node| self.git(node, inputs, secrets));
+        (s3, hf, git)
+    }
+
+    /// A token is one host's: no other may be asked with it.
+    fn git(&mut self, node: &Node, inputs: &[Input], secrets: &[SecretRef]) -> Option<Git> {
+        let fields = self.fields(node, "git", &["token"])?;
+        let Some(token) = fields.get("token") else {
+            self.problem(Problem::new(node.place, "`git` has no `token`"));
+            return None;
+        };
+        let hosts: BTreeSet<&str> = inputs.iter().filter_map(|input| git_host(&input.source)).collect();
+        if hosts.len() > 1 {
+            let problem = Problem::new(token.place, "`git.token` would go to more than one host");
+            self.problem(problem.hint("take all repositories of one job from one host"));
+        }
+        let token = self.store_secret(token, "git.token", secrets)?;
+        Some(Git { token })
     }
 
     fn bucket(&mut self, node: &Node, secrets: &[SecretRef]) -> Option<Bucket> {
@@ -237,6 +278,42 @@ impl Reader {
 
 fn is_region(text: &str) -> bool {
     (1..=64).contains(&text.len()) && text.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-')
+}
+
+/// Whom a repository is asked of.
+fn git_host(source: &InputSource) -> Option<&str> {
+    match source {
+        InputSource::Git { url, .. } => url.strip_prefix("https://")?.split('/').next(),
+        InputSource::Local(_)
+        | InputSource::Https { .. }
+        | InputSource::S3 { .. }
+        | InputSource::Hub { .. } => None,
+    }
+}
+
+/// Address and revision of a git repository.
+fn git_parts(source: &str) -> Option<(String, Option<String>)> {
+    let url = source.strip_prefix("git+")?;
+    let (host, path) = url.strip_prefix("https://")?.split_once('/')?;
+    let (path, revision) = match path.rsplit_once('@') {
+        Some((path, revision)) => (path, Some(revision)),
+        None => (path, None),
+    };
+    let url = format!("https://{host}/{}", path.trim_end_matches('/'));
+    let is_path = check_path(path.trim_end_matches('/')).is_ok() && without_query(path) == path;
+    let fits = is_https(&url) && is_path && revision.is_none_or(is_revision);
+    fits.then(|| (url, revision.map(str::to_owned)))
+}
+
+/// A name that git lets a branch or tag have, or a commit's id.
+fn is_revision(text: &str) -> bool {
+    let is_part = |part: &str| !part.is_empty() && !part.starts_with('.') && !part.ends_with(".lock");
+    text.len() <= MAX_REVISION
+        && text.bytes().all(|b| b.is_ascii_graphic() && !b"~^:?*[\\@#".contains(&b))
+        && text.split('/').all(is_part)
+        && !text.starts_with('-')
+        && !text.ends_with('.')
+        && !text.contains("..")
 }
 
 /// Repository, revision and path of an address on the hub.

@@ -60,7 +60,8 @@ pub(crate) struct NewJob {
     /// Where outputs are put.
     #[schema(value_type = String)]
     pub(crate) output_dir: PathBuf,
-    /// The values of its secrets, by name; of its stores' keys, `s3.access_key`, `s3.secret_key`, `s3.session_token` and `hf.token`.
+    /// The values of its secrets, by name; of its stores' keys, `s3.access_key`, `s3.secret_key`, `s3.session_token`, `hf.token`
+    /// and `git.token`.
     #[schema(value_type = Object)]
     pub(crate) secrets: Secrets,
     /// Sign vouchers ahead, so that the job goes on when this node is gone.
