@@ -416,6 +416,22 @@ fn no_changed_byte_of_a_pack_is_laid_out_as_something_else() {
 }
 
 #[test]
+fn an_object_may_be_made_from_one_that_comes_later() {
+    let (first, second, last) = ("something", "something!", "something!?");
+    let [first_id, second_id, last_id] =
+        [first, second, last].map(|text| compute_hash(Hash::Sha1, Kind::Blob, text.as_bytes()).unwrap());
+    let mut pack = Made::default();
+    pack.raw(7, 6, second_id.as_slice(), &[10, 11, 0x90, 10, 1, b'?']);
+    pack.raw(7, 6, first_id.as_slice(), &[9, 10, 0x90, 9, 1, b'!']);
+    assert_eq!(pack.blob(first), first_id);
+    let tree = pack.tree(&[("100644", b"x", last_id)]);
+    let commit = pack.commit(tree).to_string();
+    let dir = tempfile::tempdir().unwrap();
+    lay_out(&pack.file(), &commit, &dir.path().join("code"), &limits()).unwrap();
+    assert_eq!(std::fs::read_to_string(dir.path().join("code/x")).unwrap(), last);
+}
+
+#[test]
 fn an_answer_is_read_however_it_comes_in_pieces() {
     let pack: Vec<u8> = (0..150_000u32).map(|number| (number % 251) as u8).collect();
     let whole =
