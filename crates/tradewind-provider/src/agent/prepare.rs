@@ -1,5 +1,6 @@
 //! Brings a job's inputs and image to this machine: from the buyer over the mesh, or from the web by the provider itself.
 
+use std::io::ErrorKind;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -123,10 +124,16 @@ async fn place(
     token: Option<&str>,
 ) -> Result<(), PrepareError> {
     let target = work.join(&input.target);
+    let in_the_way =
+        || PrepareError::Job(format!("what another input brought is in the way of `{}`", input.target));
     if let Some(parent) = target.parent() {
-        tokio::fs::create_dir_all(parent)
-            .await
-            .map_err(|error| later("cannot make an input's directory", &error))?;
+        tokio::fs::create_dir_all(parent).await.map_err(|error| match error.kind() {
+            ErrorKind::NotADirectory | ErrorKind::AlreadyExists => in_the_way(),
+            _ => later("cannot make an input's directory", &error),
+        })?;
+    }
+    if !matches!(input.source, Source::Git(_)) && target.is_dir() {
+        return Err(in_the_way());
     }
     match &input.source {
         Source::Blob { hash, size } => {

@@ -7,6 +7,7 @@ use axum::extract::Request;
 use axum::middleware::map_request;
 use tokio::sync::Semaphore;
 use tradewind_proto::manifest::Source;
+use tradewind_proto::report::Stage;
 use tradewind_proto::supervision::Outcome;
 use tradewind_testbed::git::{Forge, Repository};
 use tradewind_testbed::web::Authority;
@@ -63,6 +64,31 @@ fn a_job_gets_the_commit_that_its_branch_was_when_it_was_placed() {
     let again = market.settled(&submit(&market, &text.replace("@main", ""), "").expect("taken over"));
     let Source::Git(given) = &again.manifest.inputs[0].source else { panic!("{:?}", again.manifest.inputs) };
     assert_eq!(given.commit, second, "the remote's HEAD is its main branch");
+}
+
+#[test]
+fn an_input_that_another_is_in_the_way_of_ends_the_lease_and_says_so() {
+    let authority = Authority::new();
+    let market = market(&authority, "");
+    let forge = Forge::new(&market.path("forge"), TOKEN);
+    let _pushed = push(&forge.repository("open.git"), "first");
+    let site = serve(&market, &authority, &forge, &Arc::new(Semaphore::new(100)));
+    let own = market.path("own");
+    std::fs::write(&own, "mine\n").expect("written");
+    for place in ["code", "code/open/say/x"] {
+        let inputs = format!(
+            "[{{path: {}, target: {place}}}, {{url: \"git+{site}/open.git\", target: code/open}}]",
+            own.display()
+        );
+        let text = format!("run: echo never\ninputs: {inputs}\nretry: {{attempts: 1}}\n{SMALL}");
+        let job = submit(&market, &text, "").expect("taken over");
+        market.until("it says what is in the way", || {
+            let report = market.attempt(&job).and_then(|attempt| attempt.supervision.report);
+            let Some(Stage::Failed { reason }) = report.map(|report| report.stage) else { return false };
+            assert!(reason.contains(&format!("in the way of `{place}`")), "{reason}");
+            true
+        });
+    }
 }
 
 #[test]
