@@ -72,15 +72,16 @@ pub(super) async fn follow(agent: Agent) {
 /// Ends what is left of a job that is not configured any more, once the runtimes answer.
 async fn clear(inner: &Inner, own: Option<&str>) {
     let runtimes = inner.parts.runtimes.values().filter(|runtime| Some(runtime.name()) != own);
-    let mut left: Vec<_> = runtimes.map(AsRef::as_ref).collect();
+    let mut left: Vec<(&dyn Runtime, bool)> = runtimes.map(|runtime| (runtime.as_ref(), false)).collect();
     loop {
         let mut still = Vec::new();
-        for runtime in left {
-            if let Err(error) = end(runtime, LONGEST_GRACE).await {
-                let runs_there = runtime.name();
-                tracing::warn!(runtime = runs_there, %error, "cannot tell whether a default job of before is over; asking again");
-                still.push(runtime);
+        for (runtime, told) in left {
+            let Err(error) = end(runtime, LONGEST_GRACE).await else { continue };
+            if !told {
+                let silent = runtime.name();
+                tracing::warn!(runtime = silent, %error, "cannot tell whether a default job of before is over; asking again");
             }
+            still.push((runtime, true));
         }
         if still.is_empty() {
             return;

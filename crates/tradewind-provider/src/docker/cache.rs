@@ -209,7 +209,8 @@ impl ImageCache {
 
     /// Why nothing is known of the images that were fetched.
     pub(super) async fn damage(&self) -> Option<String> {
-        self.ledger.read().await.err().map(|error| error.to_string())
+        let error = self.ledger.read().await.err()?;
+        (error.kind() == std::io::ErrorKind::InvalidData).then(|| error.to_string())
     }
 
     /// Finds out what became of images that nobody brings any more, and removes what is too much.
