@@ -127,9 +127,9 @@ async fn place(
     let in_the_way =
         || PrepareError::Job(format!("what another input brought is in the way of `{}`", input.target));
     if let Some(parent) = target.parent() {
-        tokio::fs::create_dir_all(parent).await.map_err(|error| match error.kind() {
-            ErrorKind::NotADirectory | ErrorKind::AlreadyExists => in_the_way(),
-            _ => later("cannot make an input's directory", &error),
+        tokio::fs::create_dir_all(parent).await.map_err(|error| {
+            let is_in_the_way = matches!(error.kind(), ErrorKind::NotADirectory | ErrorKind::AlreadyExists);
+            if is_in_the_way { in_the_way() } else { later("cannot make an input's directory", &error) }
         })?;
     }
     if !matches!(input.source, Source::Git(_)) && target.is_dir() {
