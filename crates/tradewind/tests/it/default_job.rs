@@ -11,7 +11,7 @@ use axum::routing::get;
 use serde_json::Value;
 use tradewind_proto::supervision::Outcome;
 
-use crate::digits::{docker, engine};
+use crate::digits::{docker, engine, sweep};
 use crate::market::{BUYER, LEDGER, Market, PROVIDER};
 
 /// Notes its start, the time again and again, and that it was told to end.
@@ -78,6 +78,7 @@ fn docker_an_image_that_never_comes_keeps_no_lease_from_its_start() {
     let attempt = market.settled(&job);
     assert_eq!(attempt.outcome, Some(Outcome::Finished { code: 0 }), "{attempt:?}");
     assert!(!runs(&market));
+    sweep(market);
 }
 
 /// An image with a shell, under a tag of its own.
@@ -125,7 +126,7 @@ fn docker_what_is_left_of_a_default_job_ends_once_its_engine_answers_again() {
     open(&door);
     market.until("it is ended", || containers().is_empty());
     assert!(!runs(&market));
-    drop(market);
+    sweep(market);
     docker(&["rmi", &image]);
 }
 

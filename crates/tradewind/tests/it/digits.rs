@@ -63,6 +63,17 @@ pub(crate) fn docker(arguments: &[&str]) -> String {
     String::from_utf8_lossy(&output.stdout).trim().to_owned()
 }
 
+/// Ends a market and removes its provider's bridges, which wait ready for the next lease: the agent does not come back, and an engine has
+/// room for few.
+pub(crate) fn sweep(market: Market) {
+    let owner = format!("label=tradewind.owner={}", market.account("provider"));
+    drop(market);
+    for network in docker(&["network", "ls", "--quiet", "--filter", &owner]).lines() {
+        assert_eq!(docker(&["network", "inspect", "--format", "{{len .Containers}}", network]), "0");
+        docker(&["network", "rm", network]);
+    }
+}
+
 /// Where the engine is.
 pub(crate) fn engine() -> String {
     ["TRADEWIND_DOCKER_HOST", "DOCKER_HOST"]
@@ -102,15 +113,9 @@ fn docker_trains_digits_in_an_image_from_scratch() {
     let closed = market.chain().closed(lease).expect("closed on chain");
     assert_eq!(u128::from(last["paid"].as_u64().expect("paid")), closed.paid.base_units());
     let owner = format!("label=tradewind.owner={}", market.account("provider"));
-    let left =
-        |kind: &str, all: &[&str]| docker(&[&[kind, "ls", "--quiet", "--filter", &owner], all].concat());
-    market.until("the lease's container is gone", || left("container", &["--all"]).is_empty());
-    drop(market);
-    // The agent's own, ready for the next lease: removed here, because the agent does not come back.
-    for network in left("network", &[]).lines() {
-        assert_eq!(docker(&["network", "inspect", "--format", "{{len .Containers}}", network]), "0");
-        docker(&["network", "rm", network]);
-    }
+    let containers = || docker(&["container", "ls", "--all", "--quiet", "--filter", &owner]);
+    market.until("the lease's container is gone", || containers().is_empty());
+    sweep(market);
     docker(&["rmi", &format!("tradewind/import:{hash}")]);
 }
 
