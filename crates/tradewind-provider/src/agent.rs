@@ -35,7 +35,7 @@ use tradewind_chain::ledger::{Ledger, LedgerError};
 use tradewind_mesh::Transport;
 use tradewind_proto::ids::{BuyerId, LeaseId};
 use tradewind_proto::lending::{Lending, Standing};
-use tradewind_proto::offer::{Follow, Offer};
+use tradewind_proto::offer::{Follow, Offer, TrustTier};
 use tradewind_proto::owner::OwnerRules;
 use tradewind_proto::report::Report;
 use tradewind_proto::signature::SigningKey;
@@ -241,6 +241,12 @@ impl Agent {
     #[must_use]
     pub fn reports(&self) -> Vec<Report> {
         self.inner.hosted().iter().map(|hosted| hosted.report.borrow().clone()).collect()
+    }
+
+    /// Whether its offer is on the unstaked tier.
+    #[must_use]
+    pub fn is_unstaked(&self) -> bool {
+        self.inner.config.offer.trust == TrustTier::Unstaked
     }
 
     /// The leases that are hosted now, for who records their course.

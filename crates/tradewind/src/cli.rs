@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use alloy::primitives::Address;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use clap_complete::Shell;
-use tradewind_proto::ids::{JobId, LeaseId};
+use tradewind_proto::ids::{DeviceId, JobId, LeaseId};
 use tradewind_proto::units::Seconds;
 
 use crate::commands::{Forward, Lie};
@@ -293,7 +293,7 @@ pub(crate) enum Provider {
     },
     /// Sell this machine's capacity: examines and measures it, proposes a price, writes the role into the node's configuration
     /// and starts it.
-    Join(Join),
+    Join(Box<Join>),
     /// Show the machine's device, stake and leases.
     Status,
     /// Take no new leases, wait for running ones, and unbond the stake; again later, to take the stake out.
@@ -344,9 +344,12 @@ pub(crate) struct Join {
     /// What starts workloads: process, docker. May be given again.
     #[arg(long = "runtime", value_name = "NAME")]
     pub(crate) runtimes: Vec<String>,
-    /// Stake for the device, in whole tokens of what the network stakes.
+    /// Stake for the device, in whole tokens of what the network stakes; 0 for the unstaked tier, which few jobs take.
     #[arg(long)]
     pub(crate) stake: Option<String>,
+    /// The account that stakes the device instead of this one, and gets the stake back.
+    #[arg(long, value_name = "ACCOUNT")]
+    pub(crate) sponsor: Option<String>,
     /// Free balance to keep for lease bonds, in whole tokens.
     #[arg(long)]
     pub(crate) bonds: Option<String>,
@@ -378,6 +381,18 @@ pub(crate) enum WalletVerb {
         /// Who receives it; the wallet itself where not given.
         #[arg(long, value_name = "ACCOUNT")]
         to: Option<String>,
+    },
+    /// Stake a device that names this account as its sponsor, from the free balance or the wallet. The stake comes back here.
+    Stake {
+        /// Its id, as `provider join` and `provider status` show it there.
+        device: DeviceId,
+        /// In whole tokens of what the network stakes.
+        amount: String,
+    },
+    /// Begin to take back the stake of a device that this account sponsors; once it is unbonded, take it out.
+    Unstake {
+        /// Its id.
+        device: DeviceId,
     },
     /// Write an encrypted copy of the wallet (Web3 v3), read it back, and check it. Needs no node.
     Export {

@@ -15,12 +15,12 @@ use tradewind_buyer::access::AccessError;
 use tradewind_buyer::job::record::JobRecord;
 use tradewind_mesh::{FrameStream, Refusal, RefusalCode};
 use tradewind_proto::access::{MAX_OPENING, Opening, Session};
-use tradewind_proto::ids::{JobId, LeaseId};
+use tradewind_proto::ids::{DeviceId, JobId, LeaseId};
 use tradewind_proto::offer::Offer;
 
 use crate::node::api::view::{
-    Created, GeneratedSecret, LogPiece, MeterView, NewJob, Problem, ProviderView, ReputationsView, Status,
-    Transfer, WalletView, WatcherView,
+    BackedDevice, Created, GeneratedSecret, LogPiece, MeterView, NewJob, Problem, ProviderView,
+    ReputationsView, StakeRequest, Status, Transfer, WalletView, WatcherView,
 };
 
 /// The longest that an answer may take; long polls are held back at most 30 s.
@@ -145,6 +145,16 @@ impl NodeClient {
     /// Moves money out of the contract.
     pub(crate) async fn withdraw(&self, transfer: &Transfer) -> anyhow::Result<WalletView> {
         self.post("/v1/wallet/withdraw", Some(transfer)).await
+    }
+
+    /// Stakes a device that this account sponsors.
+    pub(crate) async fn stake(&self, stake: &StakeRequest) -> anyhow::Result<BackedDevice> {
+        self.post("/v1/wallet/stake", Some(stake)).await
+    }
+
+    /// Takes the stake of a device back that this account sponsors, a step at a time.
+    pub(crate) async fn unstake(&self, device: DeviceId) -> anyhow::Result<BackedDevice> {
+        self.post::<(), _>(&format!("/v1/wallet/unstake?device={device}"), None).await
     }
 
     /// Balances.

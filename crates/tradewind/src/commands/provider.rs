@@ -68,7 +68,11 @@ fn show(view: &ProviderView) -> String {
             rows.push(["device".into(), device.id.clone()]);
             rows.push(["state".into(), device.state.clone()]);
             rows.push(["units".into(), device.units.to_string()]);
-            rows.push(["stake".into(), money(device.stake, &view.staked)]);
+            let tier = if view.unstaked { "; lends on the unstaked tier" } else { "" };
+            rows.push(["stake".into(), format!("{}{tier}", money(device.stake, &view.staked))]);
+            if device.sponsor != view.account && !device.sponsor.is_empty() {
+                rows.push(["staked by".into(), device.sponsor.clone()]);
+            }
             rows.push(["rent paid until".into(), time(device.rent_paid_until)]);
             rows.extend(device.unbonds_at.map(|at| ["stake free at".to_owned(), time(at)]));
         }

@@ -8,11 +8,11 @@ use zeroize::Zeroizing;
 
 use super::{funds, node};
 use crate::cli::{Cli, WalletVerb};
-use crate::node::api::view::{Transfer, WalletView};
+use crate::node::api::view::{BackedDevice, StakeRequest, Transfer, WalletView};
 use crate::node::config::NodeConfig;
 use crate::node::{self as nodes, keys};
 use crate::paths;
-use crate::printer::{Printer, money, table};
+use crate::printer::{Printer, money, table, time};
 
 pub(super) async fn wallet(verb: Option<&WalletVerb>, cli: &Cli, printer: Printer) -> anyhow::Result<u8> {
     match verb {
@@ -37,9 +37,32 @@ pub(super) async fn wallet(verb: Option<&WalletVerb>, cli: &Cli, printer: Printe
             bar.finish_and_clear();
             printer.data(&moved?, show)?;
         }
+        Some(WalletVerb::Stake { device, amount }) => {
+            let bar = printer.spinner("staking");
+            let stake = StakeRequest { device: *device, amount: amount.clone() };
+            let staked = super::client(cli)?.stake(&stake).await;
+            bar.finish_and_clear();
+            printer.data(&staked?, backed)?;
+        }
+        Some(WalletVerb::Unstake { device }) => {
+            let bar = printer.spinner("taking the stake back");
+            let left = super::client(cli)?.unstake(*device).await;
+            bar.finish_and_clear();
+            printer.data(&left?, backed)?;
+        }
         Some(WalletVerb::Export { file, password_file }) => export(file, password_file.as_deref(), printer)?,
     }
     Ok(0)
+}
+
+fn backed(view: &BackedDevice) -> String {
+    let mut rows = vec![
+        ["state".to_owned(), view.device.state.clone()],
+        ["stake".into(), money(view.device.stake, &view.staked)],
+    ];
+    rows.extend(view.device.unbonds_at.map(|at| ["stake free at".to_owned(), time(at)]));
+    rows.push(["free balance".into(), money(view.free, &view.staked)]);
+    table(["device", &view.device.id], rows)
 }
 
 fn configured() -> anyhow::Result<(std::path::PathBuf, NodeConfig)> {

@@ -9,6 +9,7 @@ mod market;
 mod meter;
 mod reputation;
 mod schema;
+mod stake;
 #[cfg(test)]
 mod tests;
 pub(crate) mod view;
@@ -150,6 +151,8 @@ fn routes() -> OpenApiRouter<Arc<Served>> {
         .routes(routes!(watcher::watcher))
         .routes(routes!(wallet::wallet))
         .routes(routes!(wallet::deposit))
+        .routes(routes!(stake::stake))
+        .routes(routes!(stake::unstake))
         .routes(routes!(wallet::withdraw))
 }
 

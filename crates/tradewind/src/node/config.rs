@@ -172,8 +172,11 @@ pub(crate) struct ProviderSection {
     pub(crate) input_cache: Option<String>,
     /// Inputs may also come from the owner's network: for stores that a house runs for itself.
     pub(crate) private_inputs: bool,
-    /// Stake for the device, in whole tokens of what the network stakes.
+    /// Stake for the device, in whole tokens of what the network stakes; `0` lends on the unstaked tier.
     pub(crate) stake: String,
+    /// The account that stakes the device, and gets the stake back; this node's own where absent.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) sponsor: Option<String>,
     /// Free balance to keep for lease bonds, in whole tokens of the quote asset.
     pub(crate) bonds: String,
     /// Where earnings go; they stay in the contract's balance where absent.
@@ -352,6 +355,7 @@ impl Default for ProviderSection {
             input_cache: None,
             private_inputs: false,
             stake: "50".into(),
+            sponsor: None,
             bonds: "100".into(),
             payout: None,
             heartbeat: 15,

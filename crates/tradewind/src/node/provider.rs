@@ -2,6 +2,7 @@
 
 mod default_job;
 pub(crate) mod encryption;
+pub(in crate::node) mod joining;
 mod payout;
 mod sale;
 pub(crate) mod sandbox;
@@ -15,16 +16,16 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use alloy::primitives::{Address, B256, keccak256};
+use alloy::primitives::Address;
 use anyhow::{Context, bail};
 use tokio_util::sync::CancellationToken;
-use tradewind_chain::ledger::{Action, ActionStatus, Ledger, Reference};
+use tradewind_chain::ledger::Ledger;
 use tradewind_mesh::Transport;
 use tradewind_proto::ids::DeviceId;
 use tradewind_proto::offer::{Offer, Vendor};
 use tradewind_proto::profile::{Asset, NetworkProfile};
 use tradewind_proto::signature::SigningKey;
-use tradewind_proto::units::{Bytes, Clock, Money, Seconds, Timestamp};
+use tradewind_proto::units::{Bytes, Clock, Money, Seconds};
 use tradewind_provider::agent::{Agent, AgentConfig, Parts};
 use tradewind_provider::docker::{DockerConfig, DockerRuntime, GpuMode, Nvidia};
 use tradewind_provider::inventory::{AllGpus, Gpu, Inventory, Sold};
@@ -34,6 +35,7 @@ use tradewind_provider::slurm::SlurmRuntime;
 use tradewind_provider::web::SourcePolicy;
 use tradewind_store::Store;
 
+use self::joining::Join;
 use self::payout::Payout;
 use super::config::ProviderSection;
 use super::{attest, keys};
@@ -42,12 +44,6 @@ use super::{attest, keys};
 const PROCESS: &str = "process";
 const DOCKER: &str = "docker";
 const SLURM: &str = SlurmRuntime::NAME;
-/// How long one step of joining may take.
-const STEP: Duration = Duration::from_secs(120);
-/// How much rent is paid ahead.
-const RENT: Seconds = Seconds::new(30 * 86_400);
-/// How soon before its end rent is paid again.
-const RENT_AHEAD: Seconds = Seconds::new(3 * 86_400);
 
 /// What the role needs of its node.
 pub(crate) struct Needs<'a> {
@@ -67,41 +63,23 @@ pub(crate) struct Needs<'a> {
 pub(crate) async fn start(needs: Needs<'_>) -> anyhow::Result<Agent> {
     let asset = needs.profile.quote().context("the network's profile names no asset")?;
     let staked = needs.profile.staked().context("the network's profile names no asset")?;
-    let amount = |text: &str, of: &Asset, field: &str| {
-        Money::parse(text, of.decimals).with_context(|| format!("`provider.{field}` in node.toml"))
-    };
     let device_key = device_key(&needs)?;
-    let device = DeviceId::derive(needs.key.address(), device_key.address());
-    let join = Join {
-        ledger: needs.ledger.as_ref(),
-        account: needs.key.address(),
-        device,
-        device_key: device_key.address(),
-        token: asset.address,
-        stake_token: staked.address,
-        units: needs.section.units,
-        stake: amount(&needs.section.stake, staked, "stake")?,
-        bonds: amount(&needs.section.bonds, asset, "bonds")?,
-    };
-    if needs.profile.development && needs.ledger.device(device).await?.is_none() {
-        for (token, wanted) in join.needs(join.stake)? {
-            super::ledger::fill(needs.profile, needs.ledger.as_ref(), token, wanted).await?;
-        }
-    }
-    join.run(needs.transport.key(), (needs.clock)()).await?;
+    let owner = needs.key.address();
+    let device = DeviceId::derive(owner, device_key.address());
+    let join = Join::read(&needs, asset, staked, &device_key)?;
+    join.run(&needs).await?;
     pay_out(&needs, asset, join.bonds, device)?;
     let state_dir = state_dir(&needs)?;
     std::fs::create_dir_all(&state_dir).with_context(|| format!("cannot make {}", state_dir.display()))?;
     let inventory = Inventory::take(&state_dir, &AllGpus::default())?;
     let sold = sold(needs.section, &inventory)?;
     answer(&needs, device, device_key, hardware(&needs, &inventory, &sold)).await?;
-    let owner = needs.key.address();
     let (gpus, nvidia) = cards(sold_first(&inventory, &sold));
     let runtimes = runtimes(needs.section, owner, &needs.data_dir.join("runtime"), gpus, nvidia)?;
     sandbox::require(needs.section).await?;
     let encrypted = encryption::of(needs.section.encrypt, needs.data_dir, &state_dir, &runtimes)?;
     let default_job = default_job::read(needs.section, &sold, &runtimes)?;
-    let offer = sale::offer(&needs, device, &runtimes, sold.unit).await?;
+    let offer = sale::offer(&needs, join.is_staked().then_some(device), &runtimes, sold.unit).await?;
     let offer = Offer { encrypted: encrypted.all, ..offer };
     let attester = needs.section.tee.as_ref().map(sale::attester).transpose()?;
     let config = AgentConfig {
@@ -251,97 +229,5 @@ fn of_engine(config: &mut DockerConfig, section: &ProviderSection) {
     config.sandbox = section.sandbox.clone();
     if let Some(host) = &section.docker_host {
         config.host.clone_from(host);
-    }
-}
-
-/// The steps from an unknown account to a staked device. Each looks first, so a restart repeats none.
-struct Join<'a> {
-    ledger: &'a dyn Ledger,
-    account: Address,
-    device: DeviceId,
-    device_key: Address,
-    /// What bonds and rent are paid in.
-    token: Address,
-    stake_token: Address,
-    units: u8,
-    stake: Money,
-    bonds: Money,
-}
-
-impl Join<'_> {
-    async fn run(&self, mesh_key: tradewind_proto::ids::MeshKey, now: Timestamp) -> anyhow::Result<()> {
-        let mut device = self.ledger.device(self.device).await?;
-        let staked = device.as_ref().map_or(Money::ZERO, |record| record.stake);
-        let missing = self.stake.saturating_sub(staked);
-        for (token, wanted) in self.needs(missing)? {
-            self.fund(token, wanted, device.is_none()).await?;
-        }
-        let account = self.ledger.account_record(self.account).await?;
-        if account.as_ref().is_none_or(|record| record.mesh_key != mesh_key) {
-            let reference = self.reference("register", mesh_key.as_bytes());
-            self.step("register", Action::Register { reference, mesh_key, metadata: B256::ZERO }).await?;
-        }
-        if device.is_none() {
-            let action =
-                Action::AddDevice { key: self.device_key, sponsor: None, class: 0, units: self.units };
-            self.step("add the device", action).await?;
-            device = self.ledger.device(self.device).await?;
-        }
-        let rent_until = device.map_or(Timestamp::default(), |record| record.rent_paid_until);
-        if !missing.is_zero() {
-            let reference = self.reference("stake", &staked.base_units().to_be_bytes());
-            self.step("stake the device", Action::Stake { reference, device: self.device, amount: missing })
-                .await?;
-        }
-        if rent_until < now.after(RENT_AHEAD) {
-            let reference = self.reference("rent", &rent_until.unix().to_be_bytes());
-            let action = Action::Rent { reference, device: self.device, span: RENT, limit: self.bonds };
-            self.step("pay the rent", action).await?;
-        }
-        Ok(())
-    }
-
-    /// What the free balances have to hold for bonds and this much more stake. The token that relayers are paid in comes first.
-    fn needs(&self, stake: Money) -> anyhow::Result<Vec<(Address, Money)>> {
-        if self.token == self.stake_token {
-            return Ok(vec![(self.token, self.bonds.checked_add(stake)?)]);
-        }
-        Ok(vec![(self.token, self.bonds), (self.stake_token, stake)])
-    }
-
-    /// Brings the free balance of `token` up to `wanted` from the wallet, as far as the wallet goes; a newcomer's has to hold some.
-    async fn fund(&self, token: Address, wanted: Money, is_new: bool) -> anyhow::Result<()> {
-        let balance = self.ledger.balance(token, self.account).await?;
-        let missing = wanted.saturating_sub(balance);
-        if missing.is_zero() {
-            return Ok(());
-        }
-        let amount = missing.min(self.ledger.holdings(token, self.account).await?);
-        if amount.is_zero() {
-            let problem =
-                format!("the wallet {} is empty; it needs {missing} base units of {token}", self.account);
-            if is_new {
-                bail!(problem);
-            }
-            tracing::warn!(problem, "fewer leases can be bonded");
-            return Ok(());
-        }
-        let reference = Reference(B256::from(rand::random::<[u8; 32]>()));
-        self.step("deposit", Action::Deposit { reference, token, amount }).await
-    }
-
-    fn reference(&self, what: &str, detail: &[u8]) -> Reference {
-        Reference(keccak256([what.as_bytes(), self.device.get().as_slice(), detail].concat()))
-    }
-
-    async fn step(&self, what: &str, action: Action) -> anyhow::Result<()> {
-        tracing::info!(step = what, "joining the network");
-        let submission = self.ledger.submit(action).await.with_context(|| format!("cannot {what}"))?;
-        let settled = tokio::time::timeout(STEP, self.ledger.settled(&submission.key)).await;
-        match settled.with_context(|| format!("cannot {what}: the chain takes too long"))?? {
-            ActionStatus::Included { .. } | ActionStatus::Final { .. } => Ok(()),
-            ActionStatus::Failed { reason } => bail!("cannot {what}: {reason}"),
-            ActionStatus::Pending => bail!("cannot {what}: still pending"),
-        }
     }
 }

@@ -3,6 +3,7 @@
 
 mod access;
 mod at_rest;
+mod backing;
 mod default_job;
 mod demo;
 mod digits;

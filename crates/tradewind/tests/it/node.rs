@@ -358,6 +358,61 @@ fn a_sponsor_without_a_wallet_or_with_nonsense_for_money_does_not_start() {
 }
 
 #[test]
+fn who_joins_without_a_stake_or_by_a_sponsor_is_told_what_that_means() {
+    let market = Machine::with_ledger("[buyer]\nfaucet = \"100\"\n");
+    market.json(&["node", "start"]);
+    let profile = market.path("network.toml");
+    let sponsor = market.json(&["status"])["account"].as_str().unwrap().to_owned();
+    let [bold, poor] = [Machine::new(), Machine::new()];
+    for machine in [&bold, &poor] {
+        machine.json(&["setup", "--yes", profile.to_str().unwrap()]);
+    }
+    let join = ["provider", "join", "--price", "0.2", "--memory", "64MiB", "--disk", "64MiB", "--cpus", "1"];
+    let joined = bold.json(&[&join[..], &["--stake", "0"]].concat());
+    assert_eq!(
+        (&joined["unstaked"], &joined["device"]["stake"]),
+        (&Value::Bool(true), &0.into()),
+        "{joined}"
+    );
+    let joining = [&join[..], &["--sponsor", &sponsor]].concat();
+    let waiting = poor.failure(&joining);
+    assert!(waiting.contains(&sponsor) && waiting.contains("tradewind wallet stake 0x"), "{waiting}");
+    let device = poor.json(&["provider", "status"])["device"]["id"].as_str().unwrap().to_owned();
+    market.json(&["wallet", "stake", &device, "50"]);
+    let joined = poor.json(&joining);
+    assert_eq!(
+        (&joined["device"]["state"], &joined["device"]["stake"]),
+        (&"ready".into(), &50_000_000.into())
+    );
+}
+
+#[test]
+fn a_sponsor_of_nothing_or_of_what_another_stakes_is_refused() {
+    let section = |more: &str| {
+        format!("[provider]\nprice = \"0.2\"\ncpus = 1\nmemory = \"64MiB\"\ndisk = \"64MiB\"\n{more}")
+    };
+    let named = "sponsor = \"0x1111111111111111111111111111111111111111\"\n";
+    let machine = Machine::with_ledger(&section(&format!("{named}stake = \"0\"\n")));
+    let file = machine.path("node.toml");
+    let change = |from: &str, to: &str| {
+        let text = std::fs::read_to_string(&file).unwrap();
+        assert!(text.contains(from), "{text}");
+        std::fs::write(&file, text.replace(from, to)).unwrap();
+    };
+    let refused = machine.failure(&["node", "start"]);
+    assert!(refused.contains("`provider.stake` is 0"), "{refused}");
+    change("0x1111111111111111111111111111111111111111", "bob");
+    let refused = machine.failure(&["node", "start"]);
+    assert!(refused.contains("`bob` is no account"), "{refused}");
+    change("sponsor = \"bob\"\nstake = \"0\"\n", "");
+    machine.json(&["node", "start"]);
+    machine.json(&["node", "stop"]);
+    change("[provider]\n", &format!("[provider]\n{named}"));
+    let refused = machine.failure(&["node", "start"]);
+    assert!(refused.contains("was added for") && refused.contains("sponsor = \"0x"), "{refused}");
+}
+
+#[test]
 fn a_machine_joins_as_a_provider_and_leaves_with_its_stake_unbonding() {
     let market = Machine::with_ledger("");
     market.json(&["node", "start"]);

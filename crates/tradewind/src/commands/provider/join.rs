@@ -86,7 +86,8 @@ pub(super) async fn join(options: &Join, printer: Printer) -> anyhow::Result<()>
 }
 
 fn told(joined: &Joined) -> String {
-    let units = joined.provider.device.as_ref().map_or(1, |device| device.units);
+    let view = &joined.provider;
+    let units = view.device.as_ref().map_or(1, |device| device.units);
     let price = joined.hourly.map(|hourly| format!(" at {} an hour", money(hourly, &joined.provider.asset)));
     format!(
         "you are live: {}{}\n`tradewind provider leases` shows who runs here, `tradewind provider leave` ends it",
@@ -230,7 +231,11 @@ async fn live(client: &NodeClient, alone: bool, printer: Printer) -> anyhow::Res
         tokio::time::sleep(LOOK).await;
     };
     bar.finish_and_clear();
-    let state = view.device.as_ref().map_or("none", |device| device.state.as_str());
+    let state = match &view.device {
+        _ if view.unstaked => "ready",
+        Some(device) => device.state.as_str(),
+        None => "none",
+    };
     match (state, view.offered, view.heard_by) {
         ("ready", true, heard_by) if alone || heard_by > 0 => Ok(view),
         ("ready", true, _) => bail!(
@@ -242,6 +247,14 @@ async fn live(client: &NodeClient, alone: bool, printer: Printer) -> anyhow::Res
         }
         ("jailed", ..) => {
             bail!("the device is jailed: watchers convicted it; `tradewind provider status` says until when")
+        }
+        ("unstaked", ..) if view.device.as_ref().is_some_and(|device| device.sponsor != view.account) => {
+            let (id, sponsor) = view.device.as_ref().map(|device| (&device.id, &device.sponsor)).unzip();
+            bail!(
+                "the device waits for the stake of its sponsor {}, who runs `tradewind wallet stake {} AMOUNT`; join again then",
+                sponsor.map_or("", String::as_str),
+                id.map_or("", String::as_str)
+            )
         }
         (state, ..) => bail!(
             "the device is {state} in the registry and cannot lend; look at `tradewind provider status`"
@@ -316,6 +329,7 @@ fn written(options: &Join, before: Option<&Item>, proposed: Option<&str>) -> Tab
         ("disk", options.disk.as_deref()),
         ("country", options.country.as_deref()),
         ("stake", options.stake.as_deref()),
+        ("sponsor", options.sponsor.as_deref()),
         ("bonds", options.bonds.as_deref()),
     ];
     for (key, text) in texts.into_iter().filter_map(|(key, text)| Some((key, text?))) {

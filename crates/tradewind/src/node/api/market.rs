@@ -5,13 +5,14 @@ use axum::Json;
 use axum::extract::{Query, State};
 use axum::http::StatusCode;
 use serde::Deserialize;
-use tradewind_chain::ledger::{Action, DeviceRecord, DeviceState, Reference};
+use tradewind_chain::ledger::{Action, DeviceRecord, DeviceState};
 use tradewind_mesh::Transport as _;
 use tradewind_proto::bulletin::Bulletin;
 use tradewind_proto::ids::{LeaseId, ProviderId};
 use tradewind_proto::lending::Standing;
 use tradewind_proto::offer::Offer;
 use tradewind_proto::report::{Report, Stage};
+use tradewind_proto::units::Timestamp;
 use tradewind_provider::agent::{Agent, ReclaimError};
 
 use super::jobs::buyer;
@@ -19,6 +20,7 @@ use super::schema::{OfferSchema, ReportSchema};
 use super::view::{DeviceView, Problem, ProviderView, TestJobView};
 use super::wallet::{carry_out, silent};
 use super::{Answer, Failure, Served, Shared};
+use crate::node::provider::joining::{reference, stake_reference};
 
 fn provider(roles: &Served) -> Result<&Agent, Failure> {
     let hint = "`tradewind provider join` adds the role";
@@ -110,27 +112,27 @@ pub(super) async fn leave(State(roles): Shared) -> Answer<ProviderView> {
         }
     }
     if let Some(record) = device(&roles).await? {
-        let now = (roles.clock)();
-        // What names the step: the same step asked for twice is one.
-        let reference = |at: u64| {
-            let stake = record.stake.base_units().to_be_bytes();
-            let text = [record.device.get().as_slice(), &at.to_be_bytes(), &stake].concat();
-            Reference(alloy::primitives::keccak256(text))
-        };
-        match record.unbonding_at {
-            _ if record.stake.is_zero() => {}
-            None => {
-                let action = Action::Unbond { reference: reference(0), device: record.device };
-                carry_out(&roles, action).await?;
-            }
-            Some(at) if at <= now => {
-                let action = Action::WithdrawStake { reference: reference(at.unix()), device: record.device };
-                carry_out(&roles, action).await?;
-            }
-            Some(_) => {}
-        }
+        unbond(&roles, &record).await?;
     }
     look(&roles).await.map(Json)
+}
+
+/// The next step of taking a stake back: by the provider or the sponsor, who gets it.
+pub(super) async fn unbond(roles: &Served, record: &DeviceRecord) -> Result<(), Failure> {
+    let now = (roles.clock)();
+    match record.unbonding_at {
+        _ if record.stake.is_zero() => Ok(()),
+        None => {
+            let named = stake_reference(roles.ledger.as_ref(), record.device, "unbond", record.stake, now);
+            let reference = named.await.map_err(silent)?;
+            carry_out(roles, Action::Unbond { reference, device: record.device }).await
+        }
+        Some(at) if at <= now => {
+            let reference = reference("withdraw", record.device.get().as_slice(), &at.unix().to_be_bytes());
+            carry_out(roles, Action::WithdrawStake { reference, device: record.device }).await
+        }
+        Some(_) => Ok(()),
+    }
 }
 
 fn unstored(error: impl std::fmt::Display) -> Failure {
@@ -147,14 +149,7 @@ async fn device(roles: &Served) -> Result<Option<DeviceRecord>, Failure> {
 
 async fn look(roles: &Served) -> Result<ProviderView, Failure> {
     let now = (roles.clock)();
-    let device = device(roles).await?.map(|record| DeviceView {
-        id: record.device.to_string(),
-        state: word(record.state(now)).into(),
-        units: record.units,
-        stake: record.stake.base_units(),
-        rent_paid_until: record.rent_paid_until.unix(),
-        unbonds_at: record.unbonding_at.map(|at| at.unix()),
-    });
+    let device = device(roles).await?.map(|record| shown(&record, now));
     let account = roles.ledger.account();
     let free = roles.ledger.balance(roles.asset.address, account).await.map_err(silent)?;
     let (kept, until) = match roles.provider.as_ref().map(Agent::standing) {
@@ -176,6 +171,7 @@ async fn look(roles: &Served) -> Result<ProviderView, Failure> {
         }),
         heard_by: roles.mesh.directory_links(),
         leases: roles.provider.as_ref().map_or(0, Agent::live_leases),
+        unstaked: roles.provider.as_ref().is_some_and(Agent::is_unstaked),
         test_job: roles
             .provider
             .as_ref()
@@ -201,6 +197,19 @@ fn test_job(agent: &Agent, sponsor: Address) -> Option<TestJobView> {
         None => (report.stage == Stage::Finished).then_some(true),
     };
     Some(TestJobView { lease: report.lease, passed, problem, paid: report.paid.base_units() })
+}
+
+/// A device as people see it.
+pub(super) fn shown(record: &DeviceRecord, now: Timestamp) -> DeviceView {
+    DeviceView {
+        id: record.device.to_string(),
+        state: word(record.state(now)).into(),
+        units: record.units,
+        stake: record.stake.base_units(),
+        sponsor: record.sponsor.to_string(),
+        rent_paid_until: record.rent_paid_until.unix(),
+        unbonds_at: record.unbonding_at.map(|at| at.unix()),
+    }
 }
 
 const fn word(state: DeviceState) -> &'static str {

@@ -62,6 +62,8 @@ fn every_operation_is_described_with_its_answers_and_errors() {
         "post /v1/provider/reclaim",
         "post /v1/shutdown",
         "post /v1/wallet/deposit",
+        "post /v1/wallet/stake",
+        "post /v1/wallet/unstake",
         "post /v1/wallet/withdraw",
     ];
     assert_eq!(operations, expected);

@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use serde::{Deserialize, Serialize};
 use tradewind_proto::challenge::MemoryRate;
 use tradewind_proto::evidence::Level;
-use tradewind_proto::ids::{JobId, LeaseId};
+use tradewind_proto::ids::{DeviceId, JobId, LeaseId};
 use tradewind_proto::profile::Asset;
 use tradewind_proto::units::Seconds;
 use tradewind_proto::workload::Secrets;
@@ -177,6 +177,9 @@ pub(crate) struct ProviderView {
     /// The owner's own job runs, as nobody leases the machine.
     #[serde(default)]
     pub(crate) default_job: bool,
+    /// Its offer is on the unstaked tier.
+    #[serde(default)]
+    pub(crate) unstaked: bool,
     /// The newest job of the network's sponsor, while it is here.
     #[serde(default)]
     pub(crate) test_job: Option<TestJobView>,
@@ -200,6 +203,28 @@ pub(crate) struct TestJobView {
     pub(crate) paid: u128,
 }
 
+/// A stake for a device of another account.
+#[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
+pub(crate) struct StakeRequest {
+    /// Which.
+    #[schema(value_type = String)]
+    pub(crate) device: DeviceId,
+    /// How much, in whole tokens of what the network stakes.
+    pub(crate) amount: String,
+}
+
+/// A device that this account sponsors.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub(crate) struct BackedDevice {
+    /// As the registry knows it.
+    pub(crate) device: DeviceView,
+    /// What is staked.
+    #[schema(value_type = AssetView)]
+    pub(crate) staked: Asset,
+    /// Of this account, free in the contract.
+    pub(crate) free: u128,
+}
+
 /// A device as the registry knows it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub(crate) struct DeviceView {
@@ -211,6 +236,9 @@ pub(crate) struct DeviceView {
     pub(crate) units: u8,
     /// What stands behind it.
     pub(crate) stake: u128,
+    /// Who stakes it and gets the stake back.
+    #[serde(default)]
+    pub(crate) sponsor: String,
     /// Its place in the registry is paid until then, in seconds since 1970.
     pub(crate) rent_paid_until: u64,
     /// When the unbonding stake may be withdrawn, in seconds since 1970.

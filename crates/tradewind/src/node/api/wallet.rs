@@ -66,8 +66,8 @@ pub(super) async fn withdraw(State(roles): Shared, Json(transfer): Json<Transfer
     look(&roles).await.map(Json)
 }
 
-/// What is kept back for a relayer's fee when everything is withdrawn: a hundredth of a token.
-fn fee(roles: &Served) -> Money {
+/// What is kept back for a relayer's fee: a hundredth of a token.
+pub(super) fn fee(roles: &Served) -> Money {
     Money::parse("0.01", roles.asset.decimals).unwrap_or(Money::ZERO)
 }
 

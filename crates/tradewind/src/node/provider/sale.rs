@@ -190,7 +190,7 @@ pub(super) fn attester(section: &TeeSection) -> anyhow::Result<Arc<dyn Attester>
 /// The offer of `unit`, as the configuration prices it.
 pub(super) async fn offer(
     needs: &Needs<'_>,
-    device: DeviceId,
+    device: Option<DeviceId>,
     runtimes: &BTreeMap<&'static str, Arc<dyn Runtime>>,
     unit: Resources,
 ) -> anyhow::Result<Offer> {
@@ -198,7 +198,7 @@ pub(super) async fn offer(
     let version = needs.ledger.current_version().await.context("the chain's parameters cannot be read")?;
     let offer = Offer {
         provider: ProviderId::new(needs.key.address()),
-        device,
+        device: device.unwrap_or(DeviceId::NONE),
         mesh_key: needs.transport.key(),
         sequence: 0,
         issued_at: Timestamp::default(),
@@ -213,7 +213,7 @@ pub(super) async fn offer(
         conditions: conditions(needs.section),
         network: if runtimes.contains_key(DOCKER) { Network::Internet } else { Network::None },
         ports: vec![PortRange { first: 1, last: u16::MAX }],
-        trust: TrustTier::Staked,
+        trust: if device.is_some() { TrustTier::Staked } else { TrustTier::Unstaked },
         terms_of_service: B256::ZERO,
         version,
         address: None,
