@@ -4,6 +4,7 @@ mod background;
 mod cli;
 mod client;
 mod commands;
+mod memory;
 mod node;
 mod paths;
 mod printer;
@@ -22,6 +23,7 @@ fn main() -> ExitCode {
     if let Some(code) = tradewind_provider::process::dispatch() {
         return code;
     }
+    memory::return_large_blocks();
     if rustls::crypto::ring::default_provider().install_default().is_err() {
         tracing::debug!("a TLS provider was installed before ours");
     }
