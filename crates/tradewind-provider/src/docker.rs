@@ -363,7 +363,9 @@ impl Shared {
         let directory = self.directory(lease);
         std::fs::create_dir_all(&directory).map_err(RuntimeError::io("make the lease's directory"))?;
         let mut watched = self.watched.lock().await;
-        watched.entry(lease).or_insert_with(|| warden::Watched::new(kept)).collect(self, lease);
+        let watched = watched.entry(lease).or_insert_with(|| warden::Watched::new(kept));
+        watched.see(found.runs());
+        watched.collect(self, lease);
         Ok(())
     }
 
@@ -537,7 +539,9 @@ impl Runtime for DockerRuntime {
         let spool = shared.spool(lease);
         let read = || spool.read(from, limit).map_err(RuntimeError::io("read the log"));
         let chunk = read()?;
-        if !chunk.bytes.is_empty() || chunk.end {
+        let is_current =
+            async || shared.watched.lock().await.get(&lease).is_some_and(warden::Watched::is_current);
+        if !chunk.bytes.is_empty() || chunk.end || is_current().await {
             return Ok(chunk);
         }
         let found = shared.expect(lease).await?;

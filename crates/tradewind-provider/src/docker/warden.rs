@@ -25,6 +25,8 @@ const TICK: Duration = Duration::from_millis(500);
 const WALK_SHARE: u32 = 20;
 /// Consumption is sampled this often, in ticks, so that the last sample of an ended job is not old.
 const SAMPLE_EVERY: u32 = 10;
+/// While a log is taken, its readers ask the engine for the container this often, all together.
+const GLANCE: Duration = Duration::from_millis(500);
 /// The egress table is looked at this often, in ticks.
 const EGRESS_EVERY: u32 = 60;
 
@@ -37,6 +39,8 @@ pub(super) struct Watched {
     processes: Option<Processes>,
     collector: Option<JoinHandle<()>>,
     next_walk: Instant,
+    /// When its container was last seen at work.
+    seen: Option<Instant>,
     ended: bool,
 }
 
@@ -49,13 +53,14 @@ impl Watched {
             processes: None,
             collector: None,
             next_walk: Instant::now(),
+            seen: None,
             ended: false,
         }
     }
 
     /// Takes the log, unless that is being done or was done.
     pub(super) fn collect(&mut self, shared: &Arc<Shared>, lease: LeaseId) {
-        if self.collector.as_ref().is_some_and(|collector| !collector.is_finished()) {
+        if self.is_collected() {
             return;
         }
         let spool = shared.spool(lease);
@@ -70,6 +75,20 @@ impl Watched {
                 tracing::debug!(%lease, %error, "the log is taken later");
             }
         }));
+    }
+
+    fn is_collected(&self) -> bool {
+        self.collector.as_ref().is_some_and(|collector| !collector.is_finished())
+    }
+
+    /// Notes that the container was seen, at work or not.
+    pub(super) fn see(&mut self, works: bool) {
+        self.seen = works.then(Instant::now);
+    }
+
+    /// Whether the log has all that there is: it is being taken, and the job was at work a moment ago.
+    pub(super) fn is_current(&self) -> bool {
+        self.is_collected() && self.seen.is_some_and(|at| at.elapsed() < GLANCE)
     }
 
     /// Leaves the log to another agent.
