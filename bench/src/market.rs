@@ -18,6 +18,35 @@ pub(crate) fn beside() -> anyhow::Result<PathBuf> {
     Ok(program)
 }
 
+/// What a provider's leases run in.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Runtime {
+    Process,
+    /// The engine's usual runtime, that of a bare `docker run`.
+    Docker,
+    /// gVisor, by the name that `scripts/with-dockerd` gives it.
+    Gvisor,
+    Slurm,
+}
+
+pub(crate) const GVISOR: &str = "runsc";
+
+impl Runtime {
+    /// The lines of the provider's section, the last of them with tables of their own.
+    fn lines(self, dir: &Path) -> std::io::Result<String> {
+        Ok(match self {
+            Self::Process => "runtimes = [\"process\"]\n".into(),
+            Self::Docker => "runtimes = [\"docker\"]\nsandbox = \"off\"\n".into(),
+            Self::Gvisor => format!("runtimes = [\"docker\"]\nsandbox = \"{GVISOR}\"\n"),
+            Self::Slurm => {
+                let shared = dir.join("shared");
+                std::fs::create_dir(&shared)?;
+                format!("runtimes = [\"slurm\"]\n[provider.slurm]\ndirectory = \"{}\"\n", shared.display())
+            }
+        })
+    }
+}
+
 /// Nodes that end with this value.
 pub(crate) struct Market {
     program: PathBuf,
@@ -27,19 +56,15 @@ pub(crate) struct Market {
 
 impl Market {
     /// Starts the ledger, then a provider with one runtime, then a buyer, and waits until the buyer sees the offer.
-    pub(crate) async fn start(program: &Path, runtime: &str) -> anyhow::Result<Self> {
+    pub(crate) async fn start(program: &Path, runtime: Runtime) -> anyhow::Result<Self> {
         let dir = tempfile::Builder::new().prefix("tradewind-bench-").tempdir()?;
         let mut market = Self { program: program.to_owned(), dir, nodes: Vec::new() };
         market.node("ledger", "[ledger]\n").await?;
-        let mut provider = format!(
+        let provider = format!(
             "[provider]\nprice = \"0.20\"\nspot_price = \"0.10\"\nnotice = 5\ncpus = 1\nunits = 2\nmemory = \"64MiB\"\ndisk = \"64MiB\"\n\
-             heartbeat = 15\nbonds = \"1000\"\nruntimes = [\"{runtime}\"]\n[provider.reserve]\ncpus = 0\n"
+             heartbeat = 15\nbonds = \"1000\"\nreserve = {{cpus = 0}}\n{}",
+            runtime.lines(market.dir())?
         );
-        if runtime == "slurm" {
-            let shared = market.dir().join("shared");
-            std::fs::create_dir(&shared)?;
-            write!(provider, "[provider.slurm]\ndirectory = \"{}\"\n", shared.display())?;
-        }
         market.node("provider", &provider).await?;
         market.node("buyer", "[buyer]\nfaucet = \"500\"\n").await?;
         let began = Instant::now();

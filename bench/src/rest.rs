@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use anyhow::Context as _;
 
 use crate::figure::{Figure, number};
-use crate::market::Market;
+use crate::market::{Market, Runtime};
 use crate::progress::say;
 use crate::start::{BUSYBOX, IMAGE, import};
 
@@ -22,7 +22,7 @@ const SHARE: f64 = 0.5;
 
 pub(crate) async fn measure(program: &Path) -> anyhow::Result<Vec<Figure>> {
     import()?;
-    let market = Market::start(program, "docker").await?;
+    let market = Market::start(program, Runtime::Docker).await?;
     let watched = both(&market).await;
     market.end().await;
     watched

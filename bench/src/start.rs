@@ -1,9 +1,9 @@
 //! From `tradewind run` to the first line of the job's log, beside a bare `docker run` of the same image and command.
 //!
-//! The image is there already on both sides. Ours plans, negotiates, opens a lease on the embedded ledger, starts the
-//! container and carries its log through the mesh, with every part in a process of its own. The `process` runtime does
-//! the same without an image; its peer is the command itself. On `slurm` the lease is a job of a cluster of this one machine; its
-//! peer is `srun`.
+//! The image is there already on both sides, and so is the runtime: the engine's usual one, or gVisor. Ours plans, negotiates,
+//! opens a lease on the embedded ledger, starts the container and carries its log through the mesh, with every part in a process
+//! of its own. The `process` runtime does the same without an image; its peer is the command itself. On `slurm` the lease is a
+//! job of a cluster of this one machine; its peer is `srun`.
 
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
@@ -15,7 +15,7 @@ use tokio::io::{AsyncBufReadExt as _, BufReader};
 use tokio::process::Command;
 
 use crate::figure::{Figure, median, millis};
-use crate::market::Market;
+use crate::market::{GVISOR, Market, Runtime};
 use crate::progress::say;
 
 const ROUNDS: usize = 11;
@@ -29,27 +29,34 @@ const OVERHEAD: f64 = 150.0;
 pub(crate) async fn measure(program: &Path) -> anyhow::Result<Vec<Figure>> {
     ensure!(Path::new(BUSYBOX).is_file(), "{BUSYBOX} is missing; `scripts/tools bench` installs it");
     import()?;
-    let (ours, bare) = docker(program).await?;
+    let (ours, bare) = docker(program, Runtime::Docker).await?;
+    let (guarded, guard) = docker(program, Runtime::Gvisor).await?;
     let (process, command) = process(program).await?;
     let (slurm, srun) = slurm(program).await?;
     Ok(vec![
         Figure::new("start: over a bare docker run", ours - bare, "ms").at_most(OVERHEAD),
         Figure::new("start: run to first log line, docker", ours, "ms").beside("docker run", bare),
+        Figure::new("start: run to first log line, docker with gVisor", guarded, "ms")
+            .beside("docker run with gVisor", guard),
         Figure::new("start: run to first log line, process", process, "ms")
             .beside("the command itself", command),
         Figure::new("start: run to first log line, slurm", slurm, "ms").beside("srun", srun),
     ])
 }
 
-async fn docker(program: &Path) -> anyhow::Result<(f64, f64)> {
-    let market = Market::start(program, "docker").await?;
+async fn docker(program: &Path, runtime: Runtime) -> anyhow::Result<(f64, f64)> {
+    let market = Market::start(program, runtime).await?;
     let job = format!(
         "name: first-line\nimage: {IMAGE}\nrun: [{BUSYBOX}, echo, {LINE}]\n\
          resources: {{memory: 32MiB, disk: 32MiB}}\ntimeout: 1m\n"
     );
     let taken = rounds(&market, &job, || {
         let mut bare = Command::new("docker");
-        bare.args(["run", "--rm", "--network", "none", IMAGE, BUSYBOX, "echo", LINE]);
+        bare.args(["run", "--rm", "--network", "none"]);
+        if matches!(runtime, Runtime::Gvisor) {
+            bare.args(["--runtime", GVISOR]);
+        }
+        bare.args([IMAGE, BUSYBOX, "echo", LINE]);
         bare
     })
     .await;
@@ -58,7 +65,7 @@ async fn docker(program: &Path) -> anyhow::Result<(f64, f64)> {
 }
 
 async fn process(program: &Path) -> anyhow::Result<(f64, f64)> {
-    let market = Market::start(program, "process").await?;
+    let market = Market::start(program, Runtime::Process).await?;
     let job = format!(
         "name: first-line\nrun: [{BUSYBOX}, echo, {LINE}]\nresources: {{memory: 32MiB, disk: 32MiB}}\ntimeout: 1m\n"
     );
@@ -77,7 +84,7 @@ async fn slurm(program: &Path) -> anyhow::Result<(f64, f64)> {
         std::env::var_os("SLURM_CONF").is_some(),
         "no Slurm cluster is up; `scripts/with-slurm` starts one"
     );
-    let market = Market::start(program, "slurm").await?;
+    let market = Market::start(program, Runtime::Slurm).await?;
     let job = format!(
         "name: first-line\nrun: [{BUSYBOX}, echo, {LINE}]\nmarket: spot\n\
          resources: {{memory: 32MiB, disk: 32MiB}}\ntimeout: 1m\n"
