@@ -17,6 +17,7 @@ mod market;
 mod outputs;
 mod owner;
 mod prepare;
+mod reach;
 mod record;
 mod requests;
 mod saving;
@@ -164,6 +165,8 @@ struct Inner {
     accepting: RwLock<bool>,
     /// What the owner's hours and limits say.
     standing: RwLock<Standing>,
+    /// How long a lease can last by what schedules above the runtimes.
+    longest: RwLock<Option<Seconds>>,
     /// The price of a unit, as it was last offered.
     rate: RwLock<RatePerSecond>,
     /// Units with accelerators that are ill.
@@ -206,6 +209,7 @@ impl Agent {
             promised: RwLock::default(),
             accepting: RwLock::new(accepting),
             standing: RwLock::new(standing),
+            longest: RwLock::default(),
             rate,
             ill: RwLock::default(),
             loads: RwLock::default(),
@@ -226,6 +230,7 @@ impl Agent {
         agent.inner.parts.transport.serve_tunnels(Arc::new(agent.clone()));
         agent.inner.tasks.spawn(market::publish(agent.inner.clone()));
         agent.inner.tasks.spawn(lending::follow(agent.clone()));
+        agent.inner.tasks.spawn(reach::follow(agent.inner.clone()));
         agent.inner.tasks.spawn(default_job::follow(agent.clone()));
         Ok(agent)
     }

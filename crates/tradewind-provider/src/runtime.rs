@@ -182,6 +182,12 @@ pub trait Runtime: Send + Sync {
         Ok(())
     }
 
+    /// How long a lease that begins now can last, by what schedules above this runtime: [`Seconds::ZERO`] where none can begin,
+    /// `None` where nothing bounds it. Asked now and then, for the offer; [`Runtime::admit`] decides.
+    async fn longest(&self) -> Result<Option<Seconds>, RuntimeError> {
+        Ok(None)
+    }
+
     /// Whether the workload's place was given to the owner's own work, by what schedules above this runtime. The agent then
     /// gives the lease's notice, tells the job with [`Runtime::stop`], and ends the lease as taken back, not as failed. The
     /// answer stays the same after the workload has ended, for as long as it is known.

@@ -45,6 +45,7 @@ mod cluster;
 mod desk;
 mod handover;
 mod queue;
+mod reach;
 mod readiness;
 pub(crate) mod shim;
 mod start;
@@ -202,6 +203,10 @@ impl Runtime for SlurmRuntime {
             return Err(RuntimeError::Unsupported { runtime: Self::NAME, what });
         }
         self.trial.ask(&self.desk, ask).await
+    }
+
+    async fn longest(&self) -> Result<Option<Seconds>, RuntimeError> {
+        self.desk.longest().await
     }
 
     async fn preempted(&self, lease: LeaseId) -> Result<Option<Preemption>, RuntimeError> {

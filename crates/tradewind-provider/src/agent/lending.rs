@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use tradewind_proto::lending::{Senses, Standing};
 use tradewind_proto::negotiation::{Refusal, RefusalCode};
-use tradewind_proto::offer::Offer;
+use tradewind_proto::offer::{Conditions, Offer};
 use tradewind_proto::terms::LeaseKind;
 use tradewind_proto::units::{Bytes, Seconds};
 use tradewind_proto::workload::AcceleratorUsage;
@@ -166,12 +166,16 @@ impl Inner {
             Some(kind) => kind != LeaseKind::Spot,
             None => offer.prices.spot.is_none(),
         };
+        let longest = *self.longest.read().unwrap_or_else(PoisonError::into_inner);
+        let Conditions { max_duration, min_duration, .. } = &mut offer.conditions;
+        *max_duration = longest.map_or(*max_duration, |longest| longest.min(*max_duration));
+        if max_duration < min_duration {
+            return no("the cluster has no time for a lease now, by its partition or a reservation");
+        }
         match standing {
             Standing::Lends { until: Some(until) } if bound => {
-                let left = until.since(self.now()).minus(MARGIN);
-                let conditions = &mut offer.conditions;
-                conditions.max_duration = conditions.max_duration.min(left);
-                if conditions.max_duration < conditions.min_duration {
+                *max_duration = until.since(self.now()).minus(MARGIN).min(*max_duration);
+                if max_duration < min_duration {
                     return no("the owner needs the machine soon");
                 }
             }

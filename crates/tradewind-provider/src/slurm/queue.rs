@@ -4,7 +4,7 @@
 
 use std::collections::BTreeMap;
 
-use tradewind_proto::units::Timestamp;
+use tradewind_proto::units::{Seconds, Timestamp};
 
 /// The columns asked of `squeue`, in the order of [`Job`]'s fields. The name is the last, since it may hold anything.
 pub(super) const COLUMNS: &str = "JobID:|,State:|,Reason:|,EndTime:|,PreemptTime:|,BatchHost:|,Name:|";
@@ -184,6 +184,49 @@ impl Partition {
     pub(super) fn number(&self, field: &str) -> u64 {
         self.get(field).parse().unwrap_or(0)
     }
+
+    /// The longest that one of its jobs may take: `UNLIMITED`, or `[days-]hours:minutes:seconds`.
+    pub(super) fn time_limit(&self) -> Result<Option<Seconds>, Unreadable> {
+        match self.get("MaxTime") {
+            "" | "UNLIMITED" | "INFINITE" => Ok(None),
+            text => span(text).map(Some).ok_or_else(|| Unreadable::new("scontrol", text)),
+        }
+    }
+}
+
+fn span(text: &str) -> Option<Seconds> {
+    let (days, clock) = text.split_once('-').unwrap_or(("0", text));
+    let parts: Vec<u64> = clock.split(':').map(|part| part.parse().ok()).collect::<Option<_>>()?;
+    let [hours, minutes, seconds] = parts[..] else { return None };
+    let hours = days.parse::<u64>().ok()?.checked_mul(24)?.checked_add(hours)?;
+    hours.checked_mul(60)?.checked_add(minutes)?.checked_mul(60)?.checked_add(seconds).map(Seconds::new)
+}
+
+/// Nodes that are kept for somebody from a time on.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Reservation {
+    pub(super) start: Timestamp,
+    /// A list such as `n[1-3]`.
+    pub(super) nodes: String,
+    /// Its processors on all of them.
+    pub(super) cpus: u64,
+}
+
+/// Reads `scontrol --oneliner show reservation`: one line of `Key=value` words each, or a sentence where there is none.
+pub(super) fn reservations(text: &str) -> Result<Vec<Reservation>, Unreadable> {
+    let reservation = |line: &str| {
+        let words = || line.split_whitespace().filter_map(|word| word.split_once('='));
+        let of = |field: &str| words().find(|(key, _)| *key == field).map(|(_, value)| value);
+        let unreadable = || Unreadable::new("scontrol", line);
+        // `TRES=cpu=8,…`; one of licences alone has none.
+        let cpus = of("TRES").and_then(|tres| tres.split(',').find_map(|one| one.strip_prefix("cpu=")));
+        Ok(Reservation {
+            start: of("StartTime").and_then(time).ok_or_else(unreadable)?,
+            nodes: of("Nodes").ok_or_else(unreadable)?.to_owned(),
+            cpus: cpus.map_or(Ok(0), str::parse).map_err(|_| unreadable())?,
+        })
+    };
+    text.lines().filter(|line| line.starts_with("ReservationName=")).map(reservation).collect()
 }
 
 /// Reads `scontrol --oneliner show partition`: one line of `Key=value` words each.
@@ -322,6 +365,33 @@ mod tests {
         let nodes = nodes("n1|64|257000|gpu:a100:4(S:0-1)|idle|\nn2|8|16000|(null)|drain*|\n").unwrap();
         assert_eq!((nodes[0].cpus, nodes[0].gres.as_str()), (64, "gpu:a100:4(S:0-1)"));
         assert_eq!((nodes[1].memory_mib, nodes[1].state.as_str()), (16_000, "drain"));
+    }
+
+    #[test]
+    fn a_partitions_time_limit_is_read() {
+        let limit =
+            |text: &str| partitions(&format!("PartitionName=lent MaxTime={text} State=UP\n"))[0].time_limit();
+        assert_eq!(limit("UNLIMITED").unwrap(), None);
+        assert_eq!(limit("01:00:00").unwrap(), Some(Seconds::new(3600)));
+        assert_eq!(limit("3-04:05:06").unwrap(), Some(Seconds::new(3 * 86_400 + 4 * 3600 + 5 * 60 + 6)));
+        for text in ["soon", "1:2", "-1:00:00", "99999999999999999999-00:00:00", "213503982334602-00:00:00"] {
+            assert!(limit(text).is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn reservations_are_read_and_a_sentence_is_none() {
+        let text = "\
+ReservationName=maint StartTime=1796876539 EndTime=1796880139 Duration=01:00:00 Nodes=n[1-2] NodeCnt=2 CoreCnt=4 \
+Features=(null) PartitionName=(null) Flags=MAINT,SPEC_NODES TRES=cpu=8,mem=1G Users=root State=INACTIVE
+ReservationName=soft StartTime=1796876540 EndTime=1796880139 Nodes=(null) NodeCnt=0 Licenses=matlab:1 TRES=(null)
+";
+        let found = reservations(text).unwrap();
+        let first =
+            Reservation { start: Timestamp::from_unix(1_796_876_539), nodes: "n[1-2]".into(), cpus: 8 };
+        assert_eq!((&found[0], found[1].cpus), (&first, 0));
+        assert_eq!(reservations("No reservations in the system\n").unwrap(), []);
+        assert!(reservations("ReservationName=odd StartTime=tomorrow Nodes=n1\n").is_err());
     }
 
     #[test]

@@ -15,7 +15,7 @@ pub(super) const NOTICE_SIGNAL: i32 = SIGUSR2;
 /// What shim and sandbox take beside the job.
 const OVERHEAD: u64 = 64 << 20;
 /// Time beyond the lease, in which the agent ends it first.
-const SPARE_MINUTES: u64 = 2;
+pub(super) const SPARE_MINUTES: u64 = 2;
 /// Without a lease's end: for a trial.
 pub(super) const TRIAL_MINUTES: u64 = 10;
 

@@ -5,6 +5,7 @@ mod advice;
 mod faults;
 mod preemption;
 mod queue;
+mod reach;
 
 use std::path::{Path, PathBuf};
 use std::process::Command;

@@ -2,6 +2,7 @@
 
 use std::process::Command;
 
+use serde_json::Value;
 use tradewind_buyer::job::record::{Attempt, JobRecord, JobState};
 use tradewind_proto::supervision::Outcome;
 
@@ -110,17 +111,61 @@ fn what_a_job_saved_is_with_its_outputs_where_it_is_not_placed_again() {
     assert!(reason.ends_with("what it saved last is with its outputs"), "{reason}");
 }
 
+/// A provider of a cluster's places, in a partition of the machine's.
+fn cluster(market: &Market, partition: &str) -> String {
+    let shared = market.path("shared");
+    std::fs::create_dir(&shared).expect("made");
+    format!(
+        "[provider]\nprice = \"0.36\"\nspot_price = \"0.18\"\nnotice = 5\nruntimes = [\"slurm\"]\n\
+         cpus = 1\nmemory = \"512MiB\"\ndisk = \"1GiB\"\nstake = \"50\"\nbonds = \"100\"\nheartbeat = 2\n\
+         [provider.slurm]\ndirectory = \"{}\"\npartition = \"{partition}\"\n[provider.rules]\nmin_duration = 15\n",
+        shared.display()
+    )
+}
+
+/// Has the cluster's administrator change something.
+fn scontrol(words: &[&str]) {
+    let done = Command::new("scontrol").args(words).output().expect("scripts/with-slurm starts a cluster");
+    assert!(done.status.success(), "{words:?}: {}", String::from_utf8_lossy(&done.stderr));
+}
+
+#[test]
+fn on_slurm_an_offer_lasts_no_longer_than_the_partition_lets_its_jobs() {
+    let mut market = Market::new();
+    scontrol(&[
+        "create",
+        "PartitionName=short",
+        "Nodes=ALL",
+        "MaxTime=20",
+        "State=UP",
+        "PriorityTier=1",
+        "PreemptMode=CANCEL",
+        "GraceTime=6",
+    ]);
+    market.start_ledger(LEDGER);
+    let cluster = cluster(&market, "short");
+    market.start("cluster", &cluster);
+    market.start("buyer", BUYER);
+    market.hears_of(1);
+    let plans = |timeout: &str| {
+        let job = format!(
+            "name: spot\nrun: echo hello\nmarket: spot\nresources: {{cpus: 1, memory: 128MiB, disk: 64MiB}}\ntimeout: {timeout}\n"
+        );
+        let file = market.lay_out(&job, &[]);
+        let said = market.command("buyer", &["--json", "plan", &file.display().to_string()]).output();
+        let plan: Value = serde_json::from_slice(&said.expect("the program starts").stdout).expect("a plan");
+        plan["choices"].as_array().is_some_and(|choices| !choices.is_empty())
+    };
+    market.until("the offer is bounded", || !plans("19m"));
+    assert!(plans("17m"), "two minutes are Slurm's own");
+    market.dismiss("cluster");
+    scontrol(&["delete", "PartitionName=short"]);
+}
+
 #[test]
 fn on_slurm_an_owner_s_job_takes_the_place_and_the_lent_one_goes_on_elsewhere() {
     let mut market = Market::new();
-    let shared = market.path("shared");
-    std::fs::create_dir(&shared).expect("made");
-    let cluster = format!(
-        "[provider]\nprice = \"0.36\"\nspot_price = \"0.18\"\nnotice = 5\nruntimes = [\"slurm\"]\n\
-         cpus = 1\nmemory = \"512MiB\"\ndisk = \"1GiB\"\nstake = \"50\"\nbonds = \"100\"\nheartbeat = 2\n\
-         [provider.slurm]\ndirectory = \"{}\"\n[provider.rules]\nmin_duration = 15\n",
-        shared.display()
-    );
+    let cluster = cluster(&market, "lent");
     market.start_ledger(LEDGER);
     market.start("cluster", &cluster);
     market.start("home", PROVIDER);
