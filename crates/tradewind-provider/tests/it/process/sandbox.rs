@@ -31,8 +31,8 @@ async fn the_hosts_files_are_out_of_reach() {
 #[tokio::test]
 async fn the_job_has_no_privilege_and_a_user_of_its_own() {
     let f = fixture().await;
-    let script = "id -u; id -g; ./busybox grep -E '^(CapEff|CapPrm|CapBnd|CapAmb|NoNewPrivs|Seccomp):' /proc/self/status; \
-                  echo $$ > pid; ./busybox sleep 60";
+    let script = "echo $$ > pid; id -u; id -g; \
+                  ./busybox grep -E '^(CapEff|CapPrm|CapBnd|CapAmb|NoNewPrivs|Seccomp):' /proc/self/status; ./busybox sleep 60";
     let (one, two) = (f.job(script), f.job(script));
     for job in [&one, &two] {
         f.start(job).await.expect("start");
