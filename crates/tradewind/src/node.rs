@@ -16,7 +16,7 @@ pub(crate) mod lock;
 pub(crate) mod log;
 pub(crate) mod mesh;
 pub(crate) mod meter;
-mod metrics;
+pub(crate) mod metrics;
 pub(crate) mod provider;
 mod roles;
 mod rounds;

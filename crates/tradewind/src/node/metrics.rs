@@ -229,7 +229,7 @@ where
 }
 
 /// What a stage is called.
-pub(super) const fn stage(stage: &Stage) -> &'static str {
+pub(crate) const fn stage(stage: &Stage) -> &'static str {
     match stage {
         Stage::Opening => "opening",
         Stage::Preparing { .. } => "preparing",

@@ -208,6 +208,7 @@ pub(super) fn shown(record: &DeviceRecord, now: Timestamp) -> DeviceView {
         stake: record.stake.base_units(),
         sponsor: record.sponsor.to_string(),
         rent_paid_until: record.rent_paid_until.unix(),
+        jailed_until: (record.jailed_until > now).then(|| record.jailed_until.unix()),
         unbonds_at: record.unbonding_at.map(|at| at.unix()),
     }
 }

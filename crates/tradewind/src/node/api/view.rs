@@ -241,6 +241,9 @@ pub(crate) struct DeviceView {
     pub(crate) sponsor: String,
     /// Its place in the registry is paid until then, in seconds since 1970.
     pub(crate) rent_paid_until: u64,
+    /// When a jailed device may lend again, in seconds since 1970.
+    #[serde(default)]
+    pub(crate) jailed_until: Option<u64>,
     /// When the unbonding stake may be withdrawn, in seconds since 1970.
     pub(crate) unbonds_at: Option<u64>,
 }
