@@ -18,11 +18,13 @@ pub(super) async fn wallet(verb: Option<&WalletVerb>, cli: &Cli, printer: Printe
     match verb {
         None => printer.data(&super::client(cli)?.wallet().await?, show)?,
         Some(WalletVerb::Address) => {
-            let (_, config) = configured()?;
-            let account = account(&config)?;
-            printer.data(&serde_json::json!({ "account": account.to_string() }), |_| account.to_string())?;
+            let account = match cli.socket {
+                Some(_) => super::client(cli)?.wallet().await?.account,
+                None => account(&configured(cli)?)?.to_string(),
+            };
+            printer.data(&serde_json::json!({ "account": account }), |_| account.clone())?;
         }
-        Some(WalletVerb::Fund { amount }) => return fund(amount.as_deref(), printer).await,
+        Some(WalletVerb::Fund { amount }) => return fund(amount.as_deref(), cli, printer).await,
         Some(WalletVerb::Deposit { amount }) => {
             let transfer = Transfer { amount: Some(amount.clone()), to: None };
             let bar = printer.spinner("depositing");
@@ -50,7 +52,9 @@ pub(super) async fn wallet(verb: Option<&WalletVerb>, cli: &Cli, printer: Printe
             bar.finish_and_clear();
             printer.data(&left?, backed)?;
         }
-        Some(WalletVerb::Export { file, password_file }) => export(file, password_file.as_deref(), printer)?,
+        Some(WalletVerb::Export { file, password_file }) => {
+            export(file, password_file.as_deref(), cli, printer)?;
+        }
     }
     Ok(0)
 }
@@ -65,12 +69,20 @@ fn backed(view: &BackedDevice) -> String {
     table(["device", &view.device.id], rows)
 }
 
-fn configured() -> anyhow::Result<(std::path::PathBuf, NodeConfig)> {
+/// The configuration of the node whose wallet is meant. A socket may name another node than the configuration does.
+fn configured(cli: &Cli) -> anyhow::Result<NodeConfig> {
     let file = paths::config_file()?;
-    if !file.exists() {
-        return Err(super::not_set_up(&paths::data_dir()?.join("node.sock")));
+    let config = if file.exists() { Some(node::load(&file)?.1) } else { None };
+    let is_meant = |config: &NodeConfig| cli.socket.as_ref().is_none_or(|socket| *socket == config.socket());
+    match (config.filter(is_meant), &cli.socket) {
+        (Some(config), _) => Ok(config),
+        (None, None) => Err(super::not_set_up(&paths::data_dir()?.join("node.sock"))),
+        (None, Some(socket)) => {
+            let error = format!("{} is not of the node that {} configures", socket.display(), file.display());
+            let hint = "this reads the wallet's own file: set TRADEWIND_HOME to the directory of that node's `node.toml`";
+            Err(crate::client::Told::error(error, hint))
+        }
     }
-    node::load(&file)
 }
 
 fn account(config: &NodeConfig) -> anyhow::Result<alloy::primitives::Address> {
@@ -78,14 +90,14 @@ fn account(config: &NodeConfig) -> anyhow::Result<alloy::primitives::Address> {
     keystore::address(&path)?.with_context(|| format!("{} does not name its account", path.display()))
 }
 
-async fn fund(amount: Option<&str>, printer: Printer) -> anyhow::Result<u8> {
-    let (_, config) = configured()?;
+async fn fund(amount: Option<&str>, cli: &Cli, printer: Printer) -> anyhow::Result<u8> {
+    let config = configured(cli)?;
     let profile = nodes::read_profile(&config)?;
     funds::settle(&profile, account(&config)?, amount, true, printer).await
 }
 
-fn export(file: &Path, password_file: Option<&Path>, printer: Printer) -> anyhow::Result<()> {
-    let (_, config) = configured()?;
+fn export(file: &Path, password_file: Option<&Path>, cli: &Cli, printer: Printer) -> anyhow::Result<()> {
+    let config = configured(cli)?;
     let own = match (&config.password_file, std::env::var_os(keys::PASSWORD_VARIABLE)) {
         (None, None) if printer.can_ask() => printer.ask_secret("password of the wallet: ")?,
         (path, _) => keys::password(path.as_deref())?,

@@ -149,6 +149,15 @@ fn money_moves_into_the_contract_and_out_again() {
     let total = |view: &Value| view["wallet"].as_u64().unwrap() + view["free"].as_u64().unwrap();
     assert_eq!(machine.json(&["wallet", "address"])["account"], before["account"]);
     assert!(total(&before) >= 100_000_000);
+    let (elsewhere, socket) = (tempfile::tempdir().unwrap(), machine.path("node.sock"));
+    let by_socket = ["--socket", socket.to_str().unwrap(), "wallet", "address"];
+    let told = tradewind(elsewhere.path(), &by_socket).stdout;
+    assert_eq!(String::from_utf8_lossy(&told).trim(), before["account"], "the socket says whose wallet");
+    let others = elsewhere.path().join("node.sock");
+    let copy = elsewhere.path().join("copy.json");
+    let export = ["--socket", others.to_str().unwrap(), "wallet", "export", copy.to_str().unwrap()];
+    let refused = machine.failure(&export);
+    assert!(refused.contains("is not of the node that") && !copy.exists(), "{refused}");
 
     let deposited = machine.json(&["wallet", "deposit", "12.5"]);
     let free = deposited["free"].as_u64().unwrap();
