@@ -25,6 +25,8 @@ use self::stored::{Origin, Stored};
 
 /// Inputs beside a checkpoint.
 const BESIDE: usize = MAX_INPUTS - MAX_FILES;
+/// How much is shown of what a server says.
+const MAX_SAID: usize = 200;
 
 /// Why an input cannot be used.
 #[derive(Debug, thiserror::Error)]
@@ -210,6 +212,26 @@ async fn from_hub(
 /// A store's key, which the job file names.
 fn secret<'a>(secrets: &'a Secrets, name: &str) -> Result<&'a str, InputError> {
     secrets.0.get(name).map(String::as_str).ok_or_else(|| InputError::Key(name.into()))
+}
+
+/// Why `whose` server did not answer, and what to look at. The innermost cause says what those around it repeat; what a server
+/// put into it, such as a certificate's names, is shown as [`said`] shows it.
+fn silent(whose: &str, error: reqwest::Error) -> String {
+    if error.is_timeout() {
+        return format!("{whose} does not answer in time; try again, or check its address");
+    }
+    let error = error.without_url();
+    let mut cause: &dyn std::error::Error = &error;
+    while let Some(inner) = cause.source() {
+        cause = inner;
+    }
+    let cause = said(&cause.to_string());
+    format!("{whose} cannot be reached: {cause}; check its address, and that the buyer's node gets out to it")
+}
+
+/// What a server says, as it may be shown.
+fn said(text: &str) -> String {
+    text.trim().chars().filter(|c| !c.is_control()).take(MAX_SAID).collect()
 }
 
 /// Where a file of a directory goes; `None` for the directory itself.

@@ -22,8 +22,6 @@ use super::{InputError, hub};
 const MAX_ANSWER: usize = 1 << 20;
 /// All that is asked of one repository.
 const PATIENCE: Duration = Duration::from_secs(60);
-/// How much is shown of what a server says.
-const MAX_SAID: usize = 200;
 
 /// A repository, and the token that it is asked with.
 pub(super) struct Repository<'a> {
@@ -109,13 +107,9 @@ impl<'a> Repository<'a> {
             request = request.basic_auth(git::USER, Some(token));
         }
         let response = request.send().await.map_err(|error| {
-            let late = error.is_timeout();
-            tracing::debug!(url = self.url, error = %error.without_url(), "a git server's error");
-            self.refused(if late {
-                "its server does not answer in time"
-            } else {
-                "its server cannot be reached"
-            })
+            let reason = super::silent("its server", error);
+            tracing::debug!(url = self.url, reason, "a git server's error");
+            self.refused(&reason)
         })?;
         match response.status() {
             status if status.is_success() => Ok(response),
@@ -162,7 +156,10 @@ impl<'a> Repository<'a> {
             Stream::Incomplete { .. } => return Ok(None),
             Stream::Complete { line, bytes_consumed } => {
                 if let Some(error) = line.check_error() {
-                    return Err(self.refused(&format!("its server says: {}", said(error.0))));
+                    return Err(self.refused(&format!(
+                        "its server says: {}",
+                        super::said(&String::from_utf8_lossy(error.0))
+                    )));
                 }
                 let line = match line {
                     PacketLineRef::Data(text) => {
@@ -193,11 +190,6 @@ fn commit_of(line: &Line, name: &str) -> Option<String> {
     (named == name).then(|| peeled.unwrap_or(id).to_owned())
 }
 
-/// What a server says, as it may be shown.
-fn said(text: &[u8]) -> String {
-    String::from_utf8_lossy(text.trim_ascii()).chars().filter(|c| !c.is_control()).take(MAX_SAID).collect()
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -216,6 +208,18 @@ mod tests {
         let plain = line(&format!("{commit} refs/heads/main"));
         assert_eq!(commit_of(&plain, "refs/heads/main"), Some(commit));
         assert_eq!(commit_of(&Line::Break, "HEAD"), None);
+    }
+
+    #[tokio::test]
+    async fn a_server_that_is_not_reached_is_told_with_the_cause_and_what_to_check() {
+        let _ = rustls::crypto::ring::default_provider().install_default();
+        // Nobody listens on a port that was just given back.
+        let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+        let url = format!("https://127.0.0.1:{port}/x");
+        let repository = Repository { url: &url, token: None };
+        let refused = repository.at(None).await.unwrap_err().to_string();
+        let told = format!("git+{url}: its server cannot be reached: Connection refused");
+        assert!(refused.starts_with(&told) && refused.contains("; check its address"), "{refused}");
     }
 
     #[test]

@@ -241,13 +241,9 @@ impl<'a> Hub<'a> {
             request = request.bearer_auth(token);
         }
         request.send().await.map_err(|error| {
-            let reason = if error.is_timeout() {
-                "the hub does not answer in time"
-            } else {
-                "the hub cannot be reached"
-            };
-            tracing::debug!(repo, error = %error.without_url(), "a hub's error");
-            refused(repo, reason)
+            let reason = super::silent("the hub", error);
+            tracing::debug!(repo, reason, "a hub's error");
+            refused(repo, &reason)
         })
     }
 
