@@ -40,17 +40,33 @@ impl Inner {
             let mut now = self.longest.write().unwrap_or_else(PoisonError::into_inner);
             std::mem::replace(&mut *now, longest)
         };
-        // The time until a reservation shrinks with every look.
-        if before.is_some() != longest.is_some()
-            || (before == Some(Seconds::ZERO)) != (longest == Some(Seconds::ZERO))
-        {
-            match longest {
-                Some(longest) => {
-                    tracing::info!(seconds = longest.get(), "the cluster bounds how long a lease can last")
-                }
-                None => tracing::info!("nothing bounds how long a lease can last any more"),
+        if Kind::of(before) == Kind::of(longest) {
+            return;
+        }
+        match longest {
+            Some(longest) => {
+                tracing::info!(seconds = longest.get(), "the cluster bounds how long a lease can last")
             }
-            self.republish.notify_one();
+            None => tracing::info!("nothing bounds how long a lease can last any more"),
+        }
+        self.republish.notify_one();
+    }
+}
+
+/// What of a bound is news: the time until a reservation shrinks with every look.
+#[derive(PartialEq, Eq)]
+enum Kind {
+    Unbounded,
+    Bounded,
+    Closed,
+}
+
+impl Kind {
+    fn of(longest: Option<Seconds>) -> Self {
+        match longest {
+            None => Self::Unbounded,
+            Some(Seconds::ZERO) => Self::Closed,
+            Some(_) => Self::Bounded,
         }
     }
 }

@@ -12,6 +12,8 @@ use crate::runtime::RuntimeError;
 
 /// From an offer to the lease's job in the queue: the offer's age, the signing, and the minute up to which Slurm's limits are rounded.
 const ON_THE_WAY: Seconds = Seconds::new(180);
+/// Reservations whose nodes are looked up, each by a call; the next one counts as taking all.
+const MAX_LOOKED_UP: usize = 16;
 
 impl Desk {
     /// How long a lease that begins now can last; `None` where nothing bounds it.
@@ -30,21 +32,32 @@ impl Desk {
         let limit = partition.time_limit().map_err(super::cluster::ClusterError::from)?;
         let said = self.cluster.call("scontrol", &show(&["reservation"]), None).await?.out;
         let reservations = queue::reservations(&said).map_err(super::cluster::ClusterError::from)?;
-        let mut taken = None;
-        let own = self.hosts(partition.get("Nodes"), !reservations.is_empty()).await?;
-        for reservation in reservations.iter().filter(|reservation| may_take(reservation, &partition)) {
-            if self.hosts(&reservation.nodes, true).await?.is_superset(&own) {
-                taken = taken.into_iter().chain([reservation.start]).min();
-            }
-        }
+        let taken = self.taken(&partition, reservations).await?;
         Ok(bound(limit, taken, shim::now()))
     }
 
-    /// The nodes of a list such as `n[1-3]`; none where nobody `asks`.
-    async fn hosts(&self, list: &str, asks: bool) -> Result<BTreeSet<String>, RuntimeError> {
-        if !asks {
-            return Ok(BTreeSet::new());
+    /// When the first reservation begins that has all of the partition's nodes.
+    async fn taken(
+        &self,
+        partition: &Partition,
+        mut reservations: Vec<Reservation>,
+    ) -> Result<Option<Timestamp>, RuntimeError> {
+        reservations.retain(|reservation| may_take(reservation, partition));
+        if reservations.is_empty() {
+            return Ok(None);
         }
+        reservations.sort_unstable_by_key(|reservation| reservation.start);
+        let own = self.hosts(partition.get("Nodes")).await?;
+        for reservation in reservations.iter().take(MAX_LOOKED_UP) {
+            if self.hosts(&reservation.nodes).await?.is_superset(&own) {
+                return Ok(Some(reservation.start));
+            }
+        }
+        Ok(reservations.get(MAX_LOOKED_UP).map(|unseen| unseen.start))
+    }
+
+    /// The nodes of a list such as `n[1-3]`.
+    async fn hosts(&self, list: &str) -> Result<BTreeSet<String>, RuntimeError> {
         let arguments = ["show", "hostnames", list].map(str::to_owned);
         let said = self.cluster.call("scontrol", &arguments, None).await?.out;
         Ok(said.lines().map(|line| line.trim().to_owned()).collect())

@@ -8,7 +8,6 @@ mod queue;
 mod reach;
 
 use std::path::{Path, PathBuf};
-use std::process::Command;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -16,6 +15,7 @@ use tradewind_proto::units::Seconds;
 use tradewind_proto::workload::Network;
 use tradewind_provider::runtime::Runtime;
 use tradewind_provider::slurm::{SlurmConfig, SlurmRuntime};
+use tradewind_testbed::cluster::slurm;
 
 use crate::conformance::{Fixture, Job};
 
@@ -50,17 +50,6 @@ fn job_dir(fixture: &Fixture, job: &Job) -> PathBuf {
 /// The name that the lease's job has in Slurm.
 fn name(job: &Job) -> String {
     format!("tw-{}", hex::encode(job.lease().get()))
-}
-
-/// Runs one of Slurm's programs as the cluster's owner does.
-fn slurm(program: &str, arguments: &[&str]) -> String {
-    let output = Command::new(program).args(arguments).output().unwrap_or_else(|error| {
-        panic!("{program} cannot be run: {error}\nhint: scripts/with-slurm cargo nextest run slurm")
-    });
-    let said = String::from_utf8_lossy(&output.stdout).into_owned();
-    let failed = String::from_utf8_lossy(&output.stderr);
-    assert!(output.status.success(), "{program} {arguments:?}: {said}{failed}");
-    said
 }
 
 /// Submits a job of the owner's that takes the whole machine for `seconds`; its number.

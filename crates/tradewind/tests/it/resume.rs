@@ -1,10 +1,9 @@
 //! Jobs that lose their provider and go on elsewhere from what they saved.
 
-use std::process::Command;
-
 use serde_json::Value;
 use tradewind_buyer::job::record::{Attempt, JobRecord, JobState};
 use tradewind_proto::supervision::Outcome;
+use tradewind_testbed::cluster::{Made, slurm};
 
 use crate::market::{BUYER, Job, LEDGER, Market, PROVIDER};
 
@@ -123,25 +122,12 @@ fn cluster(market: &Market, partition: &str) -> String {
     )
 }
 
-/// Has the cluster's administrator change something.
-fn scontrol(words: &[&str]) {
-    let done = Command::new("scontrol").args(words).output().expect("scripts/with-slurm starts a cluster");
-    assert!(done.status.success(), "{words:?}: {}", String::from_utf8_lossy(&done.stderr));
-}
-
 #[test]
 fn on_slurm_an_offer_lasts_no_longer_than_the_partition_lets_its_jobs() {
+    let words =
+        ["Nodes=ALL", "MaxTime=20", "State=UP", "PriorityTier=1", "PreemptMode=CANCEL", "GraceTime=6"];
+    let _partition = Made::new("PartitionName=short", &words);
     let mut market = Market::new();
-    scontrol(&[
-        "create",
-        "PartitionName=short",
-        "Nodes=ALL",
-        "MaxTime=20",
-        "State=UP",
-        "PriorityTier=1",
-        "PreemptMode=CANCEL",
-        "GraceTime=6",
-    ]);
     market.start_ledger(LEDGER);
     let cluster = cluster(&market, "short");
     market.start("cluster", &cluster);
@@ -159,7 +145,6 @@ fn on_slurm_an_offer_lasts_no_longer_than_the_partition_lets_its_jobs() {
     market.until("the offer is bounded", || !plans("19m"));
     assert!(plans("17m"), "two minutes are Slurm's own");
     market.dismiss("cluster");
-    scontrol(&["delete", "PartitionName=short"]);
 }
 
 #[test]
@@ -175,18 +160,12 @@ fn on_slurm_an_owner_s_job_takes_the_place_and_the_lent_one_goes_on_elsewhere() 
     market.said(&job, "step 2");
     let place =
         ["--parsable", "--partition=owner", "--exclusive", "--output=/dev/null", "--wrap", "sleep 600"];
-    let owners = Command::new("sbatch").args(place).output().expect("scripts/with-slurm starts a cluster");
-    assert!(owners.status.success(), "{}", String::from_utf8_lossy(&owners.stderr));
+    let owners = slurm("sbatch", &place);
     let attempts = went_on(&market, &job, 8, Outcome::Reclaimed);
     assert_eq!(attempts[0].provider.account(), market.account("cluster"));
     assert!(lines(&market, &job, 0).contains(&"told".to_owned()), "it was told before its place was taken");
-    let number = String::from_utf8_lossy(&owners.stdout).trim().to_owned();
-    let runs = Command::new("squeue").args(["--noheader", "--format=%T", "--jobs", &number]).output();
-    assert_eq!(
-        String::from_utf8_lossy(&runs.expect("squeue").stdout).trim(),
-        "RUNNING",
-        "the owner's work won"
-    );
-    let ended = Command::new("scancel").arg(&number).status();
-    assert!(ended.is_ok_and(|status| status.success()));
+    let number = owners.trim();
+    let runs = slurm("squeue", &["--noheader", "--format=%T", "--jobs", number]);
+    assert_eq!(runs.trim(), "RUNNING", "the owner's work won");
+    slurm("scancel", &[number]);
 }

@@ -3,38 +3,24 @@
 use tradewind_proto::units::Seconds;
 use tradewind_provider::runtime::Runtime;
 use tradewind_provider::slurm::SlurmConfig;
+use tradewind_testbed::cluster::Made;
 
 use super::{config, fixture, open, slurm, state};
-
-/// What exists while this value does, and is deleted by this.
-struct Made(&'static str);
-
-impl Drop for Made {
-    fn drop(&mut self) {
-        // A test that failed says why itself.
-        let _ = std::process::Command::new("scontrol").args(["delete", self.0]).output();
-    }
-}
-
-fn created(name: &'static str, words: &[&str]) -> Made {
-    slurm("scontrol", &[&["create", name], words].concat());
-    Made(name)
-}
 
 #[tokio::test]
 async fn a_partitions_limit_and_a_reservation_of_all_its_nodes_bound_a_lease() {
     const DAY: u64 = 86_400;
     let f = fixture().await;
     assert_eq!(f.runtime.longest().await.expect("the cluster answers"), None);
-    let _partition = created("PartitionName=brief", &["Nodes=ALL", "MaxTime=40-00:00:00", "State=UP"]);
+    let _partition = Made::new("PartitionName=brief", &["Nodes=ALL", "MaxTime=40-00:00:00", "State=UP"]);
     let brief = open(SlurmConfig { partition: "brief".into(), ..config(&state(&f)) });
     let longest = async || brief.longest().await.expect("the cluster answers");
     assert_eq!(longest().await, Some(Seconds::new(40 * DAY - 120)));
     let core = ["StartTime=now+10days", "Duration=60", "CoreCnt=1", "NodeCnt=1", "Users=root"];
-    let _core = created("ReservationName=core", &core);
+    let _core = Made::new("ReservationName=core", &core);
     assert_eq!(longest().await, Some(Seconds::new(40 * DAY - 120)), "a core of two leaves a place");
     let whole = ["StartTime=now+20days", "Duration=60", "Nodes=ALL", "Users=root"];
-    let _whole = created("ReservationName=whole", &whole);
+    let _whole = Made::new("ReservationName=whole", &whole);
     let bound = longest().await.expect("bounded").get();
     assert!((20 * DAY - 400..20 * DAY).contains(&bound), "{bound}");
     assert!(f.runtime.longest().await.is_ok_and(|longest| longest.is_some()), "on every partition");
