@@ -231,3 +231,27 @@ async fn consumption_is_known_after_the_end() {
     assert_eq!(agent.usage(job.lease()).await.expect("usage"), after);
     f.clear(&job).await;
 }
+
+#[tokio::test]
+async fn readers_of_a_log_do_not_ask_the_engine_at_each_look() {
+    const LOOKS: usize = 400;
+    let (f, outage) = behind_a_door().await;
+    let job = f.job("echo first; ./busybox sleep 60");
+    f.start(&job).await.expect("start");
+    let look = async |from| f.runtime.logs(job.lease(), from, 100).await.expect("the log");
+    let mut read = LogCursor::default();
+    eventually("it speaks", async || {
+        read = look(read).await.next;
+        read != LogCursor::default()
+    })
+    .await;
+    let (before, begin) = (outage.asked(), Instant::now());
+    for _ in 0..LOOKS {
+        assert!(look(read).await.bytes.is_empty());
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    // Twice a second for all readers, and what looks after the lease meanwhile.
+    let (asked, halves) = (outage.asked() - before, begin.elapsed().as_millis() / 500 + 2);
+    assert!(asked as u128 <= 4 * halves, "{asked} requests in {halves} half seconds");
+    f.clear(&job).await;
+}
