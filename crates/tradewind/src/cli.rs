@@ -304,6 +304,15 @@ pub(crate) enum Provider {
     Pause,
     /// Take new leases again.
     Resume,
+    /// Take no new leases and wait until none runs, to work on the machine or switch it off.
+    Drain {
+        /// Take spot leases back too: their notice, time to save progress, then their end.
+        #[arg(long)]
+        reclaim: bool,
+        /// Wait so long at most, then say what still runs: `30m`.
+        #[arg(long, value_name = "TIME")]
+        within: Option<Seconds>,
+    },
     /// Take spot leases back: their notice, time to save progress, then their end.
     Reclaim {
         /// Only this one.

@@ -1,6 +1,7 @@
 //! `provider`: examine this machine, join the market with it, look, pause, leave.
 
 mod doctor;
+mod drain;
 mod join;
 mod leave;
 mod slurm;
@@ -32,6 +33,9 @@ pub(super) async fn provider(verb: &Provider, cli: &Cli, printer: Printer) -> an
         Provider::Leases => leases(&super::client(cli)?, printer).await,
         Provider::Pause => accept(false, &super::client(cli)?, printer).await,
         Provider::Resume => accept(true, &super::client(cli)?, printer).await,
+        Provider::Drain { reclaim, within } => {
+            drain::drain(*reclaim, *within, &super::client(cli)?, printer).await
+        }
         Provider::Reclaim { lease } => reclaim(*lease, &super::client(cli)?, printer).await,
     }
 }

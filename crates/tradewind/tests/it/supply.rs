@@ -156,6 +156,30 @@ fn a_spot_lease_is_taken_back_with_notice_and_what_the_job_saved_comes_home() {
 }
 
 #[test]
+fn a_machine_is_drained_of_what_runs_and_takes_nothing_until_it_resumes() {
+    let market = of(SHORT);
+    let job = market.submit(&endless("market: spot\ntimeout: 10m\n"));
+    market.said(&job, "started");
+    let lease = market.attempt(&job).expect("a lease").supervision.id;
+    let late = market.command("provider", &["provider", "drain", "--within", "1s"]).output();
+    let late = late.expect("the program starts");
+    let said = String::from_utf8_lossy(&late.stderr);
+    assert_eq!(late.status.code(), Some(125), "{said}");
+    assert!(said.contains("still at work here: 1 lease") && said.contains(&lease.to_string()), "{said}");
+    let drained = told(&market, "provider", &["provider", "drain", "--reclaim"]);
+    assert_eq!(
+        (&drained["accepting"], &drained["reclaimed"][0]),
+        (&Value::Bool(false), &Value::from(lease.to_string()))
+    );
+    assert_eq!(market.settled(&job).outcome, Some(Outcome::Reclaimed));
+    let view: Value = market.ask("provider", "/v1/provider").expect("an answer");
+    assert_eq!((&view["leases"], &view["accepting"]), (&Value::from(0), &Value::Bool(false)), "{view}");
+    let _ = told(&market, "provider", &["provider", "resume"]);
+    let next = market.submit(&endless(""));
+    market.said(&next, "started");
+}
+
+#[test]
 fn beyond_the_owners_hours_nothing_runs() {
     let now = jiff::Timestamp::now().to_zoned(jiff::tz::TimeZone::UTC);
     let time = |seconds: i64| {

@@ -2,23 +2,19 @@
 //! is still here after that, each thing with how it goes.
 
 use std::path::{Path, PathBuf};
-use std::time::Duration;
 
 use serde::Serialize;
 use tradewind_proto::ids::LeaseId;
 
+use super::drain::emptied;
 use super::{edit, show, time};
 use crate::cli::Cli;
-use crate::client::NodeClient;
 use crate::commands::{client, node};
 use crate::node::api::view::ProviderView;
 use crate::node::config::NodeConfig;
 use crate::paths;
 use crate::printer::Printer;
 use crate::service::Unit;
-
-/// The pause between two looks at running leases.
-const LOOK: Duration = Duration::from_millis(500);
 
 /// The machine as it left, and what remains of the role.
 #[derive(Serialize)]
@@ -53,7 +49,7 @@ pub(super) async fn leave(cli: &Cli, printer: Printer) -> anyhow::Result<()> {
     }
     let mut waiting = Vec::new();
     if view.serving {
-        waiting = drain(&node, printer).await?;
+        waiting = emptied(None, &node, printer).await?;
     }
     let bar = printer.spinner("unbonding the stake");
     let left = node.leave().await;
@@ -76,21 +72,6 @@ pub(super) async fn leave(cli: &Cli, printer: Printer) -> anyhow::Result<()> {
         };
         format!("{}\n{next}{}", show(&left.view), told(left))
     })
-}
-
-/// Waits until no lease runs; returns those that only wait for their buyers.
-async fn drain(node: &NodeClient, printer: Printer) -> anyhow::Result<Vec<LeaseId>> {
-    node.accept_leases(false).await?;
-    let bar = printer.spinner("waiting for running leases; Ctrl-C leaves them running, leave again then");
-    loop {
-        let view = node.provider().await?;
-        if view.leases == 0 && !view.default_job {
-            break;
-        }
-        tokio::time::sleep(LOOK).await;
-    }
-    bar.finish_and_clear();
-    Ok(node.leases().await?.iter().map(|report| report.lease).collect())
 }
 
 /// What the role leaves on this machine. Nothing is said of another machine's node.
