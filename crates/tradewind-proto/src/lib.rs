@@ -19,6 +19,7 @@ pub mod challenge;
 pub mod claim;
 pub mod conversation;
 pub mod delegation;
+pub mod egress;
 pub mod evidence;
 pub mod git;
 pub mod hosting;

@@ -180,6 +180,9 @@ pub struct Share {
     pub disk: Bytes,
     /// Number of GPUs.
     pub gpus: u8,
+    /// What it may send an hour; it is not counted where absent.
+    #[serde(default)]
+    pub egress: Option<Bytes>,
 }
 
 /// A job, ready to be started by a provider.
@@ -308,6 +311,7 @@ impl JobManifest {
                 pids: PIDS,
                 log: LOG,
                 gpus,
+                egress: self.share.egress,
             },
             network: self.network,
             ports: self.ports.clone(),
@@ -350,7 +354,13 @@ pub(crate) mod tests {
             run: Command::Shell("./digits".into()),
             envs: BTreeMap::new(),
             secrets: BTreeSet::new(),
-            share: Share { cpu_millis: 1_000, memory: Bytes::gib(1), disk: Bytes::gib(1), gpus: 0 },
+            share: Share {
+                cpu_millis: 1_000,
+                memory: Bytes::gib(1),
+                disk: Bytes::gib(1),
+                gpus: 0,
+                egress: None,
+            },
             network: Network::None,
             ports: Vec::new(),
             stop: Stop::default(),

@@ -13,7 +13,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::ids::{BuyerId, DeviceId};
 use crate::manifest::Share;
-use crate::offer::Offer;
+use crate::offer::{MAX_UNITS, Offer};
 use crate::terms::{LeaseKind, LeaseTerms, TermsError};
 use crate::units::{Money, RatePerSecond, Seconds, Timestamp};
 use crate::workload::Image;
@@ -167,8 +167,7 @@ pub fn propose(
     check(offer, request, parameters)?;
     let not_sold =
         || Refusal::new(RefusalCode::NotOffered, "this kind of lease is not sold here", "ask for on-demand");
-    let unit_rate = offer.unit_rate(request.kind).ok_or_else(not_sold)?;
-    let rate = unit_rate.times(u32::from(request.units));
+    let rate = offer.rate(request.kind, request.units, request.share.egress).ok_or_else(not_sold)?;
     let value = rate.over(request.duration);
     let conditions = &offer.conditions;
     let (cap_span, provider_fee, buyer_fee) = match request.kind {
@@ -266,6 +265,22 @@ pub fn accept(
     Ok(())
 }
 
+/// Whether terms that were made of `offer` pay for what `share` lets the job send: they name the job by its digest only. A lease
+/// whose terms name no units has at least so many as are `needed`.
+#[must_use]
+pub fn pays_for_egress(offer: &Offer, terms: &LeaseTerms, share: &Share, needed: u64) -> bool {
+    match (offer.prices.egress, share.egress) {
+        (None, None) => true,
+        (Some(_), Some(_)) => {
+            let named = u64::from(terms.units.count_ones());
+            let mut units = if named > 0 { named..=named } else { needed..=u64::from(MAX_UNITS) };
+            let rate = |units| offer.rate(terms.kind, u8::try_from(units).ok()?, share.egress);
+            units.any(|units| rate(units) == Some(terms.rate))
+        }
+        (None, Some(_)) | (Some(_), None) => false,
+    }
+}
+
 fn check(offer: &Offer, request: &TermsRequest, parameters: &TermsParameters) -> Result<(), Refusal> {
     let rule = |holds: bool, code, reason: &str, hint: String| {
         if holds { Ok(()) } else { Err(Refusal::new(code, reason, hint)) }
@@ -303,6 +318,12 @@ fn check(offer: &Offer, request: &TermsRequest, parameters: &TermsParameters) ->
         not_offered,
         "this runtime is not offered",
         format!("choose {}", offer.runtimes),
+    )?;
+    rule(
+        offer.prices.egress.is_some() == request.share.egress.is_some(),
+        not_offered,
+        "what a job sends has another price here",
+        "read the offer anew".into(),
     )?;
     let units = u64::from(request.units);
     let fits = u64::from(request.share.cpu_millis) <= u64::from(offer.unit.cpu_millis) * units
@@ -342,6 +363,7 @@ mod tests {
 
     use super::*;
     use crate::offer::tests::sample;
+    use crate::units::Bytes;
 
     const NOW: Timestamp = Timestamp::from_unix(1_700_000_000);
     const PARAMETERS: TermsParameters = TermsParameters {
@@ -365,12 +387,7 @@ mod tests {
             prepare: offer.conditions.max_prepare,
             slack: offer.conditions.min_slack,
             job: B256::repeat_byte(6),
-            share: Share {
-                cpu_millis: 1,
-                memory: crate::units::Bytes::new(1),
-                disk: crate::units::Bytes::ZERO,
-                gpus: 0,
-            },
+            share: Share { cpu_millis: 1, memory: Bytes::new(1), disk: Bytes::ZERO, gpus: 0, egress: None },
             runtime: offer.runtimes.names().next().unwrap_or_default().into(),
             image: None,
             parent: B256::ZERO,
@@ -401,6 +418,39 @@ mod tests {
             let terms = propose(&offer, &asked, &PARAMETERS, given, later).unwrap();
             assert_eq!((foreseen.token, foreseen.deposit), (terms.token, terms.deposit));
         }
+    }
+
+    #[test]
+    fn what_a_job_may_send_is_part_of_the_price_and_of_what_both_check() {
+        let mut offer = sample();
+        offer.prices.egress = Some(Money::from_base_units(10_000));
+        let plain = request(&offer);
+        assert!(propose(&offer, &plain, &PARAMETERS, 1, NOW).is_err(), "it has to say how much it may send");
+        let asked = |hourly| {
+            let share = Share { egress: Some(hourly), ..plain.share.clone() };
+            TermsRequest { share, ..plain.clone() }
+        };
+        let rate = |hourly| propose(&offer, &asked(hourly), &PARAMETERS, 1, NOW).unwrap().rate;
+        let none = rate(Bytes::ZERO);
+        assert_eq!(Some(none), offer.unit_rate(LeaseKind::OnDemand));
+        let hour = rate(Bytes::gib(50)).hourly();
+        assert_eq!(hour.checked_sub(none.hourly()), Ok(Money::from_base_units(500_000)));
+        let dear = propose(&offer, &asked(Bytes::gib(50)), &PARAMETERS, 1, NOW).unwrap();
+        let objection = accept(&offer, &asked(Bytes::gib(1)), &PARAMETERS, &dear, &PURSE, NOW);
+        assert_eq!(objection, Err(TermsObjection::Differs { field: "price" }));
+        let sends = |hourly| Share { egress: hourly, ..plain.share.clone() };
+        let paid = |terms: &LeaseTerms, hourly| pays_for_egress(&offer, terms, &sends(hourly), 1);
+        assert!(paid(&dear, Some(Bytes::gib(50))));
+        for other in [None, Some(Bytes::gib(1)), Some(Bytes::gib(51))] {
+            assert!(!paid(&dear, other), "a job may not send {other:?} under terms for 50 GiB");
+        }
+        let mut nameless = dear;
+        (nameless.units, nameless.rate) =
+            (0, offer.rate(LeaseKind::OnDemand, 3, Some(Bytes::gib(2))).unwrap());
+        assert!(paid(&nameless, Some(Bytes::gib(2))));
+        assert!(!paid(&nameless, Some(Bytes::gib(3))));
+        offer.prices.egress = None;
+        assert!(propose(&offer, &asked(Bytes::gib(1)), &PARAMETERS, 1, NOW).is_err());
     }
 
     #[test]

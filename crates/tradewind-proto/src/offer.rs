@@ -12,20 +12,20 @@ mod hardware;
 mod price;
 mod proposal;
 
-use alloy_primitives::{Address, B256, keccak256};
+use alloy_primitives::{Address, B256, U256, keccak256};
 use minicbor::{Decode, Encode};
 use serde::{Deserialize, Serialize};
 
 pub use self::hardware::{
     ComputeCapability, DriverVersion, Gpus, Interconnect, Resources, Runtimes, TrustTier, Vendor,
 };
-pub use self::price::PriceList;
+pub use self::price::{Asked, PriceList, Spot};
 pub use self::proposal::{Follow, Proposal, power_cost, propose};
 use crate::attestation::Tees;
 use crate::ids::{DeviceId, MeshKey, ProviderId};
 use crate::signature::{SignatureError, Signed, SigningKey};
 use crate::terms::LeaseKind;
-use crate::units::{Bytes, RatePerSecond, Seconds, Timestamp};
+use crate::units::{Bytes, Money, RATE_SCALE, RatePerSecond, Seconds, Timestamp};
 use crate::workload::Network;
 
 /// The largest encoded offer.
@@ -124,6 +124,10 @@ pub struct Prices {
     /// Off the on-demand price for a committed term, in basis points; `None` sells no reserved leases.
     #[n(3)]
     pub reserved_discount: Option<u16>,
+    /// Of each GiB that a workload may send; `None` does not count what is sent.
+    #[n(4)]
+    #[serde(default)]
+    pub egress: Option<Money>,
 }
 
 /// What the provider puts into terms. Times stand for money: that much of the rate.
@@ -258,6 +262,14 @@ impl Offer {
         OfferKey { provider: self.provider, device: self.device }
     }
 
+    /// The price of so many units under `kind` with `egress` to be sent an hour, or `None` when that kind is not sold.
+    #[must_use]
+    pub fn rate(&self, kind: LeaseKind, units: u8, egress: Option<Bytes>) -> Option<RatePerSecond> {
+        let units = self.unit_rate(kind)?.times(u32::from(units));
+        let sent = self.prices.egress_rate(egress.unwrap_or(Bytes::ZERO));
+        Some(RatePerSecond::from_scaled(units.scaled().saturating_add(sent.scaled())))
+    }
+
     /// The price of one unit under `kind`, or `None` when that kind is not sold.
     #[must_use]
     pub fn unit_rate(&self, kind: LeaseKind) -> Option<RatePerSecond> {
@@ -359,6 +371,16 @@ impl Resources {
 }
 
 impl Prices {
+    /// What it costs to be allowed to send so much an hour, rounded down (in the payer's favour): nothing where it is not counted.
+    #[must_use]
+    pub fn egress_rate(&self, hourly: Bytes) -> RatePerSecond {
+        let price = U256::from(self.egress.unwrap_or(Money::ZERO).base_units());
+        let hour_of_gib = U256::from(u128::from(Bytes::gib(1).get()) * 3_600);
+        // Below 2^96 · 2^64 · 2^60: it fits.
+        let scaled = price * U256::from(hourly.get()) * U256::from(RATE_SCALE) / hour_of_gib;
+        RatePerSecond::from_scaled(u128::try_from(scaled).unwrap_or(u128::MAX))
+    }
+
     fn check(&self) -> Result<(), OfferError> {
         range(self.token != Address::ZERO, "token", "is the zero account")?;
         range(self.on_demand <= MAX_UNIT_RATE, "price", "is too large")?;
@@ -367,7 +389,9 @@ impl Prices {
             self.reserved_discount.is_none_or(|discount| discount < BASIS_POINTS),
             "reserved discount",
             "is 100 % or more",
-        )
+        )?;
+        let most = RatePerSecond::per_hour(self.egress.unwrap_or(Money::ZERO));
+        range(most <= MAX_UNIT_RATE, "egress price", "is too large")
     }
 }
 

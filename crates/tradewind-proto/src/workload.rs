@@ -90,6 +90,9 @@ pub struct Limits {
     pub log: Bytes,
     /// Indices of the host's GPUs.
     pub gpus: Vec<u32>,
+    /// What it may send an hour, by [`allowed`](crate::egress::allowed); as much as it likes where absent.
+    #[serde(default)]
+    pub egress: Option<Bytes>,
 }
 
 /// How the workload is asked to end.

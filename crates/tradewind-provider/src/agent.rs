@@ -42,7 +42,7 @@ use tradewind_proto::report::Report;
 use tradewind_proto::signature::SigningKey;
 use tradewind_proto::terms::Domain;
 use tradewind_proto::trace::Context;
-use tradewind_proto::units::{Bytes, Clock, Money, RatePerSecond, Seconds, Timestamp};
+use tradewind_proto::units::{Bytes, Clock, Money, Seconds, Timestamp};
 use tradewind_proto::workload::AcceleratorUsage;
 use tradewind_store::{Store, StoreError};
 
@@ -167,8 +167,8 @@ struct Inner {
     standing: RwLock<Standing>,
     /// How long a lease can last by what schedules above the runtimes.
     longest: RwLock<Option<Seconds>>,
-    /// The price of a unit, as it was last offered.
-    rate: RwLock<RatePerSecond>,
+    /// What is asked for a unit, as it was last offered.
+    prices: RwLock<market::Asking>,
     /// Units with accelerators that are ill.
     ill: RwLock<lending::Ill>,
     /// What each accelerator did at the last look, by its number on the host.
@@ -196,7 +196,7 @@ impl Agent {
         let kept = config.state_dir.join("inputs");
         let cache = Cache::open(kept, config.input_cache).map_err(AgentError::StateDir)?;
         let web = Puller::new(&config.sources, cache).map_err(AgentError::Sources)?;
-        let rate = RwLock::new(config.offer.prices.on_demand);
+        let prices = RwLock::new(market::Asking::new(config.offer.prices.clone()));
         let standing = lending::first(&config, (parts.clock)());
         let inner = Arc::new(Inner {
             domain: parts.ledger.domain(),
@@ -210,7 +210,7 @@ impl Agent {
             accepting: RwLock::new(accepting),
             standing: RwLock::new(standing),
             longest: RwLock::default(),
-            rate,
+            prices,
             ill: RwLock::default(),
             loads: RwLock::default(),
             default_job: default_job::State::default(),

@@ -29,6 +29,7 @@ mod launch;
 mod login;
 mod logs;
 mod network;
+mod pace;
 mod pull;
 mod readiness;
 mod repository;

@@ -205,6 +205,7 @@ impl ProviderSeat {
             free_units: 2,
             region: Region { country: "DE".into(), label: None },
             prices: Prices {
+                egress: None,
                 token: seat.chain.token(),
                 on_demand: RatePerSecond::per_hour(price),
                 spot: Some(RatePerSecond::per_hour(price)),

@@ -326,9 +326,10 @@ pub(crate) struct Join {
     /// The price of a unit for an hour, in whole tokens of the network's quote asset; proposed from live offers where not given.
     #[arg(long)]
     pub(crate) price: Option<String>,
-    /// What a kWh costs here, in whole tokens: no price is proposed below what a unit's electricity costs.
-    #[arg(long, value_name = "AMOUNT", default_value = "0.25")]
-    pub(crate) power_price: String,
+    /// What a kWh costs here, in whole tokens: nothing is sold below what a unit's electricity costs. 0.25 for the proposed price
+    /// alone where not given.
+    #[arg(long, value_name = "AMOUNT")]
+    pub(crate) power_price: Option<String>,
     /// What a unit draws at work, in watts; read from the hardware, or assumed, where not given.
     #[arg(long)]
     pub(crate) watts: Option<u32>,

@@ -110,6 +110,7 @@ mod tests {
             free_units: 1,
             region: Region { country: "DE".into(), label: None },
             prices: Prices {
+                egress: None,
                 token: key().address(),
                 on_demand: RatePerSecond::per_hour(Money::from_base_units(360_000)),
                 spot: None,

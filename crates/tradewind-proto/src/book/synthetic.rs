@@ -111,6 +111,7 @@ impl Dice {
             free_units: u8::try_from(self.below(u64::from(units) + 1)).unwrap_or(0),
             region: Region { country: self.pick(&COUNTRIES).into(), label: None },
             prices: Prices {
+                egress: None,
                 token: TOKEN,
                 on_demand,
                 spot,

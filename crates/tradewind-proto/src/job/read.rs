@@ -11,7 +11,9 @@ mod words;
 
 use super::problem::{JobError, Place, Problem};
 use super::yaml::{self, Node, Value};
-use super::{ImageSource, Input, InputSource, JobSpec, LEAST_IDLE, Market, OnMaxCost, Retry, is_name};
+use super::{
+    ImageSource, Input, InputSource, JobSpec, LEAST_IDLE, Market, OnMaxCost, Resources, Retry, is_name,
+};
 use crate::units::Seconds;
 use crate::workload::{Command, Network, Stop};
 use fields::{Fields, Reader};
@@ -107,7 +109,7 @@ impl Reader {
         let idle_stop = fields.get("idle_stop").and_then(|node| self.idle_stop(node));
         let mut ports = fields.get("ports").map(|node| self.ports(node)).unwrap_or_default();
         ports.append(&mut extras.ports);
-        let network = fields.get("network").and_then(|node| self.network(node)).unwrap_or_default();
+        let network = self.reach(&fields, &resources);
         let retry = fields.get("retry").map(|node| self.retry(node)).unwrap_or_default();
         Some(JobSpec {
             name,
@@ -268,6 +270,17 @@ impl Reader {
             self.problem(Problem::new(node.place, message));
         }
         choice
+    }
+
+    /// What it may reach; it sends nothing where that is nothing.
+    fn reach(&mut self, fields: &Fields<'_>, resources: &Resources) -> Network {
+        let network = fields.get("network").and_then(|node| self.network(node)).unwrap_or_default();
+        if network == Network::None && resources.sets.iter().any(|set| set.egress.is_some()) {
+            let problem =
+                Problem::new(fields.place("resources"), "`resources.egress` is for a job with a network");
+            self.problem(problem.hint("add `network: internet`"));
+        }
+        network
     }
 
     fn network(&mut self, node: &Node) -> Option<Network> {

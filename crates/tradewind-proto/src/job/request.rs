@@ -33,6 +33,9 @@ pub struct ResourceRequest {
     pub memory: Option<Bytes>,
     /// Scratch disk.
     pub disk: Option<Bytes>,
+    /// What it may send an hour, where that has a price; as much as it likes elsewhere.
+    #[serde(default)]
+    pub egress: Option<Bytes>,
     /// The accelerators' maker.
     pub vendor: Option<Vendor>,
     /// Memory of each accelerator.

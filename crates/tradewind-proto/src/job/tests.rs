@@ -193,7 +193,7 @@ fn alternatives_multiply_out() {
 #[test]
 fn a_provider_learns_what_it_needs_and_nothing_of_the_purse() {
     let job = parse(include_str!("tests/full.yaml"));
-    let share = Share { cpu_millis: 1000, memory: Bytes::gib(1), disk: Bytes::ZERO, gpus: 0 };
+    let share = Share { cpu_millis: 1000, memory: Bytes::gib(1), disk: Bytes::ZERO, gpus: 0, egress: None };
     let image = Image { reference: "ghcr.io/example/train:1.2".into(), digest: None, archive: None };
     let manifest = job.manifest("docker", Some(image), share, Vec::new(), [7; 32]);
     assert_eq!(manifest.check(), Ok(()));

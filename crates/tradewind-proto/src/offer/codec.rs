@@ -1,12 +1,12 @@
 //! How the units and ids travel in CBOR: counts as integers, keys and digests as byte strings of fixed length, 128-bit
-//! rates as 16 big-endian bytes.
+//! rates and amounts of money as 16 big-endian bytes.
 
 use alloy_primitives::{Address, B256};
 use minicbor::decode::{Decode, Decoder, Error};
 use minicbor::encode::{self, Encode, Encoder, Write};
 
 use crate::ids::{DeviceId, LeaseId, MeshKey, ProviderId};
-use crate::units::{Bytes, RatePerSecond, Seconds, Timestamp};
+use crate::units::{Bytes, Money, RatePerSecond, Seconds, Timestamp};
 use crate::workload::Network;
 
 fn fixed<const N: usize>(d: &mut Decoder<'_>) -> Result<[u8; N], Error> {
@@ -40,6 +40,21 @@ as_bytes!(MeshKey, |key| key.as_bytes(), |bytes| Self::from_bytes(bytes));
 as_bytes!(RatePerSecond, |rate| &rate.scaled().to_be_bytes(), |bytes| Self::from_scaled(
     u128::from_be_bytes(bytes)
 ));
+
+impl<C> Encode<C> for Money {
+    fn encode<W: Write>(&self, e: &mut Encoder<W>, _: &mut C) -> Result<(), encode::Error<W::Error>> {
+        e.bytes(&self.base_units().to_be_bytes())?;
+        Ok(())
+    }
+}
+
+impl<'b, C> Decode<'b, C> for Money {
+    fn decode(d: &mut Decoder<'b>, _: &mut C) -> Result<Self, Error> {
+        let at = d.position();
+        let units = u128::from_be_bytes(fixed(d)?);
+        Self::new(units).map_err(|_| Error::message("more than all money").at(at))
+    }
+}
 
 macro_rules! as_integer {
     ($type:ty, |$value:ident| $to:expr, |$integer:ident| $from:expr) => {

@@ -1,8 +1,10 @@
-//! A price list: what an hour of each resource costs, and from it what a unit costs.
+//! A price list: what an hour of each resource costs, and from it what a unit costs; and what is asked under each kind of lease.
 
-use super::{Resources, range};
+use alloy_primitives::Address;
+
+use super::{BASIS_POINTS, Prices, Resources, range};
 use crate::offer::OfferError;
-use crate::units::{Bytes, Money, UnitError};
+use crate::units::{Bytes, Money, RatePerSecond, UnitError};
 
 /// Prices an hour. What is not priced costs nothing by itself.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -45,6 +47,56 @@ impl PriceList {
     }
 }
 
+/// What a spot lease costs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Spot {
+    /// An hour of a unit.
+    Fixed(Money),
+    /// In percent of the price on demand, as that is at the time.
+    Percent(u32),
+}
+
+/// What an owner asks beside the price on demand.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Asked {
+    /// Of spot leases; none are sold where absent.
+    pub spot: Option<Spot>,
+    /// Off the price on demand for a committed term, in basis points; no such leases are sold where absent.
+    pub reserved_discount: Option<u16>,
+    /// Of each GiB that a workload sends; it is not counted where absent.
+    pub egress: Option<Money>,
+    /// An hour of a unit is never cheaper, under any kind of lease.
+    pub least: Money,
+}
+
+impl Asked {
+    /// The prices of a unit that costs `hourly` on demand. What would be below the least is raised to it, and spot is never dearer
+    /// than on demand.
+    #[must_use]
+    pub fn prices(&self, token: Address, hourly: Money) -> Prices {
+        let hourly = hourly.max(self.least);
+        let spot = self.spot.map(|spot| match spot {
+            Spot::Fixed(price) => price,
+            Spot::Percent(percent) => hourly.fraction(percent, 100).unwrap_or(hourly),
+        });
+        let spot = spot.map(|spot| spot.max(self.least).min(hourly));
+        Prices {
+            token,
+            on_demand: RatePerSecond::per_hour(hourly),
+            spot: spot.map(RatePerSecond::per_hour),
+            reserved_discount: self.reserved_discount.map(|discount| discount.min(self.most_off(hourly))),
+            egress: self.egress,
+        }
+    }
+
+    /// The largest discount that does not go below the least.
+    fn most_off(&self, hourly: Money) -> u16 {
+        let above = hourly.saturating_sub(self.least).base_units();
+        let share = (above * u128::from(BASIS_POINTS)).checked_div(hourly.base_units());
+        share.and_then(|share| u16::try_from(share).ok()).unwrap_or(0)
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -70,6 +122,34 @@ mod tests {
         let list = PriceList { cpu: cents(2), least: cents(50), ..PriceList::default() };
         assert_eq!(list.unit(&unit()), Ok(cents(50)));
         assert!(PriceList::default().unit(&unit()).is_err());
+    }
+
+    #[test]
+    fn nothing_is_asked_below_the_least_under_any_kind_of_lease() {
+        let asked = Asked {
+            spot: Some(Spot::Percent(40)),
+            reserved_discount: Some(2_000),
+            egress: Some(cents(1)),
+            least: cents(30),
+        };
+        let hourly = |price| {
+            let prices = asked.prices(Address::repeat_byte(1), cents(price));
+            assert_eq!(prices.egress, Some(cents(1)));
+            (prices.on_demand.hourly(), prices.spot.unwrap().hourly(), prices.reserved_discount)
+        };
+        assert_eq!(hourly(100), (cents(100), cents(40), Some(2_000)));
+        assert_eq!(hourly(60), (cents(60), cents(30), Some(2_000)));
+        assert_eq!(hourly(32), (cents(32), cents(30), Some(625)));
+        assert_eq!(hourly(20), (cents(30), cents(30), Some(0)));
+    }
+
+    #[test]
+    fn spot_is_never_dearer_than_on_demand() {
+        let asked = Asked { spot: Some(Spot::Fixed(cents(50))), ..Asked::default() };
+        let prices = asked.prices(Address::repeat_byte(1), cents(20));
+        assert_eq!(prices.spot, Some(prices.on_demand));
+        let free = Asked { reserved_discount: Some(1), ..asked }.prices(Address::repeat_byte(1), Money::ZERO);
+        assert_eq!((free.on_demand, free.reserved_discount), (RatePerSecond::ZERO, Some(0)));
     }
 
     #[test]

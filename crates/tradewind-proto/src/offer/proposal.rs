@@ -7,7 +7,9 @@
 //!
 //! The weight is how clouds' general machines are cut: four GiB go with a CPU. Rounded up to a base unit.
 
-use super::{Offer, Resources};
+use super::{Asked, Offer, Prices, Resources};
+use alloy_primitives::Address;
+
 use crate::ids::ProviderId;
 use crate::units::{Bytes, Money};
 
@@ -63,9 +65,23 @@ pub struct Follow {
     pub floor: Money,
     /// Never more; asked too where nobody sells a unit's like.
     pub ceiling: Money,
+    /// What is asked beside it.
+    pub asked: Asked,
 }
 
 impl Follow {
+    /// What is asked for `unit` in `token`, as the `offers` of others are now.
+    #[must_use]
+    pub fn prices<'a>(
+        &self,
+        token: Address,
+        unit: &Resources,
+        own: ProviderId,
+        offers: impl IntoIterator<Item = &'a Offer>,
+    ) -> Prices {
+        self.asked.prices(token, self.price(unit, own, offers))
+    }
+
     /// The price of an hour of `unit`, as the `offers` of others are now.
     #[must_use]
     pub fn price<'a>(
@@ -105,7 +121,7 @@ mod tests {
     use crate::offer::tests::sample;
     use crate::units::RatePerSecond;
 
-    const OWN: ProviderId = ProviderId::new(alloy_primitives::Address::ZERO);
+    const OWN: ProviderId = ProviderId::new(Address::ZERO);
 
     fn dollars(text: &str) -> Money {
         Money::parse(text, 6).unwrap()
@@ -161,7 +177,8 @@ mod tests {
 
     #[test]
     fn a_price_that_follows_stays_between_its_ends() {
-        let follow = Follow { percent: 90, floor: dollars("0.5"), ceiling: dollars("3") };
+        let follow =
+            Follow { percent: 90, floor: dollars("0.5"), ceiling: dollars("3"), asked: Asked::default() };
         let unit = of(1, "1").unit;
         for (market, price) in [("2", "1.8"), ("0.1", "0.5"), ("9", "3")] {
             assert_eq!(follow.price(&unit, OWN, &[of(1, market)]), dollars(price), "{market}");

@@ -35,9 +35,10 @@ pub(crate) fn sample() -> Offer {
         region: Region { country: "DE".into(), label: Some("fra-1".into()) },
         prices: Prices {
             token: Address::repeat_byte(5),
-            on_demand: RatePerSecond::per_hour(crate::units::Money::parse("2.5", 6).unwrap()),
-            spot: Some(RatePerSecond::per_hour(crate::units::Money::parse("1.2", 6).unwrap())),
+            on_demand: RatePerSecond::per_hour(Money::parse("2.5", 6).unwrap()),
+            spot: Some(RatePerSecond::per_hour(Money::parse("1.2", 6).unwrap())),
             reserved_discount: Some(2_000),
+            egress: None,
         },
         conditions: Conditions::standard(),
         network: Network::Internet,

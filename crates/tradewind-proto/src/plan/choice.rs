@@ -161,7 +161,7 @@ impl Choice {
             kind: demand.kind,
             units: candidate.units,
             rate: candidate.rate,
-            share: share(offer, candidate.units),
+            share: share(offer, candidate.units, demand.egress(offer)),
             runtime: runtime(offer.runtimes, demand.runtimes).into(),
             duration,
             prepare: prepare.min(conditions.max_prepare),
@@ -225,7 +225,7 @@ impl Default for Cost {
 }
 
 /// Everything in the units: what is paid for may be used.
-fn share(offer: &Offer, units: u8) -> Share {
+fn share(offer: &Offer, units: u8, egress: Option<crate::units::Bytes>) -> Share {
     let unit = &offer.unit;
     let times = |amount: u64| amount.saturating_mul(u64::from(units));
     let gpus = unit.gpus.as_ref().map_or(0, |gpus| times(u64::from(gpus.count)));
@@ -234,6 +234,7 @@ fn share(offer: &Offer, units: u8) -> Share {
         memory: crate::units::Bytes::new(times(unit.memory.get())),
         disk: crate::units::Bytes::new(times(unit.disk.get())),
         gpus: u8::try_from(gpus).unwrap_or(u8::MAX),
+        egress,
     }
 }
 

@@ -3,6 +3,7 @@
 use super::Context;
 use super::rejection::{Miss, Reason};
 use crate::book::{Entry, Lanes, Planes, Query, Size, Stake, Wish, is_in_good_standing, model_hash};
+use crate::egress;
 use crate::job::{JobSpec, ResourceRequest};
 use crate::offer::{Offer, Runtimes, TrustTier};
 use crate::terms::LeaseKind;
@@ -249,7 +250,7 @@ impl<'a> Demand<'a> {
 
     /// What it costs.
     fn money(&self, offer: &Offer, units: u8, stop: &mut impl FnMut(Miss) -> bool) -> Option<Fit> {
-        let rate = offer.unit_rate(self.kind)?.times(u32::from(units));
+        let rate = offer.rate(self.kind, units, self.egress(offer))?;
         let hourly = |rate: RatePerSecond| rate.hourly().base_units();
         if let Some(most) = self.max_rate
             && rate > most
@@ -266,6 +267,15 @@ impl<'a> Demand<'a> {
             }
         }
         Some(Fit { units, rate })
+    }
+
+    /// What the job may send an hour on `offer`, where that is counted.
+    pub(super) fn egress(&self, offer: &Offer) -> Option<Bytes> {
+        offer.prices.egress?;
+        Some(match self.job.network {
+            Network::None => Bytes::ZERO,
+            Network::Internet => self.set.egress.unwrap_or(egress::USUAL),
+        })
     }
 
     /// The length of a lease on `offer`: what the job wants, or for a job without `timeout` what is sold of it.

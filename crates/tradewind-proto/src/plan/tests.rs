@@ -76,6 +76,27 @@ fn a_job_takes_as_many_units_as_its_largest_need() {
 }
 
 #[test]
+fn what_a_job_may_send_is_in_the_price_that_ranks() {
+    let mut book = OfferBook::new();
+    let mut counted = offer(1, 100);
+    counted.prices.egress = Some(Money::from_base_units(50_000));
+    book.insert(counted);
+    book.insert(offer(2, 110));
+    let plan = |text: &str| plan_in(&book, &format!("run: ls\nresources: {{accelerators: H100{text}"));
+    let quiet = plan("}\n");
+    assert_eq!((providers(&quiet), quiet.choices[0].share.egress), (vec![1, 2], Some(Bytes::ZERO)));
+    let usual = plan("}\nnetwork: internet\n");
+    assert_eq!(providers(&usual), [1, 2], "a GiB an hour makes five cents");
+    assert_eq!(usual.choices[0].cost.hourly, Money::from_base_units(1_050_000));
+    assert_eq!(usual.choices[1].share.egress, None);
+    let sender = plan(", egress: 3GiB}\nnetwork: internet\n");
+    assert_eq!(providers(&sender), [2, 1]);
+    assert_eq!(sender.choices[1].share.egress, Some(Bytes::gib(3)));
+    let capped = plan(", egress: 3GiB}\nnetwork: internet\nmax_price: 1.12\n");
+    assert_eq!(providers(&capped), [2]);
+}
+
+#[test]
 fn reliability_stake_and_distance_raise_the_price_that_ranks() {
     let mut book = market(&[100, 101, 99]);
     let reliable = |reliability| Standing { reliability, stake: Stake::Confirmed, jailed: false };

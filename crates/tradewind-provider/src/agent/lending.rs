@@ -147,9 +147,7 @@ impl Inner {
     /// The offer at the price that was published last.
     pub(super) fn priced(&self) -> Offer {
         let mut offer = self.config.offer.clone();
-        let prices = &mut offer.prices;
-        prices.on_demand = *self.rate.read().unwrap_or_else(PoisonError::into_inner);
-        prices.spot = prices.spot.map(|spot| spot.min(prices.on_demand));
+        offer.prices.clone_from(self.prices.read().unwrap_or_else(PoisonError::into_inner).now());
         offer
     }
 

@@ -5,10 +5,39 @@ use std::time::Duration;
 
 use tradewind_mesh::directory::{Record, RecordId};
 use tradewind_proto::attestation::Tees;
-use tradewind_proto::offer::{Offer, SignedOffer};
-use tradewind_proto::units::{RatePerSecond, Seconds, Timestamp};
+use tradewind_proto::offer::{Offer, Prices, SignedOffer};
+use tradewind_proto::units::{Seconds, Timestamp};
 
 use super::Inner;
+
+/// What is asked now, and what was before: a quote may be as old as its terms can be opened.
+#[derive(Debug, Clone)]
+pub(super) struct Asking {
+    now: Prices,
+    before: Option<Prices>,
+}
+
+impl Asking {
+    pub(super) const fn new(prices: Prices) -> Self {
+        Self { now: prices, before: None }
+    }
+
+    /// What is asked now.
+    pub(super) const fn now(&self) -> &Prices {
+        &self.now
+    }
+
+    /// Those that a quote may have been made of.
+    pub(super) fn lately(&self) -> impl Iterator<Item = &Prices> {
+        std::iter::once(&self.now).chain(&self.before)
+    }
+
+    fn set(&mut self, prices: Prices) {
+        if self.now != prices {
+            self.before = Some(std::mem::replace(&mut self.now, prices));
+        }
+    }
+}
 
 /// Offers that a price is compared with at each heartbeat; each costs a signature's check.
 const MOST_COMPARED: usize = 512;
@@ -73,6 +102,6 @@ fn follow(inner: &Inner, now: Timestamp) {
     let records = inner.parts.transport.records();
     let offers = records.iter().take(MOST_COMPARED).filter_map(|record| record.offer(now).ok());
     let offers: Vec<Offer> = offers.filter(|other| other.prices.token == offer.prices.token).collect();
-    let price = follow.price(&offer.unit, offer.provider, &offers);
-    *inner.rate.write().unwrap_or_else(std::sync::PoisonError::into_inner) = RatePerSecond::per_hour(price);
+    let prices = follow.prices(offer.prices.token, &offer.unit, offer.provider, &offers);
+    inner.prices.write().unwrap_or_else(std::sync::PoisonError::into_inner).set(prices);
 }

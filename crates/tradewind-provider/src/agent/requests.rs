@@ -15,8 +15,10 @@ use tradewind_proto::hosting::{Event, Hosting};
 use tradewind_proto::ids::{LeaseId, MeshKey};
 use tradewind_proto::manifest::Share;
 use tradewind_proto::negotiation::{
-    OPEN_WITHIN, Refusal, RefusalCode, TermsParameters, TermsRequest, propose,
+    OPEN_WITHIN, Refusal, RefusalCode, TermsParameters, TermsRequest, pays_for_egress, propose,
 };
+use tradewind_proto::offer::Offer;
+use tradewind_proto::terms::LeaseTerms;
 use tradewind_proto::units::Seconds;
 use tradewind_proto::voucher::SignedVoucher;
 use tradewind_proto::workload::LogCursor;
@@ -119,6 +121,10 @@ impl Agent {
         if inner.now() > begin.terms.open_by {
             let hint = "ask for new terms";
             return Err(Refusal::new(RefusalCode::Policy, "the terms can no longer be opened", hint));
+        }
+        if !inner.pays_for_egress(&begin.terms, &begin.manifest.share) {
+            let reason = "the terms' price is not that of what the job may send";
+            return Err(Refusal::new(RefusalCode::Malformed, reason, "ask for new terms"));
         }
         inner.config.rules.judge(begin.terms.buyer, begin.manifest.image.as_ref())?;
         inner.config.rules.has_room(inner.leases_of(begin.terms.buyer))?;
@@ -389,17 +395,30 @@ impl Inner {
         })
     }
 
+    /// Whether the terms were made of prices that were asked lately, and have in theirs what the job may send.
+    fn pays_for_egress(&self, terms: &LeaseTerms, share: &Share) -> bool {
+        let asking = self.prices.read().unwrap_or_else(PoisonError::into_inner).clone();
+        asking.lately().any(|prices| {
+            let offer = Offer { prices: prices.clone(), ..self.config.offer.clone() };
+            pays_for_egress(&offer, terms, share, self.needed(share))
+        })
+    }
+
+    /// How many units hold so much.
+    fn needed(&self, share: &Share) -> u64 {
+        let unit = &self.config.offer.unit;
+        u64::from(share.cpu_millis.div_ceil(unit.cpu_millis.max(1)))
+            .max(share.memory.get().div_ceil(unit.memory.get().max(1)))
+            .max(1)
+    }
+
     /// The units that a lease holds: those in its terms, or on the unstaked tier, whose terms name none, free ones.
     fn units_of(&self, in_terms: u64, share: &Share) -> Result<u64, Refusal> {
         let free = self.unheld_units();
         if in_terms != 0 {
             return if in_terms & !free == 0 { Ok(in_terms) } else { Err(taken()) };
         }
-        let unit = &self.config.offer.unit;
-        let needed = u64::from(share.cpu_millis.div_ceil(unit.cpu_millis.max(1)))
-            .max(share.memory.get().div_ceil(unit.memory.get().max(1)))
-            .max(1);
-        match u8::try_from(needed) {
+        match u8::try_from(self.needed(share)) {
             Ok(needed) if free.count_ones() >= u32::from(needed) => Ok(lowest_bits(free, needed)),
             Ok(_) | Err(_) => Err(taken()),
         }

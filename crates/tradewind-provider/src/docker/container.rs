@@ -10,7 +10,7 @@ use bollard::models::{
 };
 use serde::{Deserialize, Serialize};
 use tradewind_proto::ids::LeaseId;
-use tradewind_proto::units::Timestamp;
+use tradewind_proto::units::{Bytes, Timestamp};
 use tradewind_proto::workload::{Command, Exit, Network, Secrets, WorkloadSpec, WorkloadStatus};
 
 use super::sandbox::{Chosen, OWN_PROCESSES};
@@ -75,6 +75,9 @@ pub(super) struct Kept {
     /// It has a kernel of its own.
     #[serde(default)]
     pub(super) sandboxed: bool,
+    /// What it may send an hour, where that was bought.
+    #[serde(default)]
+    pub(super) egress: Option<Bytes>,
 }
 
 /// What a container is made of, beside its spec.
@@ -152,6 +155,7 @@ fn labels(
         ports: spec.ports.clone(),
         boot: around.boot.to_owned(),
         sandboxed: around.chosen.is_sandbox,
+        egress: spec.limits.egress,
     };
     let kept = serde_json::to_string(&kept)
         .map_err(|error| RuntimeError::io("write the container's labels")(std::io::Error::other(error)))?;

@@ -25,6 +25,7 @@ use sha2::{Digest as _, Sha256};
 use tokio::io::AsyncWriteExt as _;
 use tokio::process::Command;
 use tokio::sync::Mutex;
+use tradewind_proto::egress::SLOW;
 
 /// Bridges of leases that may reach the Internet.
 pub(super) const OPEN_BRIDGE: &str = "twlo";
@@ -166,9 +167,19 @@ pub fn is_private(address: IpAddr) -> bool {
 /// What a lease may send and receive at most: by its bridge, which is its own.
 const CAPS: [(&str, &str); 2] = [("capped_out", "iifname"), ("capped_in", "oifname")];
 
-/// The table as `nft -f -` takes it: replaces an older one in one transaction. `bandwidth` caps a lease's traffic, in Mbit/s each way.
+/// The bridges of leases whose sending is slowed, and what notes how much they send all the same.
+const SLOWED: &str = "slowed";
+const SLOWED_METER: &str = "slowed_out";
+
+/// The table as `nft -f -` takes it: replaces an older one in one transaction. `bandwidth` caps a lease's traffic, in Mbit/s each way;
+/// with `slowed`, what leases on these bridges send is slowed to [`SLOW`](tradewind_proto::egress::SLOW).
 #[must_use]
-pub fn ruleset(table: &str, host: &HostPrefixes, bandwidth: Option<u32>) -> String {
+pub fn ruleset(
+    table: &str,
+    host: &HostPrefixes,
+    bandwidth: Option<u32>,
+    slowed: Option<&BTreeSet<String>>,
+) -> String {
     let v4 = PRIVATE_V4.iter().map(|(network, length)| format!("{network}/{length}")).collect::<Vec<_>>();
     let v6 = PRIVATE_V6.iter().map(|(network, length)| format!("{network}/{length}")).collect::<Vec<_>>();
     let mut text = format!("table inet {table}\ndelete table inet {table}\ntable inet {table} {{\n");
@@ -187,6 +198,14 @@ pub fn ruleset(table: &str, host: &HostPrefixes, bandwidth: Option<u32>) -> Stri
         let _ = writeln!(text, "  set {name} {{ type {family}; flags interval;{list} }}");
     }
     let mut caps = String::new();
+    if let Some(bridges) = slowed {
+        let (rate, elements) = (SLOW.get(), elements(bridges));
+        let _ = writeln!(text, "  set {SLOWED} {{ type ifname;{elements} }}");
+        let _ =
+            writeln!(text, "  set {SLOWED_METER} {{ type ifname; flags dynamic; timeout 1m; size 65535; }}");
+        let limit = format!("{{ iifname limit rate over {rate} bytes/second burst {rate} bytes }}");
+        let _ = writeln!(caps, "    iifname @{SLOWED} update @{SLOWED_METER} {limit} drop");
+    }
     for (name, side) in CAPS.iter().filter(|_| bandwidth.is_some()) {
         let rate = u64::from(bandwidth.unwrap_or(u32::MAX)).saturating_mul(125_000);
         // What a tenth of a second brings, and never less than some packets.
@@ -221,10 +240,23 @@ pub fn ruleset(table: &str, host: &HostPrefixes, bandwidth: Option<u32>) -> Stri
     text
 }
 
+/// The elements of a set of bridges, as its definition has them.
+fn elements(bridges: &BTreeSet<String>) -> String {
+    if bridges.is_empty() {
+        return String::new();
+    }
+    format!(" elements = {{ {} }};", listed(bridges))
+}
+
+fn listed(bridges: &BTreeSet<String>) -> String {
+    let names: Vec<String> = bridges.iter().map(|bridge| format!("\"{bridge}\"")).collect();
+    names.join(", ")
+}
+
 /// What an operator's installation writes into the mark: the SHA-256 of the table as it was loaded, without the host's changing
 /// prefixes (`docs/egress/tradewind-egress.nft`), and the boot that it was loaded in.
 pub fn installation_mark(table: &str) -> std::io::Result<String> {
-    let digest = hex::encode(Sha256::digest(ruleset(table, &HostPrefixes::default(), None)));
+    let digest = hex::encode(Sha256::digest(ruleset(table, &HostPrefixes::default(), None, None)));
     let boot = std::fs::read_to_string("/proc/sys/kernel/random/boot_id")?;
     Ok(format!("{digest} {}\n", boot.trim()))
 }
@@ -236,6 +268,8 @@ pub(super) struct EgressTable {
     policy: EgressPolicy,
     bandwidth: Option<u32>,
     left: Mutex<Option<Left>>,
+    /// The bridges whose sending is slowed.
+    slowed: Mutex<BTreeSet<String>>,
 }
 
 /// How the table was left: what was loaded and how `nft` shows it.
@@ -247,7 +281,7 @@ struct Left {
 
 impl EgressTable {
     pub(super) fn new(name: String, policy: EgressPolicy, bandwidth: Option<u32>) -> Self {
-        Self { name, policy, bandwidth, left: Mutex::new(None) }
+        Self { name, policy, bandwidth, left: Mutex::new(None), slowed: Mutex::default() }
     }
 
     /// Returns once the table is in force.
@@ -273,7 +307,8 @@ impl EgressTable {
 
     async fn keep(&self) -> Result<(), EgressError> {
         let mut left = self.left.lock().await;
-        let wanted = ruleset(&self.name, &HostPrefixes::read()?, self.bandwidth);
+        let slowed = self.slowed.lock().await.clone();
+        let wanted = ruleset(&self.name, &HostPrefixes::read()?, self.bandwidth, Some(&slowed));
         if let Some(before) = left.as_ref()
             && before.loaded == wanted
             && self.show().await.is_ok_and(|shown| shown == before.shown)
@@ -286,6 +321,35 @@ impl EgressTable {
         *left = None;
         nft(&["-f", "-"], &wanted).await?;
         *left = Some(Left { loaded: wanted, shown: self.show().await? });
+        Ok(())
+    }
+
+    /// Whether a lease's sending can be slowed: an operator's table cannot.
+    pub(super) fn can_slow(&self) -> bool {
+        self.policy == EgressPolicy::Managed
+    }
+
+    /// Slows what leases on these bridges send, and no other's.
+    pub(super) async fn slow(&self, bridges: BTreeSet<String>) -> Result<(), EgressError> {
+        let mut left = self.left.lock().await;
+        let mut slowed = self.slowed.lock().await;
+        if *slowed == bridges {
+            return Ok(());
+        }
+        let Some(left) = left.as_mut() else {
+            // Whoever loads the table has it slow them.
+            *slowed = bridges;
+            return Ok(());
+        };
+        let set = format!("inet {} {SLOWED}", self.name);
+        let add = match bridges.is_empty() {
+            true => String::new(),
+            false => format!("add element {set} {{ {} }}\n", listed(&bridges)),
+        };
+        nft(&["-f", "-"], &format!("flush set {set}\n{add}")).await?;
+        left.loaded = ruleset(&self.name, &HostPrefixes::read()?, self.bandwidth, Some(&bridges));
+        left.shown = self.show().await?;
+        *slowed = bridges;
         Ok(())
     }
 
@@ -312,7 +376,8 @@ fn without_meters(shown: &str) -> String {
     let mut is_meter = false;
     for line in shown.lines() {
         let name = line.trim().strip_prefix("set ").and_then(|rest| rest.strip_suffix(" {"));
-        is_meter |= name.is_some_and(|name| CAPS.iter().any(|(meter, _)| *meter == name));
+        is_meter |=
+            name.is_some_and(|name| name == SLOWED_METER || CAPS.iter().any(|(meter, _)| *meter == name));
         if !is_meter {
             kept.push_str(line);
             kept.push('\n');
@@ -390,7 +455,7 @@ mod tests {
     fn the_hosts_prefixes_are_networks_without_overlap() {
         let host =
             prefixes(&[("203.0.113.9", 24), ("203.0.113.77", 32), ("198.51.100.1", 0), ("2001:db8::5", 64)]);
-        let text = ruleset("t", &host, None);
+        let text = ruleset("t", &host, None, None);
         assert!(
             text.contains("set host4 { type ipv4_addr; flags interval; elements = { 203.0.113.0/24 }; }"),
             "{text}"
@@ -401,14 +466,14 @@ mod tests {
     #[test]
     fn the_file_for_operators_is_the_table() {
         let file = concat!(env!("CARGO_MANIFEST_DIR"), "/../../docs/egress/tradewind-egress.nft");
-        let wanted = ruleset("tradewind", &HostPrefixes::default(), None);
+        let wanted = ruleset("tradewind", &HostPrefixes::default(), None, None);
         let found = std::fs::read_to_string(file).unwrap_or_default();
         assert_eq!(found, wanted, "docs/egress/tradewind-egress.nft is what agents without root rely on");
     }
 
     #[test]
     fn a_host_without_addresses_has_empty_sets() {
-        let text = ruleset("t", &HostPrefixes::default(), None);
+        let text = ruleset("t", &HostPrefixes::default(), None, None);
         assert!(text.contains("set host4 { type ipv4_addr; flags interval; }"), "{text}");
     }
 

@@ -8,7 +8,7 @@ use bollard::models::ContainerCreateBody;
 use bollard::query_parameters::{ContainerArchiveInfoOptionsBuilder, CreateContainerOptionsBuilder};
 use rustix::process::{Resource, getrlimit};
 use tradewind_proto::ids::LeaseId;
-use tradewind_proto::workload::{Command, Secrets, WorkloadSpec};
+use tradewind_proto::workload::{Command, Network, Secrets, WorkloadSpec};
 
 use super::cache::Held;
 use super::container::{self, Described, Phase, Surroundings};
@@ -64,6 +64,7 @@ async fn create(
     let work =
         volumes.work.canonicalize().map_err(RuntimeError::io(format!("find {}", volumes.work.display())))?;
     let user = shared.config.user;
+    countable(shared, spec)?;
     let kind = container::network_kind(spec);
     let chosen = sandbox(shared, !spec.limits.gpus.is_empty()).await?;
     let ((image, _held), network, ()) =
@@ -130,6 +131,15 @@ async fn network(shared: &Shared, kind: Option<Kind>) -> Result<String, RuntimeE
     require_egress(shared).await?;
     shared.adopt().await?;
     Ok(shared.pool.take(&shared.engine, kind).await?)
+}
+
+/// Refuses a lease that bought an amount to send where it could not be held to it.
+fn countable(shared: &Shared, spec: &WorkloadSpec) -> Result<(), RuntimeError> {
+    if spec.limits.egress.is_none() || spec.network == Network::None || shared.egress.can_slow() {
+        return Ok(());
+    }
+    let what = "a price of what is sent, with an egress table that the operator keeps".to_owned();
+    Err(RuntimeError::Unsupported { runtime: NAME, what })
 }
 
 async fn require_egress(shared: &Shared) -> Result<(), RuntimeError> {

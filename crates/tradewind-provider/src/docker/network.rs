@@ -53,6 +53,12 @@ impl Kind {
     }
 }
 
+/// The bridge of one of our networks that lead to the Internet, by the network's name.
+pub(super) fn open_bridge(network: &str) -> Option<String> {
+    let tag = network.strip_prefix("tw-open-")?;
+    Some(format!("{OPEN_BRIDGE}{tag}"))
+}
+
 /// How many bridges wait ready.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct PoolSize {
@@ -190,6 +196,8 @@ mod tests {
     fn a_network_tells_its_kind_and_no_other_network_is_ours() {
         assert_eq!(Kind::of("tw-open-00ff00ff"), Some(Kind::Open));
         assert_eq!(Kind::of("tw-closed-00ff00ff"), Some(Kind::Closed));
+        assert_eq!(open_bridge("tw-open-00ff00ff").as_deref(), Some("twlo00ff00ff"));
+        assert_eq!(open_bridge("tw-closed-00ff00ff"), None);
         assert_eq!((Kind::of("none"), Kind::of("bridge"), Kind::of("tw-0xabc")), (None, None, None));
     }
 

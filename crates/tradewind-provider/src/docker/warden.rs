@@ -1,5 +1,5 @@
 //! What happens to leases while nobody asks: their logs are taken, their directories measured, bridges made ready, the egress
-//! table kept.
+//! table kept, and those slowed that sent what they bought.
 //!
 //! One task for a runtime. It holds the runtime weakly and ends with it.
 
@@ -25,6 +25,8 @@ const TICK: Duration = Duration::from_millis(500);
 const WALK_SHARE: u32 = 20;
 /// Consumption is sampled this often, in ticks, so that the last sample of an ended job is not old.
 const SAMPLE_EVERY: u32 = 10;
+/// What a lease sent is looked at this often, in ticks, where it may send so much only: between two looks it can send more.
+const PACE_EVERY: u32 = 2;
 /// While a log is taken, its readers ask the engine for the container this often, all together.
 const GLANCE: Duration = Duration::from_millis(500);
 /// The egress table is looked at this often, in ticks.
@@ -42,6 +44,12 @@ pub(super) struct Watched {
     /// When its container was last seen at work.
     seen: Option<Instant>,
     ended: bool,
+    /// It may send so much an hour only.
+    is_counted: bool,
+    /// Its bridge, while its sending is slowed.
+    slowed: Option<String>,
+    /// Its log will say that its sending was slowed.
+    is_told: bool,
 }
 
 impl Watched {
@@ -55,7 +63,26 @@ impl Watched {
             next_walk: Instant::now(),
             seen: None,
             ended: false,
+            is_counted: kept.egress.is_some(),
+            slowed: None,
+            is_told: false,
         }
+    }
+
+    /// Notes that its sending is to be slowed; `true` where nobody was told yet.
+    pub(super) fn slow(&mut self, bridge: String) -> bool {
+        self.slowed = Some(bridge);
+        !std::mem::replace(&mut self.is_told, true)
+    }
+
+    /// Notes that it may send again as it likes.
+    pub(super) fn let_send(&mut self) {
+        self.slowed = None;
+    }
+
+    /// Its bridge, while its sending is slowed.
+    pub(super) const fn slowed(&self) -> Option<&String> {
+        self.slowed.as_ref()
     }
 
     /// Takes the log, unless that is being done or was done.
@@ -142,6 +169,7 @@ impl Shared {
                 tracing::warn!(%lease, %error, "a lease cannot be looked after now");
             }
         }
+        self.hold_pace().await;
     }
 
     /// Once: watches what an earlier agent left.
@@ -165,6 +193,7 @@ impl Shared {
     }
 
     async fn look_after(self: &Arc<Self>, lease: LeaseId, tick: u32) -> Result<(), RuntimeError> {
+        let is_counted;
         let due = {
             let mut watched = self.watched.lock().await;
             let Some(entry) = watched.get_mut(&lease) else { return Ok(()) };
@@ -173,6 +202,7 @@ impl Shared {
                 watched.remove(&lease);
                 return Ok(());
             }
+            is_counted = entry.is_counted;
             (entry.next_walk <= Instant::now())
                 .then(|| (entry.work.clone(), entry.disk, entry.processes.clone()))
         };
@@ -191,6 +221,12 @@ impl Shared {
             && found.runs()
         {
             self.measure(lease, &found).await?;
+        }
+        if is_counted
+            && tick.is_multiple_of(PACE_EVERY)
+            && let Some(found) = self.ours(lease).await?
+        {
+            self.pace(lease, &found).await?;
         }
         Ok(())
     }

@@ -266,6 +266,7 @@ mod tests {
             pids: 32,
             log: Bytes::ZERO,
             gpus: Vec::new(),
+            egress: None,
         }
     }
 

@@ -53,6 +53,7 @@ pub(crate) fn empty_job(lease: LeaseId) -> WorkloadSpec {
             pids: 16,
             log: Bytes::mib(1),
             gpus: Vec::new(),
+            egress: None,
         },
         network: Network::None,
         ports: Vec::new(),

@@ -93,6 +93,7 @@ impl Fixture {
                     pids: 64,
                     log: Bytes::mib(1),
                     gpus: Vec::new(),
+                    egress: None,
                 },
                 network: Network::None,
                 ports: Vec::new(),

@@ -29,10 +29,14 @@ pub(super) async fn offers(node: &NodeClient, printer: Printer) -> anyhow::Resul
                 offer.runtimes.to_string(),
                 offer.prices.on_demand.hourly().display(decimals),
                 offer.prices.spot.map_or_else(|| "-".to_owned(), |spot| spot.hourly().display(decimals)),
+                offer.prices.egress.map_or_else(|| "-".to_owned(), |price| price.display(decimals)),
             ]
         });
         let price = format!("{}/h", asset.symbol);
-        table(["provider", "GPUs", "CPUs", "memory", "free", "in", "runtimes", &price, "spot/h"], cells)
+        table(
+            ["provider", "GPUs", "CPUs", "memory", "free", "in", "runtimes", &price, "spot/h", "GiB sent"],
+            cells,
+        )
     })
 }
 

@@ -12,7 +12,7 @@ use tradewind_proto::ids::JobId;
 use tradewind_proto::job::{JobSpec, SecretSource};
 use tradewind_proto::plan::Plan;
 use tradewind_proto::profile::Asset;
-use tradewind_proto::units::{Money, Seconds};
+use tradewind_proto::units::{Bytes, Money, Seconds};
 use tradewind_proto::workload::Secrets;
 
 use super::jobs;
@@ -152,6 +152,14 @@ fn plan_text(plan: &Plan, asset: &Asset) -> String {
         let header =
             ["provider", "kind", "units", "runtime", &price, "at most", "worst loss", "compensated up to"];
         text = table(header, rows);
+        let shown = plan.choices.iter().take(5);
+        let counted = shown.filter_map(|choice| choice.share.egress).find(|hourly| *hourly > Bytes::ZERO);
+        if let Some(hourly) = counted {
+            text.push_str(&format!(
+                "\nwhere what is sent has a price, {hourly} an hour are in it; what is beyond is slowed, and never billed: \
+                 `resources.egress`"
+            ));
+        }
     }
     let rejected: usize = plan.rejections.iter().map(|rejection| rejection.offers).max().unwrap_or(0);
     if rejected > 0 {

@@ -194,6 +194,13 @@ pub(crate) struct ProviderSection {
     pub(crate) reserve: Option<ReserveSection>,
     /// What an hour of each resource costs.
     pub(crate) prices: Option<PricesSection>,
+    /// What spot leases cost in percent of the price on demand, instead of `spot_price`.
+    pub(crate) spot_percent: Option<u32>,
+    /// Of each GiB that leases send; it is not counted where absent.
+    pub(crate) egress_price: Option<String>,
+    /// What the machine's electricity costs, below which nothing is sold.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) power: Option<PowerSection>,
     /// What reserved leases cost less, in percent; none are sold where absent.
     pub(crate) reserved_discount: Option<u8>,
     /// How the price follows the market's, instead of `price` and `prices`.
@@ -281,6 +288,16 @@ const fn an_hour() -> u64 {
     3_600
 }
 
+/// What electricity costs.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct PowerSection {
+    /// A kWh, in whole tokens of the quote asset.
+    pub(crate) price: String,
+    /// What a unit draws at work; as the hardware says where absent.
+    pub(crate) watts: Option<u32>,
+}
+
 /// A price that follows the middle price of live offers of a unit's like.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -337,6 +354,9 @@ impl Default for ProviderSection {
         Self {
             price: None,
             spot_price: None,
+            spot_percent: None,
+            egress_price: None,
+            power: None,
             country: "ZZ".into(),
             units: 1,
             cpus: None,

@@ -8,7 +8,7 @@ mod sale;
 pub(crate) mod sandbox;
 mod slurm;
 
-pub(crate) use sale::{lendable, sold};
+pub(crate) use sale::{hourly, lendable, sold};
 pub(crate) use slurm::runtime as slurm;
 
 use std::collections::BTreeMap;
@@ -79,7 +79,9 @@ pub(crate) async fn start(needs: Needs<'_>) -> anyhow::Result<Agent> {
     sandbox::require(needs.section).await?;
     let encrypted = encryption::of(needs.section.encrypt, needs.data_dir, &state_dir, &runtimes)?;
     let default_job = default_job::read(needs.section, &sold, &runtimes)?;
-    let offer = sale::offer(&needs, join.is_staked().then_some(device), &runtimes, sold.unit).await?;
+    let watts = sale::watts(needs.section, &inventory, &sold.unit);
+    let asked = sale::asked(needs.section, watts, asset.decimals)?;
+    let offer = sale::offer(&needs, join.is_staked().then_some(device), &runtimes, sold.unit, asked).await?;
     let offer = Offer { encrypted: encrypted.all, ..offer };
     let attester = needs.section.tee.as_ref().map(sale::attester).transpose()?;
     let config = AgentConfig {
@@ -94,7 +96,7 @@ pub(crate) async fn start(needs: Needs<'_>) -> anyhow::Result<Agent> {
         input_cache: sale::input_cache(needs.section)?,
         rules: sale::rules(&needs.section.rules)?,
         lending: sale::lending(needs.section)?,
-        follow: sale::follow(needs.section, asset.decimals)?,
+        follow: sale::follow(needs.section, asked, asset.decimals)?,
         keep: Seconds::new(needs.section.keep),
         encrypts: encrypted.work,
         default_job,

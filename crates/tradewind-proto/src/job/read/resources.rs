@@ -6,12 +6,13 @@ use crate::job::yaml::{Node, Value};
 use crate::job::{Accelerators, ImageSource, RegionRequest, ResourceRequest, Resources};
 use crate::offer::{Gpus, Interconnect, Vendor};
 
-const FIELDS: [&str; 18] = [
+const FIELDS: [&str; 19] = [
     "accelerators",
     "cpus",
     "memory",
     "disk",
     "disk_size",
+    "egress",
     "vendor",
     "vram",
     "compute_capability",
@@ -65,7 +66,7 @@ impl Reader {
         let Some((path, list)) = alternatives else { return Resources { ordered, sets: base } };
         let mut sets = Vec::new();
         for item in self.items(list, path, MAX_SETS) {
-            let Some(fields) = self.fields(item, path, &FIELDS[..11]) else { continue };
+            let Some(fields) = self.fields(item, path, &FIELDS[..12]) else { continue };
             for base in &base {
                 sets.extend(self.sets(&fields, path, base).0);
             }
@@ -111,6 +112,9 @@ impl Reader {
             if let Some(node) = fields.get(name) {
                 set.disk = self.size(node, &of(name));
             }
+        }
+        if let Some(node) = fields.get("egress") {
+            set.egress = self.size(node, &of("egress"));
         }
         if let Some(node) = fields.get("vendor") {
             let choices = [("nvidia", Vendor::Nvidia), ("amd", Vendor::Amd), ("intel", Vendor::Intel)];

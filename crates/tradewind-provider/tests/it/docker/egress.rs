@@ -10,12 +10,13 @@ use std::path::Path;
 use std::time::Duration;
 
 use tempfile::TempDir;
+use tradewind_proto::units::Bytes;
 use tradewind_proto::workload::Network;
 use tradewind_provider::docker::{DockerConfig, EgressPolicy, HostPrefixes, ruleset};
 use tradewind_provider::runtime::RuntimeError;
 
 use super::busybox::Recipe;
-use super::topology::{Namespace, host_reaches, run};
+use super::topology::{Namespace, host_reaches, run, shows};
 use super::{config, connect, eventually, fixture, fixture_of};
 use crate::conformance::{Fixture, Job};
 
@@ -138,6 +139,56 @@ async fn a_closed_network_reaches_nothing_at_all() {
 }
 
 #[tokio::test]
+async fn who_sent_what_was_bought_is_slowed_and_nobody_else() {
+    const PORT: u16 = 9_009;
+    let root = TempDir::new().expect("a directory");
+    let settings = DockerConfig { bandwidth: Some(100), ..config(&root) };
+    let f = fixture_of(root, settings, &Recipe::with_shell()).await;
+    let files = TempDir::new().expect("a directory");
+    let mut outside = Outside::new(files.path());
+    outside.beyond.swallow(PORT);
+    let line = format!("timeout 12 nc {INTERNET} {PORT} < /dev/zero; echo done");
+    let mut counted = networked(&f, &line);
+    // A sixth of an hour's amount is there at once.
+    counted.spec.limits.egress = Some(Bytes::mib(48));
+    f.start(&counted).await.expect("start");
+    let holds = || shows("nft list set inet tradewind slowed | grep -q twlo");
+    eventually("it has sent what it may", async || holds()).await;
+    let sent = outside.beyond.received();
+    assert!(sent > 8 << 20, "{sent} bytes came before it was slowed");
+    tokio::time::sleep(Duration::from_secs(3)).await;
+    let more = outside.beyond.received() - sent;
+    assert!(more < 1 << 20, "{more} bytes in three seconds at 64 KiB a second");
+    let free = networked(&f, &format!("timeout 2 nc {INTERNET} {PORT} < /dev/zero; echo done"));
+    let before = outside.beyond.received();
+    f.run(&free).await;
+    let more = outside.beyond.received() - before;
+    assert!(more > 8 << 20, "{more} bytes of a lease beside it that may send as it likes");
+    assert!(!f.log(free.lease()).await.contains("slowed"));
+    f.exit(counted.lease()).await;
+    f.log_says(counted.lease(), "what it sends was slowed to 64 KiB/s").await;
+    f.clear(&counted).await;
+    f.clear(&free).await;
+    eventually("no bridge is slowed after its lease", async || !holds()).await;
+}
+
+#[tokio::test]
+async fn a_lease_that_cannot_be_slowed_is_not_counted() {
+    let root = TempDir::new().expect("a directory");
+    let egress = EgressPolicy::Installed { mark: root.path().join("no-such-mark") };
+    let settings = DockerConfig { egress, ..config(&root) };
+    let f = fixture_of(root, settings, &Recipe::with_shell()).await;
+    let mut job = networked(&f, "echo never");
+    job.spec.limits.egress = Some(Bytes::gib(1));
+    let error = f.start(&job).await.expect_err("an operator's table slows nobody");
+    assert!(
+        matches!(&error, RuntimeError::Unsupported { what, .. } if what.contains("what is sent")),
+        "{error:?}"
+    );
+    f.clear(&job).await;
+}
+
+#[tokio::test]
 async fn two_leases_do_not_see_each_other() {
     let f = fixture().await;
     let mut server = f.job("echo hello > index.html; echo up; exec ./busybox httpd -f -p 8080 -h /work");
@@ -232,16 +283,6 @@ impl Routed {
         std::fs::write(&file, rules).expect("write");
         self.router.run(&format!("nft -f {}", file.display()));
     }
-
-    /// Bytes that came in beyond.
-    fn received(&self) -> u64 {
-        let count = "cat /sys/class/net/far/statistics/rx_bytes";
-        let said = std::process::Command::new("ip")
-            .args(["netns", "exec", &self.beyond.name, "sh", "-c", count])
-            .output()
-            .expect("a number");
-        String::from_utf8_lossy(&said.stdout).trim().parse().expect("a number")
-    }
 }
 
 /// The rules for IPv6, in a router of the test's own: engines give containers no IPv6 unless told to.
@@ -255,14 +296,14 @@ async fn the_rules_of_docker_bridges_hold_for_ipv6() {
             .await;
     }
 
-    routed.load(&ruleset("tradewind", &HostPrefixes::default(), None));
+    routed.load(&ruleset("tradewind", &HostPrefixes::default(), None, None));
     for address in near {
         assert!(!boxed.reaches(address), "{address}");
     }
     assert!(boxed.reaches("2001:db8:99::10"), "the Internet stays open");
     // The host's own public network is nobody's Internet.
     let host = HostPrefixes::from_addresses([("2001:db8:99::1".parse().expect("an address"), 64)]);
-    routed.load(&ruleset("tradewind", &host, None));
+    routed.load(&ruleset("tradewind", &host, None, None));
     assert!(!boxed.reaches("2001:db8:99::10"), "{}", router.name);
     assert!(!beyond.reaches("2001:db8:77::2"), "nobody opens a connection to a container from outside");
 }
@@ -278,12 +319,12 @@ async fn a_docker_lease_that_floods_its_line_gets_no_further_than_its_cap() {
     );
     std::fs::write(&script, line).expect("write");
     let flood = || {
-        let before = routed.received();
+        let before = routed.beyond.received();
         routed.boxed.run(&format!("bash {}", script.display()));
-        routed.received().saturating_sub(before)
+        routed.beyond.received().saturating_sub(before)
     };
-    let capped = ruleset("tradewind", &HostPrefixes::default(), Some(1));
-    routed.load(&ruleset("tradewind", &HostPrefixes::default(), None));
+    let capped = ruleset("tradewind", &HostPrefixes::default(), Some(1), None);
+    routed.load(&ruleset("tradewind", &HostPrefixes::default(), None, None));
     let free = flood();
     routed.load(&capped);
     let held = flood();

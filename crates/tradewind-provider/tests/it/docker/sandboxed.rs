@@ -84,7 +84,7 @@ async fn fixture() -> Fixture {
 
 /// What a buyer is told before terms are signed.
 async fn admitted(f: &Fixture, gpus: u8) -> Result<(), RuntimeError> {
-    let share = Share { cpu_millis: 1000, memory: Bytes::mib(64), disk: Bytes::mib(64), gpus };
+    let share = Share { cpu_millis: 1000, memory: Bytes::mib(64), disk: Bytes::mib(64), gpus, egress: None };
     f.runtime.admit(&Ask { kind: LeaseKind::OnDemand, duration: Seconds::new(60), share }).await
 }
 

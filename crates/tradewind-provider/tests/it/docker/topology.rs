@@ -58,6 +58,24 @@ impl Namespace {
         self.servers.push(server);
     }
 
+    /// Takes whatever comes to `port`, and keeps none of it.
+    pub(super) fn swallow(&mut self, port: u16) {
+        let sink = Command::new("ip")
+            .args(["netns", "exec", &self.name, BUSYBOX, "nc", "-ll", "-p", &port.to_string()])
+            .args(["-e", BUSYBOX, "dd", "of=/dev/null", "bs=64k"])
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .spawn()
+            .expect("start a sink");
+        self.servers.push(sink);
+    }
+
+    /// Bytes that came in by the interface `far`.
+    pub(super) fn received(&self) -> u64 {
+        let said = shell(&format!("ip netns exec {} cat /sys/class/net/far/statistics/rx_bytes", self.name));
+        String::from_utf8_lossy(&said.stdout).trim().parse().expect("a number")
+    }
+
     /// Whether `hello` comes from `address` to a program inside.
     pub(super) fn reaches(&self, address: &str) -> bool {
         answers(&format!("ip netns exec {}", self.name), address)

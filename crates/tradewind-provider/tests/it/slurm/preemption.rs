@@ -60,7 +60,7 @@ async fn a_job_that_ignores_the_notice_is_told_of_by_the_agent_and_killed_in_tim
 }
 
 fn ask(kind: LeaseKind, cpu_millis: u32) -> Ask {
-    let share = Share { cpu_millis, memory: Bytes::mib(64), disk: Bytes::mib(64), gpus: 0 };
+    let share = Share { cpu_millis, memory: Bytes::mib(64), disk: Bytes::mib(64), gpus: 0, egress: None };
     Ask { kind, duration: Seconds::new(3_600), share }
 }
 

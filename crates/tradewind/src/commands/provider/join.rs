@@ -39,12 +39,15 @@ const TEST: Duration = Duration::from_secs(300);
 const LIVE: Duration = Duration::from_secs(30);
 const LOOK: Duration = Duration::from_millis(300);
 
+/// What a kWh costs where nobody says.
+const USUAL_POWER_PRICE: &str = "0.25";
+
 /// What joining did.
 #[derive(Debug, Serialize)]
 struct Joined {
     machine: Inventory,
     speed: Speed,
-    /// An hour of a unit, in base units of the quote asset; a price list says it where absent.
+    /// An hour of a unit, in base units of the quote asset; it follows the market where absent.
     hourly: Option<u128>,
     #[serde(flatten)]
     provider: ProviderView,
@@ -78,9 +81,9 @@ pub(super) async fn join(options: &Join, printer: Printer) -> anyhow::Result<()>
     if is_new && read_profile(&config)?.sponsor.is_some_and(|sponsor| sponsor.to_string() != view.account) {
         view = tested(&client, view, printer).await?;
     }
-    let hourly = config.provider.as_ref().and_then(|section| section.price.as_ref());
-    let hourly =
-        hourly.and_then(|price| Money::parse(price, view.asset.decimals).ok()).map(Money::base_units);
+    let section = config.provider.as_ref().filter(|section| section.follow.is_none());
+    let hourly = section.map(|section| role::hourly(section, &machine, view.asset.decimals)).transpose()?;
+    let hourly = hourly.map(Money::base_units);
     let joined = Joined { machine, speed, hourly, provider: view };
     printer.data(&joined, |joined| format!("{}\n{}", show(&joined.provider), told(joined)))
 }
@@ -150,7 +153,8 @@ async fn name_a_price(
     let unit = role::sold(section, machine)?.unit;
     let (client, fresh) = node::ensure(file, planned, printer).await?;
     let status = client.status().await?;
-    let per_kwh = Money::parse(&options.power_price, status.asset.decimals).context("`--power-price`")?;
+    let per_kwh = options.power_price.as_deref().unwrap_or(USUAL_POWER_PRICE);
+    let per_kwh = Money::parse(per_kwh, status.asset.decimals).context("`--power-price`")?;
     let watts = options.watts.unwrap_or_else(|| machine.watts(&unit));
     let power = power_cost(watts, per_kwh).context("`--power-price` is too large")?;
     let bar = printer.spinner("asking the market for prices");
@@ -338,6 +342,14 @@ fn written(options: &Join, before: Option<&Item>, proposed: Option<&str>) -> Tab
     if options.price.is_some() {
         section.remove("prices");
         section.remove("follow");
+    }
+    if let Some(price) = &options.power_price {
+        let mut power = Table::new();
+        power["price"] = value(price);
+        if let Some(watts) = options.watts {
+            power["watts"] = value(i64::from(watts));
+        }
+        section["power"] = Item::Table(power);
     }
     if !options.runtimes.is_empty() {
         section["runtimes"] = value(options.runtimes.iter().map(String::as_str).collect::<Array>());

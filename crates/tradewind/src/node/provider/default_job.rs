@@ -54,6 +54,7 @@ fn share(sold: &Sold, units: u8) -> Share {
         memory: all(sold.unit.memory),
         disk: all(sold.unit.disk),
         gpus: u8::try_from(sold.gpus.len()).unwrap_or(u8::MAX),
+        egress: None,
     }
 }
 

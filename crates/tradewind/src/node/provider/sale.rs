@@ -11,10 +11,11 @@ use tradewind_proto::attestation::Tees;
 use tradewind_proto::ids::{BuyerId, DeviceId, ProviderId};
 use tradewind_proto::lending::{Lending, Limits, Schedule};
 use tradewind_proto::offer::{
-    Conditions, Follow, Offer, PortRange, PriceList, Prices, Region, Resources, Runtimes, TrustTier,
+    Asked, Conditions, Follow, Offer, PortRange, PriceList, Prices, Region, Resources, Runtimes, Spot,
+    TrustTier, power_cost,
 };
 use tradewind_proto::owner::{ImagePattern, OwnerRules};
-use tradewind_proto::units::{Bytes, Money, RatePerSecond, Seconds, Timestamp};
+use tradewind_proto::units::{Bytes, Money, Seconds, Timestamp};
 use tradewind_proto::workload::Network;
 use tradewind_provider::docker::{CacheRules, ImageKey, SignedImages};
 use tradewind_provider::inventory::{Inventory, Reserve, Sold, Wanted};
@@ -23,7 +24,7 @@ use tradewind_provider::tee::{Attester, CommandAttester};
 
 use super::{DOCKER, Needs, PROCESS, SLURM, slurm};
 use crate::node::config::{
-    FollowSection, LimitsSection, PricesSection, ProviderSection, ReserveSection, RulesSection,
+    FollowSection, LimitsSection, PowerSection, PricesSection, ProviderSection, ReserveSection, RulesSection,
     ScheduleSection, SignedSection, TeeSection,
 };
 
@@ -134,28 +135,27 @@ pub(super) fn input_cache(section: &ProviderSection) -> anyhow::Result<Bytes> {
 }
 
 /// How the price follows the market's, where it does.
-pub(super) fn follow(section: &ProviderSection, decimals: u8) -> anyhow::Result<Option<Follow>> {
+pub(super) fn follow(
+    section: &ProviderSection,
+    asked: Asked,
+    decimals: u8,
+) -> anyhow::Result<Option<Follow>> {
     let Some(FollowSection { percent, floor, ceiling }) = &section.follow else { return Ok(None) };
     let money = |text: &str, field: &str| {
         Money::parse(text, decimals).with_context(|| format!("`provider.follow.{field}` in node.toml"))
     };
-    let least = section
-        .rules
-        .min_price
-        .as_deref()
-        .map(|text| Money::parse(text, decimals).context("`provider.rules.min_price` in node.toml"));
-    let least = least.transpose()?;
-    let floor = money(floor, "floor")?.max(least.unwrap_or(Money::ZERO));
+    let floor = money(floor, "floor")?.max(asked.least);
     let ceiling = money(ceiling, "ceiling")?;
     if !(1..=1_000).contains(percent) {
         bail!("`provider.follow.percent` in node.toml must be 1 to 1000");
     }
     if floor.is_zero() || floor > ceiling {
         bail!(
-            "`provider.follow` in node.toml: the floor and `rules.min_price` must be more than nothing, and at most the ceiling"
+            "`provider.follow` in node.toml: the floor, `rules.min_price` and what electricity costs must be more than nothing in \
+             all, and each at most the ceiling"
         );
     }
-    Ok(Some(Follow { percent: *percent, floor, ceiling }))
+    Ok(Some(Follow { percent: *percent, floor, ceiling, asked }))
 }
 
 /// Reads the owner's hours and limits.
@@ -193,6 +193,7 @@ pub(super) async fn offer(
     device: Option<DeviceId>,
     runtimes: &BTreeMap<&'static str, Arc<dyn Runtime>>,
     unit: Resources,
+    asked: Asked,
 ) -> anyhow::Result<Offer> {
     let asset = needs.profile.quote().context("the network's profile names no asset")?;
     let version = needs.ledger.current_version().await.context("the chain's parameters cannot be read")?;
@@ -205,7 +206,7 @@ pub(super) async fn offer(
         // Filled in at each heartbeat, as the sequence is; until then it only has to be an offer.
         expires_at: Timestamp::from_unix(1),
         runtimes: runtimes.keys().fold(Runtimes::NONE, |set, name| set.with(runtime_bit(name))),
-        prices: prices(needs.section, &unit, asset.address, asset.decimals)?,
+        prices: prices(needs.section, &unit, asked, asset.address, asset.decimals)?,
         unit,
         units: needs.section.units,
         free_units: needs.section.units,
@@ -238,23 +239,80 @@ fn conditions(section: &ProviderSection) -> Conditions {
     }
 }
 
+/// An amount in whole tokens, as one of the role's fields has it.
+fn money(text: Option<&String>, field: &str, decimals: u8) -> anyhow::Result<Option<Money>> {
+    let parse = |text: &String| {
+        Money::parse(text, decimals).with_context(|| format!("`provider.{field}` in node.toml"))
+    };
+    text.map(parse).transpose()
+}
+
+/// What is asked beside the price on demand of a unit that draws `watts`, where that can be known.
+pub(super) fn asked(section: &ProviderSection, watts: Option<u32>, decimals: u8) -> anyhow::Result<Asked> {
+    let money = |text: Option<&String>, field: &str| money(text, field, decimals);
+    let spot = match (money(section.spot_price.as_ref(), "spot_price")?, section.spot_percent) {
+        (Some(_), Some(_)) => {
+            bail!("`provider.spot_price` and `provider.spot_percent` in node.toml: keep one of them")
+        }
+        (None, Some(percent)) if !(1..=100).contains(&percent) => {
+            bail!("`provider.spot_percent` in node.toml must be 1 to 100")
+        }
+        (Some(price), None) => Some(Spot::Fixed(price)),
+        (None, percent) => percent.map(Spot::Percent),
+    };
+    let least = money(section.rules.min_price.as_ref(), "rules.min_price")?.unwrap_or(Money::ZERO);
+    let power = section.power.as_ref().map(|power| electricity(power, watts, decimals)).transpose()?;
+    let asked = Asked {
+        spot,
+        reserved_discount: section.reserved_discount.map(|percent| u16::from(percent) * 100),
+        egress: money(section.egress_price.as_ref(), "egress_price")?.filter(|price| !price.is_zero()),
+        least: least.max(power.unwrap_or(Money::ZERO)),
+    };
+    if asked.egress.is_some() && !section.runtimes.iter().any(|name| name == DOCKER) {
+        bail!(
+            "`provider.egress_price` in node.toml: only jobs in `docker` can send anything; name it in `provider.runtimes`"
+        );
+    }
+    Ok(asked)
+}
+
+/// What an hour of a unit costs on demand, where that does not follow the market: the ceiling where it does.
+pub(crate) fn hourly(
+    section: &ProviderSection,
+    inventory: &Inventory,
+    decimals: u8,
+) -> anyhow::Result<Money> {
+    let unit = sold(section, inventory)?.unit;
+    let asked = asked(section, watts(section, inventory, &unit), decimals)?;
+    Ok(prices(section, &unit, asked, Address::ZERO, decimals)?.on_demand.hourly())
+}
+
+/// What a unit draws, where this machine can know it: a cluster's nodes are others.
+pub(super) fn watts(section: &ProviderSection, inventory: &Inventory, unit: &Resources) -> Option<u32> {
+    section.slurm.is_none().then(|| inventory.watts(unit))
+}
+
+/// What an hour of a unit's electricity costs.
+fn electricity(power: &PowerSection, watts: Option<u32>, decimals: u8) -> anyhow::Result<Money> {
+    let per_kwh = money(Some(&power.price), "power.price", decimals)?.unwrap_or(Money::ZERO);
+    let watts = power.watts.or(watts).context(
+        "`provider.power.watts` in node.toml is missing: what a unit of the cluster draws cannot be seen from here",
+    )?;
+    power_cost(watts, per_kwh).context("`provider.power.price` in node.toml is too large")
+}
+
 fn prices(
     section: &ProviderSection,
     unit: &Resources,
+    asked: Asked,
     token: Address,
     decimals: u8,
 ) -> anyhow::Result<Prices> {
-    let money = |text: Option<&String>, field: &str| -> anyhow::Result<Option<Money>> {
-        let parse = |text: &String| {
-            Money::parse(text, decimals).with_context(|| format!("`provider.{field}` in node.toml"))
-        };
-        text.map(parse).transpose()
-    };
-    let least = money(section.rules.min_price.as_ref(), "rules.min_price")?.unwrap_or(Money::ZERO);
-    let follow = follow(section, decimals)?;
+    let money = |text: Option<&String>, field: &str| money(text, field, decimals);
+    let follow = follow(section, asked, decimals)?;
     let hourly = match (money(section.price.as_ref(), "price")?, &section.prices, follow) {
-        (None, None, Some(follow)) => follow.ceiling.max(least),
-        (Some(price), None, None) => price.max(least),
+        (None, None, Some(follow)) => follow.ceiling,
+        (Some(price), None, None) => price,
         (None, Some(list), None) => {
             let PricesSection { cpu, memory_gib, disk_gib, gpu } = list;
             let price = |text: &Option<String>, field: &str| {
@@ -265,7 +323,7 @@ fn prices(
                 memory: price(memory_gib, "prices.memory_gib")?,
                 disk: price(disk_gib, "prices.disk_gib")?,
                 gpu: price(gpu, "prices.gpu")?,
-                least,
+                least: asked.least,
             };
             list.unit(unit).context("`provider.prices` in node.toml")?
         }
@@ -276,13 +334,7 @@ fn prices(
             bail!("`provider.price`, `provider.prices` and `provider.follow` in node.toml: keep one of them")
         }
     };
-    let spot = money(section.spot_price.as_ref(), "spot_price")?.map(|price| price.max(least));
-    Ok(Prices {
-        token,
-        on_demand: RatePerSecond::per_hour(hourly),
-        spot: spot.map(RatePerSecond::per_hour),
-        reserved_discount: section.reserved_discount.map(|percent| u16::from(percent) * 100),
-    })
+    Ok(asked.prices(token, hourly))
 }
 
 fn runtime_bit(name: &str) -> Runtimes {
@@ -296,6 +348,8 @@ fn runtime_bit(name: &str) -> Runtimes {
 
 #[cfg(test)]
 mod tests {
+    use tradewind_proto::units::RatePerSecond;
+
     use super::*;
 
     fn section(text: &str) -> ProviderSection {
@@ -306,8 +360,10 @@ mod tests {
         Resources { cpu_millis: 4_000, memory: Bytes::gib(8), disk: Bytes::gib(50), gpus: None }
     }
 
-    fn hourly(text: &str) -> anyhow::Result<(u128, Option<u128>)> {
-        let prices = prices(&section(text), &unit(), Address::repeat_byte(1), 6)?;
+    fn of(text: &str) -> anyhow::Result<(u128, Option<u128>)> {
+        let section = section(text);
+        let asked = asked(&section, Some(400), 6)?;
+        let prices = prices(&section, &unit(), asked, Address::repeat_byte(1), 6)?;
         let shown = |rate: RatePerSecond| rate.hourly().base_units();
         Ok((shown(prices.on_demand), prices.spot.map(shown)))
     }
@@ -333,38 +389,64 @@ mod tests {
 
     #[test]
     fn a_unit_is_priced_by_a_number_or_by_a_list() {
-        assert_eq!(hourly("price = \"0.18\"").unwrap(), (180_000, None));
+        assert_eq!(of("price = \"0.18\"").unwrap(), (180_000, None));
         let list = "[prices]\ncpu = \"0.02\"\nmemory_gib = \"0.01\"\n";
-        assert_eq!(hourly(list).unwrap(), (160_000, None));
-        assert!(hourly(&format!("price = \"1\"\n{list}")).is_err());
-        assert!(hourly("").unwrap_err().to_string().contains("has no price"));
+        assert_eq!(of(list).unwrap(), (160_000, None));
+        assert!(of(&format!("price = \"1\"\n{list}")).is_err());
+        assert!(of("").unwrap_err().to_string().contains("has no price"));
     }
 
     #[test]
     fn a_price_that_follows_has_both_its_ends_and_no_other_beside_it() {
         let text = "[follow]\npercent = 90\nfloor = \"0.05\"\nceiling = \"0.5\"\n";
-        assert_eq!(hourly(text).unwrap(), (500_000, None), "until others are heard of");
-        assert!(
-            hourly(&format!("price = \"1\"\n{text}")).unwrap_err().to_string().contains("keep one of them")
-        );
+        assert_eq!(of(text).unwrap(), (500_000, None), "until others are heard of");
+        assert!(of(&format!("price = \"1\"\n{text}")).unwrap_err().to_string().contains("keep one of them"));
         for wrong in [
             "floor = \"0\"\nceiling = \"1\"",
             "floor = \"2\"\nceiling = \"1\"",
             "percent = 0\nfloor = \"1\"\nceiling = \"2\"",
         ] {
-            assert!(hourly(&format!("[follow]\n{wrong}\n")).is_err(), "{wrong}");
+            assert!(of(&format!("[follow]\n{wrong}\n")).is_err(), "{wrong}");
         }
         let least = section(&format!("{text}[rules]\nmin_price = \"0.2\"\n"));
-        assert_eq!(follow(&least, 6).unwrap().map(|follow| follow.floor), Money::parse("0.2", 6).ok());
-        let reserved = section("price = \"1\"\nreserved_discount = 20\n");
-        let prices = prices(&reserved, &unit(), Address::repeat_byte(1), 6).unwrap();
-        assert_eq!(prices.reserved_discount, Some(2_000));
+        let asked = asked(&least, None, 6).unwrap();
+        assert_eq!(follow(&least, asked, 6).unwrap().map(|follow| follow.floor), Money::parse("0.2", 6).ok());
     }
 
     #[test]
     fn nothing_is_sold_below_the_owner_s_least_price() {
         let text = "price = \"0.18\"\nspot_price = \"0.02\"\n[rules]\nmin_price = \"0.10\"\n";
-        assert_eq!(hourly(text).unwrap(), (180_000, Some(100_000)));
+        assert_eq!(of(text).unwrap(), (180_000, Some(100_000)));
+    }
+
+    #[test]
+    fn nothing_is_sold_below_what_its_electricity_costs() {
+        let power = "[power]\nprice = \"0.30\"\n";
+        let sold = |text: &str| of(&format!("{text}{power}")).unwrap();
+        assert_eq!(sold("price = \"0.18\"\nspot_price = \"0.02\"\n"), (180_000, Some(150_000)), "400 W");
+        assert_eq!(sold("price = \"0.10\"\nspot_percent = 50\n"), (150_000, Some(150_000)));
+        assert_eq!(sold("price = \"0.50\"\nspot_percent = 50\n"), (500_000, Some(250_000)));
+        let watts = format!("price = \"0.10\"\n{power}watts = 100\n");
+        assert_eq!(of(&watts).unwrap().0, 100_000);
+        let cluster = section(&format!("price = \"1\"\n{power}"));
+        let error = asked(&cluster, None, 6).unwrap_err().to_string();
+        assert!(error.contains("`provider.power.watts`"), "{error}");
+        let low = format!("[follow]\nfloor = \"0.05\"\nceiling = \"0.10\"\n{power}");
+        assert!(of(&low).unwrap_err().to_string().contains("what electricity costs"));
+        for wrong in ["spot_price = \"1\"\nspot_percent = 50", "spot_percent = 0", "spot_percent = 101"] {
+            let error = of(&format!("price = \"1\"\n{wrong}\n")).unwrap_err().to_string();
+            assert!(error.contains("`provider.spot_percent`"), "{error}");
+        }
+    }
+
+    #[test]
+    fn reserved_leases_and_what_is_sent_have_their_prices() {
+        let read = |text: &str| asked(&section(text), None, 6).map_err(|error| error.to_string());
+        assert_eq!(read("reserved_discount = 20\n").unwrap().reserved_discount, Some(2_000));
+        let docker = "runtimes = [\"docker\"]\negress_price = ";
+        assert_eq!(read(&format!("{docker}\"0.01\"\n")).unwrap().egress, Money::parse("0.01", 6).ok());
+        assert_eq!(read(&format!("{docker}\"0\"\n")).unwrap().egress, None);
+        assert!(read("egress_price = \"0.01\"\n").unwrap_err().contains("only jobs in `docker`"));
     }
 
     #[test]

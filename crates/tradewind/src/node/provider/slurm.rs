@@ -27,7 +27,7 @@ pub(super) fn section(section: &ProviderSection) -> anyhow::Result<Option<&Slurm
     if !cluster.directory.is_absolute() {
         bail!("`provider.slurm.directory` in node.toml must be an absolute path, the same on every node");
     }
-    if section.spot_price.is_none() {
+    if section.spot_price.is_none() && section.spot_percent.is_none() {
         bail!(
             "`provider.spot_price` in node.toml is missing: slurm sells spot leases only, since the owner's jobs take their place"
         );
