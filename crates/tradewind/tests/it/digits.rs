@@ -16,6 +16,8 @@ use tradewind_proto::profile::{
     Asset, AssetKind, Bootstrap, ChainProfile, Contracts as Addresses, NetworkProfile,
 };
 use tradewind_proto::signature::SigningKey;
+use tradewind_proto::supervision::Outcome;
+use tradewind_proto::units::Money;
 use tradewind_testbed::anvil::{ALICE, Anvil, BOB, CHAIN_ID};
 
 use crate::market::{BUYER, LEDGER, Market, PROVIDER};
@@ -115,6 +117,33 @@ fn docker_trains_digits_in_an_image_from_scratch() {
     let owner = format!("label=tradewind.owner={}", market.account("provider"));
     let containers = || docker(&["container", "ls", "--all", "--quiet", "--filter", &owner]);
     market.until("the lease's container is gone", || containers().is_empty());
+    sweep(market);
+    docker(&["rmi", &format!("tradewind/import:{hash}")]);
+}
+
+#[test]
+fn docker_a_job_pays_for_what_it_may_send() {
+    let mut market = Market::new();
+    let archive = archive(&market);
+    market.start_ledger(LEDGER);
+    let counted = "egress_price = \"0.05\"\nruntimes = [\"docker\"]";
+    market.start("provider", &format!("{PROVIDER}{counted}\ndocker_host = \"{}\"\n", engine()));
+    market.start("buyer", BUYER);
+    market.hears_of(1);
+    let hash = blake3::hash(&std::fs::read(&archive).expect("the archive"));
+    let yaml = include_str!("../../../../examples/digits/image.yaml")
+        .replace("./digits.tar", archive.to_str().expect("a path"))
+        .replace("memory: 256MiB", "memory: 256MiB\n  egress: 2GiB");
+    let yaml = format!("{yaml}network: internet\n");
+    let file = market.lay_out(&yaml, &[]);
+    let mut plan = market.command("buyer", &["plan", file.to_str().expect("a path")]);
+    let plan = plan.output().expect("the program starts");
+    let plan = String::from_utf8_lossy(&plan.stdout).into_owned();
+    assert!(plan.contains("0.46") && plan.contains("2 GiB an hour are in it"), "{plan}");
+    let attempt = market.settled(&market.submit(&yaml));
+    let terms = &attempt.supervision.terms;
+    assert_eq!(terms.rate.hourly(), Money::from_base_units(460_000), "0.36 for the unit, 0.10 for sending");
+    assert_eq!(attempt.outcome, Some(Outcome::Finished { code: 0 }), "{attempt:?}");
     sweep(market);
     docker(&["rmi", &format!("tradewind/import:{hash}")]);
 }
