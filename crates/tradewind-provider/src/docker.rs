@@ -69,7 +69,7 @@ pub use network::PoolSize;
 pub use sandbox::{Sandbox, SandboxError, sandboxed_by};
 pub use signature::{ImageKey, ImageKeyError, SignedImages};
 
-use crate::inventory::CudaVersion;
+use crate::inventory::{CudaVersion, Places};
 use crate::runtime::{Ask, Fetched, Readiness, Runtime, RuntimeError, SessionEnds, Volumes};
 use cache::ImageCache;
 use container::{Described, LEASE, OWNER, Phase};
@@ -150,6 +150,8 @@ pub struct DockerConfig {
     pub bandwidth: Option<u32>,
     /// How GPUs reach a container.
     pub gpus: GpuMode,
+    /// Where jobs with accelerators run.
+    pub places: Places,
     /// The driver that images for them have to suit.
     pub nvidia: Nvidia,
     /// Resolvers for leases with the Internet. Public ones: the local network's are behind the egress table.
@@ -184,6 +186,7 @@ impl DockerConfig {
             egress_table: "tradewind".into(),
             bandwidth: None,
             gpus: GpuMode::Off,
+            places: Places::default(),
             nvidia: Nvidia::default(),
             dns: vec![Ipv4Addr::new(9, 9, 9, 9).into(), Ipv4Addr::new(1, 1, 1, 1).into()],
             pool: PoolSize { open: 2, closed: 1 },

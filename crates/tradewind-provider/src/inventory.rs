@@ -12,16 +12,22 @@ use serde::{Deserialize, Serialize};
 use tradewind_proto::offer::{Gpus, Resources, Vendor};
 use tradewind_proto::units::Bytes;
 
+use numa::Numa;
+
 pub mod capacity;
 pub mod gpu;
 mod models;
+mod numa;
 mod nvml;
+mod places;
 mod speed;
 mod sysfs;
 
 pub use capacity::{CapacityError, Reserve, Sold, Wanted};
 pub use gpu::{AllGpus, CudaVersion, Gpu, GpuError, GpuGroup, GpuSource, Listing};
+pub use numa::{NoThreads, NumaNode, Threads};
 pub use nvml::Nvml;
+pub use places::{Place, Places};
 pub use speed::Speed;
 pub use sysfs::Sysfs;
 
@@ -100,6 +106,9 @@ pub struct Inventory {
     pub cpu: Cpu,
     /// Main memory.
     pub memory: Memory,
+    /// Its NUMA nodes by number, where it has several; else none.
+    #[serde(default)]
+    pub nodes: Vec<NumaNode>,
     /// Where work directories lie.
     pub disk: Disk,
     /// The network, by name.
@@ -116,8 +125,17 @@ impl Inventory {
     /// # Errors
     /// The state directory's file system cannot be asked.
     pub fn take(state_dir: &Path, gpus: &dyn GpuSource) -> Result<Self, InventoryError> {
+        Self::take_with(state_dir, gpus, &Numa::default())
+    }
+
+    fn take_with(state_dir: &Path, gpus: &dyn GpuSource, numa: &Numa) -> Result<Self, InventoryError> {
         let Listing { mut gpus, problems: gpu_problems } = gpus.list();
         gpus.sort_by_key(|gpu| gpu.index);
+        let nodes = numa.nodes();
+        for gpu in &mut gpus {
+            let at = numa.node_of(&gpu.bus);
+            gpu.node = at.filter(|at| nodes.iter().any(|node| node.number == *at));
+        }
         let system = sysinfo::System::new_with_specifics(
             sysinfo::RefreshKind::nothing()
                 .with_cpu(sysinfo::CpuRefreshKind::nothing())
@@ -128,6 +146,7 @@ impl Inventory {
             kernel: rustix::system::uname().release().to_string_lossy().into_owned(),
             cpu: cpu(system.as_ref()),
             memory: memory(system.as_ref()),
+            nodes,
             disk: disk(state_dir)?,
             interfaces: interfaces(),
             gpus,
@@ -270,6 +289,28 @@ mod tests {
         let found = Inventory::take(dir.path(), &Fake(Ok(vec![h100(1), h100(0)]))).unwrap();
         assert_eq!(found.gpus.iter().map(|gpu| gpu.index).collect::<Vec<_>>(), [0, 1]);
         assert_eq!(found.gpu_groups().len(), 1);
+    }
+
+    #[test]
+    fn accelerators_are_at_their_nodes() {
+        let dir = tempfile::tempdir().unwrap();
+        let made = numa::tests::Made::new()
+            .node(0, "0-23,48-71")
+            .node(1, "24-47,72-95")
+            .card("0000:00:00.0", "1")
+            .card("0000:01:00.0", "-1")
+            .card("0000:02:00.0", "7");
+        let cards = || Fake(Ok((0..4).map(h100).collect()));
+        let found = Inventory::take_with(dir.path(), &cards(), &made.seen("0-95")).unwrap();
+        let nodes: Vec<_> = found.gpus.iter().map(|gpu| gpu.node).collect();
+        assert_eq!(nodes, [Some(1), None, None, None], "nobody knows of a node 7");
+        let json = serde_json::to_value(&found).unwrap();
+        assert_eq!(
+            (&json["nodes"][1]["threads"], &json["gpus"][0]["node"]),
+            (&"24-47,72-95".into(), &1.into())
+        );
+        let one = Inventory::take_with(dir.path(), &cards(), &made.seen("0-23")).unwrap();
+        assert_eq!((one.nodes, one.gpus[0].node), (Vec::new(), None));
     }
 
     #[test]

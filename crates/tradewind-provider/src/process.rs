@@ -16,6 +16,7 @@
 //! | limit | by |
 //! |---|---|
 //! | memory, processes, CPU | control groups, version 1 or 2; without them data-segment and process rlimits, polling, CPU affinity |
+//! | near its accelerators | CPU affinity, where they are at one NUMA node: for speed, and a job may undo it |
 //! | disk | one file by an rlimit; the work directory, with deleted files that are still open, by polling: over it, the job is killed and the log says so |
 //! | log | the shim keeps the beginning and counts the rest |
 //! | network | a network namespace with nothing but loopback; ports of the spec are forwarded from the host's loopback |
@@ -37,6 +38,7 @@ use tradewind_proto::ids::LeaseId;
 use tradewind_proto::units::Seconds;
 use tradewind_proto::workload::{LogChunk, LogCursor, Secrets, Usage, WorkloadSpec, WorkloadStatus};
 
+use crate::inventory::Places;
 use crate::runtime::{Readiness, Runtime, RuntimeError, SessionEnds, Volumes};
 
 pub(crate) mod cgroup;
@@ -98,6 +100,16 @@ pub struct ProcessConfig {
     pub state_dir: PathBuf,
     /// A program whose `main` begins with [`dispatch`]: the agent's own.
     pub shim: PathBuf,
+    /// Where jobs with accelerators run.
+    pub places: Places,
+}
+
+impl ProcessConfig {
+    /// The usual settings.
+    #[must_use]
+    pub fn new(state_dir: impl Into<PathBuf>, shim: impl Into<PathBuf>) -> Self {
+        Self { state_dir: state_dir.into(), shim: shim.into(), places: Places::default() }
+    }
 }
 
 /// Jobs in the host's own userland. See the [module](self).

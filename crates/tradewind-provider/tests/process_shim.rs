@@ -32,8 +32,7 @@ fn agent(state: &str, order: &str) -> ExitCode {
     let (spec, secrets, work): (WorkloadSpec, Secrets, std::path::PathBuf) =
         serde_json::from_slice(&std::fs::read(order).expect("read the order")).expect("an order");
     let shim = std::env::current_exe().expect("this program");
-    let runtime =
-        ProcessRuntime::new(ProcessConfig { state_dir: state.into(), shim }).expect("open the runtime");
+    let runtime = ProcessRuntime::new(ProcessConfig::new(state, shim)).expect("open the runtime");
     let tokio = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("tokio");
     tokio.block_on(runtime.start(&spec, &secrets, &Volumes { work, until: None })).expect("start");
     std::fs::write(format!("{order}.started"), "").expect("say so");

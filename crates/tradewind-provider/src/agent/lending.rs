@@ -241,6 +241,7 @@ mod tests {
             compute_capability: None,
             driver: None,
             cuda: None,
+            node: None,
             bus: String::new(),
             links: Vec::new(),
             watts: None,

@@ -16,6 +16,7 @@ use tradewind_proto::workload::{Command, Exit, Network, Secrets, WorkloadSpec, W
 use super::sandbox::{Chosen, OWN_PROCESSES};
 use super::work::Processes;
 use super::{GpuMode, JobUser, NAME};
+use crate::inventory::Threads;
 use crate::inventory::gpu::render_node;
 use crate::process::keep::notice;
 use crate::runtime::RuntimeError;
@@ -92,6 +93,8 @@ pub(super) struct Surroundings<'a> {
     pub(super) user: JobUser,
     pub(super) files: i64,
     pub(super) gpus: &'a GpuMode,
+    /// The hardware threads that it runs on, where they are chosen.
+    pub(super) threads: Option<Threads>,
     /// The groups that may use the device files.
     pub(super) groups: Vec<String>,
     pub(super) chosen: Chosen,
@@ -233,6 +236,7 @@ fn host_config(
     };
     Ok(HostConfig {
         nano_cpus: Some(i64::from(spec.limits.cpu_millis) * 1_000_000),
+        cpuset_cpus: around.threads.as_ref().map(Threads::to_string),
         memory: Some(signed(memory)),
         memory_swap: Some(signed(memory)),
         // The init process is ours, not the job's; nor are a sandbox's.
@@ -501,6 +505,7 @@ mod tests {
             user: JobUser { uid: 65532, gid: 65532 },
             files: 1,
             gpus: &mode,
+            threads: None,
             groups: vec!["992".into()],
             chosen: Chosen { runtime: None, is_sandbox: false },
             seccomp: None,

@@ -86,6 +86,7 @@ async fn create(
         user,
         files: files(),
         gpus: &shared.config.gpus,
+        threads: shared.config.places.threads(&spec.limits),
         groups: groups(&container::device_files(&spec.limits.gpus, shared.config.gpus)?)?,
         chosen,
         seccomp: seccomp::option(shared.engine.api().await?),

@@ -9,6 +9,7 @@ use tradewind_proto::offer::{Gpus, MAX_UNITS, Resources};
 use tradewind_proto::units::Bytes;
 
 use super::Inventory;
+use super::places::{self, At, Places};
 
 /// What the owner keeps.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -43,8 +44,10 @@ pub struct Wanted {
 pub struct Sold {
     /// What one unit consists of.
     pub unit: Resources,
-    /// The host's numbers of the accelerators, unit by unit.
+    /// The host's numbers of the accelerators, unit by unit; units are at one NUMA node each where that can be.
     pub gpus: Vec<u32>,
+    /// Where jobs with these accelerators run.
+    pub places: Places,
 }
 
 /// Why the machine cannot sell that.
@@ -137,18 +140,34 @@ impl Inventory {
             kept: (stated.disk.get(), shared.disk.get()),
         };
         let millis = cut(&cpus, &plain)?.saturating_mul(1_000);
-        let (gpus, indices) = self.lend(wanted, stated.gpus)?;
+        let (gpus, sold) = self.lend(wanted, stated.gpus)?;
         let unit = Resources {
             cpu_millis: u32::try_from(millis).unwrap_or(u32::MAX),
             memory: Bytes::new(cut(&memory, &size)?),
             disk: Bytes::new(cut(&disk, &size)?),
             gpus,
         };
-        Ok(Sold { unit, gpus: indices })
+        let each = unit.gpus.as_ref().map_or(0, |gpus| usize::from(gpus.count));
+        let places = Places::of(&sold, each, unit.cpu_millis, &self.nodes);
+        Ok(Sold { unit, gpus: sold.into_iter().map(|(index, _)| index).collect(), places })
     }
 
-    /// The accelerators of a unit, and the numbers of all that are sold: alike ones, of the largest group.
-    fn lend(&self, wanted: &Wanted, kept: u16) -> Result<(Option<Gpus>, Vec<u32>), CapacityError> {
+    /// The machine's NUMA nodes in a line, and how many of the units run at one of them; nothing where it has one node.
+    #[must_use]
+    pub fn describe_nodes(&self, sold: &Sold) -> Option<String> {
+        let each = sold.unit.gpus.as_ref().map_or(0, |gpus| usize::from(gpus.count));
+        let units = match each {
+            0 => String::new(),
+            each => {
+                let (near, all) = (sold.places.gpus() / each, sold.gpus.len() / each);
+                format!("; {near} of {all} units run at the node of their accelerators")
+            }
+        };
+        (self.nodes.len() > 1).then(|| format!("{} NUMA nodes{units}", self.nodes.len()))
+    }
+
+    /// The accelerators of a unit, and all that are sold, unit by unit: alike ones, of the largest group.
+    fn lend(&self, wanted: &Wanted, kept: u16) -> Result<(Option<Gpus>, Vec<At>), CapacityError> {
         let units = u16::from(wanted.units);
         let group = self.gpu_groups().into_iter().next();
         let there = group.as_ref().map_or(0, |group| group.gpus.count.saturating_sub(kept));
@@ -169,10 +188,12 @@ impl Inventory {
                 field: "gpus",
             });
         };
-        let sold = usize::from(each.saturating_mul(units));
+        let node = |index: &u32| self.gpus.iter().find(|gpu| gpu.index == *index)?.node;
+        let lent = group.indices.iter().take(there.into()).map(|index| (*index, node(index)));
+        let sold = places::arranged(&lent.collect::<Vec<At>>(), each.into(), units.into());
         let interconnect = group.gpus.interconnect.filter(|_| each > 1);
         let gpus = Gpus { count: each, interconnect, ..group.gpus };
-        Ok((Some(gpus), group.indices.into_iter().take(sold).collect()))
+        Ok((Some(gpus), sold))
     }
 }
 
@@ -213,7 +234,7 @@ mod tests {
     use tradewind_proto::offer::Vendor;
 
     use super::super::gpu::tests::h100;
-    use super::super::{Cpu, Disk, GpuError, Memory};
+    use super::super::{Cpu, Disk, Gpu, GpuError, Memory, NumaNode};
     use super::*;
 
     /// Eight H100, as NVML describes them, in a machine of 96 threads and a tebibyte.
@@ -229,6 +250,7 @@ mod tests {
             },
             memory: Memory { total: Bytes::gib(1024), available: Bytes::gib(1000) },
             disk: Disk { total: Bytes::gib(8000), free: Bytes::gib(7000) },
+            nodes: Vec::new(),
             interfaces: Vec::new(),
             gpus: (0..8).map(h100).collect(),
             gpu_problems: Vec::new(),
@@ -254,6 +276,35 @@ mod tests {
         assert_eq!(sold.unit.cpu_millis, 95_000);
         assert_eq!((sold.unit.memory, sold.unit.disk), (Bytes::gib(896), Bytes::gib(7_200)));
         assert_eq!(sold.gpus.len(), 8);
+    }
+
+    /// The same with two sockets, to which the cards are numbered in turns.
+    fn two_sockets() -> Inventory {
+        let node = |number, threads: &str| NumaNode {
+            number,
+            threads: threads.parse().unwrap(),
+            memory: Bytes::gib(512),
+        };
+        let gpus = (0..8).map(|index| Gpu { node: Some(index % 2), ..h100(index) }).collect();
+        Inventory { nodes: vec![node(0, "0-23,48-71"), node(1, "24-47,72-95")], gpus, ..server() }
+    }
+
+    #[test]
+    fn units_are_made_of_accelerators_at_one_node_and_run_there() {
+        let sold = two_sockets().sell(&Wanted { units: 2, ..SHARES }, None).unwrap();
+        assert_eq!(sold.gpus, [0, 2, 4, 6, 1, 3, 5, 7]);
+        assert_eq!((sold.unit.cpu_millis, sold.places.gpus()), (47_000, 8));
+        let line = two_sockets().describe_nodes(&sold);
+        assert_eq!(line.unwrap(), "2 NUMA nodes; 2 of 2 units run at the node of their accelerators");
+        assert_eq!(server().describe_nodes(&sold), None);
+        let whole = two_sockets().sell(&SHARES, None).unwrap();
+        assert_eq!((whole.gpus, whole.places), ((0..8).collect(), Places::default()));
+        let few = Wanted { units: 2, gpus: Some(2), ..SHARES };
+        let kept = Reserve { gpus: 2, ..Reserve::default() };
+        let sold = two_sockets().sell(&few, Some(kept)).unwrap();
+        assert_eq!((sold.gpus, sold.places.gpus()), (vec![0, 2, 1, 3], 4));
+        let server = server().sell(&Wanted { units: 2, ..SHARES }, None).unwrap();
+        assert_eq!((server.gpus, server.places), ((0..8).collect(), Places::default()), "nothing to choose");
     }
 
     #[test]

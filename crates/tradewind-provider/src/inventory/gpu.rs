@@ -131,6 +131,9 @@ pub struct Gpu {
     pub cuda: Option<CudaVersion>,
     /// Its address on the bus.
     pub bus: String,
+    /// The NUMA node that it is at, on a machine with several and where the kernel knows.
+    #[serde(default)]
+    pub node: Option<u32>,
     /// The bus addresses at the other ends of its active direct links.
     pub links: Vec<String>,
     /// The most watts that it may draw, where the driver says.
@@ -250,6 +253,7 @@ pub(crate) mod tests {
             driver: "570.86.15".parse().ok(),
             cuda: "12.8".parse().ok(),
             bus: format!("0000:{index:02X}:00.0"),
+            node: None,
             links: Vec::new(),
             watts: Some(700),
             uncorrected: Some(0),

@@ -65,6 +65,7 @@ fn describe(device: &Device<'_>, index: u32) -> Result<Gpu, NvmlError> {
         driver: None,
         cuda: None,
         bus: device.pci_info()?.bus_id,
+        node: None,
         links: links(device),
         watts: device.enforced_power_limit().ok().map(|milliwatts| milliwatts.div_ceil(1_000)),
         uncorrected: device.total_ecc_errors(MemoryError::Uncorrected, EccCounter::Volatile).ok(),

@@ -159,6 +159,7 @@ fn describe(card: &Path, vendor: Vendor, maker: u16, total: u64) -> io::Result<O
         driver: None,
         cuda: None,
         bus,
+        node: None,
         links: Vec::new(),
         watts: None,
         uncorrected: None,
@@ -271,7 +272,7 @@ fn text(path: &Path) -> io::Result<Option<String>> {
 }
 
 /// Names in a directory, in order; none where it is not there.
-fn names(path: &Path) -> Vec<String> {
+pub(super) fn names(path: &Path) -> Vec<String> {
     let entries = fs::read_dir(path).into_iter().flatten().flatten().take(ENTRIES_MAX);
     let mut names: Vec<String> = entries.filter_map(|entry| entry.file_name().into_string().ok()).collect();
     names.sort();

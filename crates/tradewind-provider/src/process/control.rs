@@ -22,6 +22,7 @@ use serde::{Deserialize, Serialize};
 use tradewind_proto::workload::{Secrets, WorkloadSpec};
 
 use super::cgroup::Cgroup;
+use crate::inventory::Threads;
 
 /// The largest packet; below the kernel's default send buffer.
 pub(super) const PACKET_MAX: usize = 160 << 10;
@@ -42,6 +43,8 @@ pub(super) struct Launch {
     /// An empty directory for the sandbox's root, used when there is no `user`.
     pub(super) root: PathBuf,
     pub(super) cgroup: Cgroup,
+    /// The hardware threads that it runs on, where they are chosen.
+    pub(super) threads: Option<Threads>,
 }
 
 /// What happened to the workload.

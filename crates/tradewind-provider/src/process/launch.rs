@@ -25,7 +25,6 @@ use rustix::thread::{
     CpuSet, UnshareFlags, sched_getaffinity, sched_setaffinity, set_thread_groups, set_thread_res_gid,
     set_thread_res_uid,
 };
-use tradewind_proto::workload::WorkloadSpec;
 
 use super::control::{self, Event, Launch};
 use super::init;
@@ -72,8 +71,8 @@ pub(super) fn main() -> ExitCode {
 
 fn run(launch: Launch) -> Result<u8, LaunchError> {
     launch.cgroup.join().map_err(io_error("join the control group"))?;
-    if launch.cgroup.cpu.is_none() {
-        confine_to_cpus(&launch.spec).map_err(io_error("confine the job to its CPUs"))?;
+    if launch.cgroup.cpu.is_none() || launch.threads.is_some() {
+        confine_to_cpus(&launch).map_err(io_error("confine the job to its CPUs"))?;
     }
     let places = match launch.user {
         Some(user) => stage(&launch.work, user)?,
@@ -149,19 +148,22 @@ fn become_user(user: u32) -> io::Result<()> {
     Ok(set_dumpable_behavior(DumpableBehavior::Dumpable)?)
 }
 
-/// Stands in for the CPU controller: as many whole CPUs as the limit needs, other ones for other leases.
-fn confine_to_cpus(spec: &WorkloadSpec) -> io::Result<()> {
+/// Keeps the job on the hardware threads that were chosen for it. Also stands in for the CPU controller: as many whole CPUs as the limit
+/// needs, other ones for other leases.
+fn confine_to_cpus(launch: &Launch) -> io::Result<()> {
     let allowed = sched_getaffinity(None)?;
-    let cpus: Vec<usize> = (0..CpuSet::MAX_CPU).filter(|&cpu| allowed.is_set(cpu)).collect();
-    let wanted = usize::try_from(spec.limits.cpu_millis.div_ceil(1000)).unwrap_or(usize::MAX).max(1);
+    let is_near = |cpu: usize| launch.threads.as_ref().is_none_or(|threads| threads.contains(cpu));
+    let cpus: Vec<usize> = (0..CpuSet::MAX_CPU).filter(|&cpu| allowed.is_set(cpu) && is_near(cpu)).collect();
+    let limit = launch.spec.limits.cpu_millis.div_ceil(1000);
+    let wanted = match launch.cgroup.cpu {
+        Some(_) => cpus.len(),
+        None => usize::try_from(limit).unwrap_or(usize::MAX).clamp(1, cpus.len().max(1)),
+    };
     let mut lent = CpuSet::new();
-    let first = usize::from(spec.lease.get()[0]);
-    cpus.iter()
-        .cycle()
-        .skip(first % cpus.len().max(1))
-        .take(wanted.min(cpus.len()))
-        .for_each(|&cpu| lent.set(cpu));
-    Ok(sched_setaffinity(None, &lent)?)
+    let first = usize::from(launch.spec.lease.get()[0]);
+    cpus.iter().cycle().skip(first % cpus.len().max(1)).take(wanted).for_each(|&cpu| lent.set(cpu));
+    // None is left where this machine gives the agent others than when it chose.
+    if lent.count() == 0 { Ok(()) } else { Ok(sched_setaffinity(None, &lent)?) }
 }
 
 fn sandbox(launch: &Launch, places: &Places) -> Result<Container, LaunchError> {

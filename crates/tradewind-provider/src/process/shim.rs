@@ -30,6 +30,7 @@ use super::log::LogWriter;
 use super::meter::Meter;
 use super::reins::Reins;
 use super::{ENTRY, SELF, door, init, ports, tree};
+use crate::inventory::Threads;
 
 /// A command on the control pipe: an operation and its argument.
 pub(crate) const SIGNAL: u8 = b'S';
@@ -54,6 +55,8 @@ pub(crate) struct Assignment {
     pub(crate) secrets: Secrets,
     pub(crate) dir: PathBuf,
     pub(crate) cgroup: Cgroup,
+    /// The hardware threads that the job runs on, where they are chosen.
+    pub(crate) threads: Option<Threads>,
 }
 
 /// What the shim answers, one line on its standard output.
@@ -141,7 +144,7 @@ struct Supervisor {
 
 impl Supervisor {
     fn start(dir: JobDir, assignment: Assignment, reins: Reins) -> io::Result<Self> {
-        let Assignment { order, secrets, cgroup, .. } = assignment;
+        let Assignment { order, secrets, cgroup, threads, .. } = assignment;
         let log = LogWriter::create(&dir, order.spec.limits.log.get())?;
         let door = if reins.is_local() { Some(door::open(&dir)?) } else { None };
         let mut listeners = BTreeMap::new();
@@ -171,6 +174,7 @@ impl Supervisor {
             user: order.user,
             root,
             cgroup: cgroup.clone(),
+            threads,
         };
         control::send(&control, &launch)?;
         // While the launcher gets ready, this reaches the disk.

@@ -26,6 +26,7 @@ use super::control::PACKET_MAX;
 use super::job_dir::{Failure, Fate, JobDir, Live, Order, ShimRecord, open_lock};
 use super::shim::{self, Assignment, Report};
 use super::{ENTRY, ProcessConfig, ProcessRuntime, disk, launch, log, tree};
+use crate::inventory::Places;
 use crate::runtime::{RuntimeError, Volumes, refuse_environment};
 
 /// Host users that leases are run as. Above those that distributions, systemd and containers hand out.
@@ -54,6 +55,7 @@ pub(super) struct Workshop {
     locks: PathBuf,
     shim: PathBuf,
     host: Host,
+    places: Places,
     /// Those that this agent started itself.
     shims: Mutex<Vec<Child>>,
 }
@@ -68,7 +70,15 @@ impl Workshop {
         }
         let jobs = jobs.canonicalize().map_err(RuntimeError::io("find the state directory"))?;
         let host = Host::discover().map_err(RuntimeError::io("look for control groups"))?;
-        Ok(Self { jobs, users, locks, shim: config.shim, host, shims: Mutex::default() })
+        Ok(Self {
+            jobs,
+            users,
+            locks,
+            shim: config.shim,
+            host,
+            places: config.places,
+            shims: Mutex::default(),
+        })
     }
 
     /// Whether this agent is root, and so lends each lease a user of its own.
@@ -140,7 +150,8 @@ impl Workshop {
         };
         let order = self.prepare(&dir, known, spec, volumes)?;
         let cgroup = self.host.of(lease);
-        let assignment = Assignment { order, secrets, dir: dir.path().to_owned(), cgroup };
+        let threads = self.places.threads(&spec.limits);
+        let assignment = Assignment { order, secrets, dir: dir.path().to_owned(), cgroup, threads };
         match self.employ(&assignment)? {
             Report::Started | Report::Taken => Ok(()),
             Report::Failed(Failure::Job(why)) => Err(RuntimeError::Start(why)),

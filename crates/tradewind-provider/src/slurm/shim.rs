@@ -81,7 +81,8 @@ fn run(dir: &JobDir, launch: Launch, notice: Arc<AtomicBool>) -> io::Result<()> 
     let Launch { mut order, secrets } = launch;
     order.spec.limits.gpus = given(order.spec.limits.gpus.len(), &variable("SLURM_JOB_GPUS"))?;
     let mailbox = Mailbox::new(dir.clone(), notice, order.spec.stop.signal);
-    let assignment = Assignment { order, secrets, dir: dir.path().to_owned(), cgroup: Cgroup::default() };
+    let (dir_path, cgroup) = (dir.path().to_owned(), Cgroup::default());
+    let assignment = Assignment { order, secrets, dir: dir_path, cgroup, threads: None };
     shim::run(dir.clone(), assignment, Reins::Mailbox(mailbox))
 }
 

@@ -9,6 +9,7 @@ mod hostile;
 mod images;
 mod outage;
 mod overhead;
+mod places;
 mod private;
 mod registry;
 mod sandboxed;

@@ -11,6 +11,7 @@ use crate::conformance::{Fixture, Job};
 
 mod adoption;
 mod limits;
+mod places;
 mod sandbox;
 mod unprivileged;
 
@@ -26,7 +27,7 @@ fn shim() -> PathBuf {
 }
 
 fn open(state_dir: &Path) -> Arc<dyn Runtime> {
-    let runtime = ProcessRuntime::new(ProcessConfig { state_dir: state_dir.into(), shim: shim() });
+    let runtime = ProcessRuntime::new(ProcessConfig::new(state_dir, shim()));
     Arc::new(runtime.expect("open the runtime"))
 }
 

@@ -28,7 +28,7 @@ use tradewind_proto::signature::SigningKey;
 use tradewind_proto::units::{Bytes, Clock, Money, Seconds};
 use tradewind_provider::agent::{Agent, AgentConfig, Parts};
 use tradewind_provider::docker::{DockerConfig, DockerRuntime, GpuMode, Nvidia};
-use tradewind_provider::inventory::{AllGpus, Gpu, Inventory, Sold};
+use tradewind_provider::inventory::{AllGpus, Gpu, Inventory, Places, Sold};
 use tradewind_provider::process::{ProcessConfig, ProcessRuntime};
 use tradewind_provider::runtime::Runtime;
 use tradewind_provider::slurm::SlurmRuntime;
@@ -74,8 +74,8 @@ pub(crate) async fn start(needs: Needs<'_>) -> anyhow::Result<Agent> {
     let inventory = Inventory::take(&state_dir, &AllGpus::default())?;
     let sold = sold(needs.section, &inventory)?;
     answer(&needs, device, device_key, hardware(&needs, &inventory, &sold)).await?;
-    let (gpus, nvidia) = cards(sold_first(&inventory, &sold));
-    let runtimes = runtimes(needs.section, owner, &needs.data_dir.join("runtime"), gpus, nvidia)?;
+    let cards = Cards { places: sold.places.clone(), ..Cards::like(sold_first(&inventory, &sold)) };
+    let runtimes = runtimes(needs.section, owner, &needs.data_dir.join("runtime"), &cards)?;
     sandbox::require(needs.section).await?;
     let encrypted = encryption::of(needs.section.encrypt, needs.data_dir, &state_dir, &runtimes)?;
     let default_job = default_job::read(needs.section, &sold, &runtimes)?;
@@ -148,10 +148,23 @@ fn hardware(needs: &Needs<'_>, inventory: &Inventory, sold: &Sold) -> attest::Ha
     attest::hardware(sold_first(inventory, sold).map(|gpu| gpu.name.as_str()), walk)
 }
 
-/// How cards like the first that is sold reach a container, and which driver images have to suit.
-fn cards(first: Option<&Gpu>) -> (GpuMode, Nvidia) {
-    let nvidia = first.map_or_else(Nvidia::default, |gpu| Nvidia { driver: gpu.driver, cuda: gpu.cuda });
-    (gpu_mode(first.map(|gpu| gpu.vendor)), nvidia)
+/// What runtimes know of the accelerators that are sold.
+#[derive(Debug)]
+pub(crate) struct Cards {
+    /// How containers get them.
+    mode: GpuMode,
+    /// Which driver images have to suit.
+    nvidia: Nvidia,
+    /// Where jobs that have some run.
+    places: Places,
+}
+
+impl Cards {
+    /// As for cards like this one; their jobs run anywhere.
+    pub(crate) fn like(first: Option<&Gpu>) -> Self {
+        let nvidia = first.map_or_else(Nvidia::default, |gpu| Nvidia { driver: gpu.driver, cuda: gpu.cuda });
+        Self { mode: gpu_mode(first.map(|gpu| gpu.vendor)), nvidia, places: Places::default() }
+    }
 }
 
 /// The first accelerator that is sold; all others are like it.
@@ -161,7 +174,7 @@ fn sold_first<'a>(inventory: &'a Inventory, sold: &Sold) -> Option<&'a Gpu> {
 }
 
 /// How containers get accelerators of this maker.
-pub(crate) const fn gpu_mode(vendor: Option<Vendor>) -> GpuMode {
+const fn gpu_mode(vendor: Option<Vendor>) -> GpuMode {
     match vendor {
         Some(Vendor::Nvidia) => GpuMode::Cdi,
         Some(Vendor::Amd) => GpuMode::Rocm,
@@ -185,8 +198,7 @@ pub(crate) fn runtimes(
     section: &ProviderSection,
     owner: Address,
     state_dir: &Path,
-    gpus: GpuMode,
-    nvidia: Nvidia,
+    cards: &Cards,
 ) -> anyhow::Result<BTreeMap<&'static str, Arc<dyn Runtime>>> {
     let mut runtimes: BTreeMap<&'static str, Arc<dyn Runtime>> = BTreeMap::new();
     for name in &section.runtimes {
@@ -194,13 +206,16 @@ pub(crate) fn runtimes(
         match name.as_str() {
             PROCESS => {
                 let shim = std::env::current_exe().context("this program's own path is unknown")?;
-                let runtime = ProcessRuntime::new(ProcessConfig { state_dir, shim })?;
+                let config =
+                    ProcessConfig { places: cards.places.clone(), ..ProcessConfig::new(state_dir, shim) };
+                let runtime = ProcessRuntime::new(config)?;
                 runtimes.insert(PROCESS, Arc::new(runtime));
             }
             DOCKER => {
                 let mut config = DockerConfig::new(owner.to_string(), state_dir);
-                config.gpus = gpus;
-                config.nvidia = nvidia;
+                config.gpus = cards.mode;
+                config.nvidia = cards.nvidia;
+                config.places = cards.places.clone();
                 config.cache = sale::image_cache(section)?;
                 config.bandwidth = section.bandwidth;
                 if config.bandwidth == Some(0) {

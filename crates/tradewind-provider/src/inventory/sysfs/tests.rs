@@ -113,6 +113,7 @@ fn a_card_of_amd_is_what_its_driver_says() {
         compute_capability: None,
         driver: "6.10.5".parse().ok(),
         cuda: None,
+        node: None,
         bus: "0000:00:00.0".into(),
         links: Vec::new(),
         watts: Some(750),

@@ -97,7 +97,7 @@ async fn a_reboot_loses_the_job() {
 async fn a_start_that_no_shim_took_is_done_by_the_next() {
     let f = fixture().await;
     let job = f.job("echo done");
-    let broken = ProcessConfig { state_dir: state(&f), shim: "/bin/false".into() };
+    let broken = ProcessConfig::new(state(&f), "/bin/false");
     let broken = ProcessRuntime::new(broken).expect("open the runtime");
     let error = broken.start(&job.spec, &job.secrets, &job.volumes).await.expect_err("that is no shim");
     assert!(matches!(error, RuntimeError::Io { .. }), "{error:?}");

@@ -8,7 +8,6 @@ use anyhow::{Context, bail};
 use jiff::fmt::rfc2822;
 use tradewind_mesh::PeerAddr;
 use tradewind_proto::profile::NetworkProfile;
-use tradewind_provider::docker::Nvidia;
 use tradewind_provider::doctor::{self, Diagnosis, Host, Verdict};
 use tradewind_provider::inventory::{AllGpus, Inventory};
 
@@ -58,17 +57,27 @@ pub(super) async fn examine(config: Option<&NodeConfig>) -> anyhow::Result<Vec<D
     let lendable = role::lendable(section.unwrap_or(&usual), &inventory);
     let mut found = Host::default().examine(&lendable, state_dir);
 
-    if let Some(Err(problem)) = section.map(|section| role::sold(section, &inventory)) {
-        let fix = "change it in node.toml, or run `tradewind provider join` again";
-        found.push(Diagnosis::bad("capacity", format!("{problem:#}"), fix));
+    match section.map(|section| role::sold(section, &inventory)) {
+        Some(Ok(sold)) => {
+            // A cluster's jobs run on other machines.
+            let is_here = section.is_some_and(|section| section.slurm.is_none());
+            let nodes = inventory.describe_nodes(&sold).filter(|_| is_here);
+            found.extend(nodes.map(|nodes| Diagnosis::good("nodes", nodes)));
+        }
+        Some(Err(problem)) => {
+            let fix = "change it in node.toml, or run `tradewind provider join` again";
+            found.push(Diagnosis::bad("capacity", format!("{problem:#}"), fix));
+        }
+        None => {}
     }
     let section = section.unwrap_or(&usual);
     let buys = config.is_some_and(|config| config.buyer.is_some());
     found.extend(encryption::examine(section.encrypt, buys, state_dir));
     found.extend(sandbox::examine(section).await);
-    let gpus = role::gpu_mode(lendable.gpu_groups().first().map(|group| group.gpus.vendor));
-    let runtimes =
-        role::runtimes(section, Address::ZERO, &state_dir.join("runtime"), gpus, Nvidia::default());
+    let first = lendable.gpu_groups().first().and_then(|group| group.indices.first().copied());
+    let first = lendable.gpus.iter().find(|gpu| Some(gpu.index) == first);
+    let cards = role::Cards::like(first);
+    let runtimes = role::runtimes(section, Address::ZERO, &state_dir.join("runtime"), &cards);
     match runtimes {
         Ok(runtimes) => {
             for (name, runtime) in runtimes {

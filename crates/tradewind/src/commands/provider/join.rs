@@ -119,6 +119,9 @@ fn look_at(config: &NodeConfig, printer: Printer) -> anyhow::Result<(Inventory, 
             let gpus = &group.gpus;
             printer.step(&line("", &format!("{} × {}, {}", gpus.count, gpus.model, gpus.vram)));
         }
+        if machine.nodes.len() > 1 {
+            printer.step(&line("", &format!("{} NUMA nodes", machine.nodes.len())));
+        }
         let (whole, tenth) = (speed.products / 1_000_000_000, speed.products / 100_000_000 % 10);
         let Speed { memory, write, read, .. } = speed;
         let moved = format!("memory {memory}/s, disk {write}/s written, {read}/s read");

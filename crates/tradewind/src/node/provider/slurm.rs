@@ -3,7 +3,7 @@
 use anyhow::{Context, bail};
 use tradewind_proto::offer::{Gpus, Resources, Vendor};
 use tradewind_proto::units::Seconds;
-use tradewind_provider::inventory::Sold;
+use tradewind_provider::inventory::{Places, Sold};
 use tradewind_provider::slurm::{SlurmConfig, SlurmRuntime};
 
 use super::SLURM;
@@ -77,7 +77,7 @@ pub(super) fn sold(section: &ProviderSection) -> anyhow::Result<Sold> {
     let unit = Resources { cpu_millis, memory, disk, gpus };
     // Slurm chooses them; these only count.
     let gpus = (0..u32::from(count) * u32::from(section.units)).collect();
-    Ok(Sold { unit, gpus })
+    Ok(Sold { unit, gpus, places: Places::default() })
 }
 
 #[cfg(test)]
