@@ -16,6 +16,7 @@ use numa::Numa;
 
 pub mod capacity;
 pub mod gpu;
+mod mig;
 mod models;
 mod numa;
 mod nvml;
@@ -35,6 +36,10 @@ pub use sysfs::Sysfs;
 const WATTS_A_THREAD: u32 = 8;
 /// What a card draws that says nothing.
 const WATTS_A_CARD: u32 = 300;
+
+/// Why accelerators are not sold that `process` cannot hand over.
+pub(crate) const ONLY_CONTAINERS: &str =
+    "jobs get them by the runtime `docker` only; let `provider.runtimes` name it alone";
 
 /// Why the machine could not be described.
 #[derive(Debug, thiserror::Error)]
@@ -155,14 +160,16 @@ impl Inventory {
     }
 
     /// Without the accelerators that no sandbox of this machine's own hands over, each maker's with the reason: ROCm's and Intel's libraries look
-    /// for their card below `/sys`, which only a container shows.
+    /// for their card below `/sys`, which only a container shows, and a slice has device files of its own that NVIDIA's toolkit finds.
     #[must_use]
     pub fn without_containers(&self) -> Self {
-        let (gpus, kept): (Vec<Gpu>, Vec<Gpu>) =
-            self.gpus.iter().cloned().partition(|gpu| gpu::render_node(gpu.index).is_none());
+        let (gpus, kept): (Vec<Gpu>, Vec<Gpu>) = self
+            .gpus
+            .iter()
+            .cloned()
+            .partition(|gpu| gpu::render_node(gpu.index).is_none() && !gpu.is_slice());
         let makers: BTreeSet<Vendor> = kept.iter().map(|gpu| gpu.vendor).collect();
-        let why = "jobs get them by the runtime `docker` only; let `provider.runtimes` name it alone";
-        let kept = makers.into_iter().map(|vendor| GpuError { vendor, why: why.into() });
+        let kept = makers.into_iter().map(|vendor| GpuError { vendor, why: ONLY_CONTAINERS.into() });
         let gpu_problems = self.gpu_problems.iter().cloned().chain(kept).collect();
         Self { gpus, gpu_problems, ..self.clone() }
     }
@@ -276,11 +283,15 @@ mod tests {
     #[test]
     fn cards_that_only_a_container_shows_are_not_sold_without_one() {
         let dir = tempfile::tempdir().unwrap();
-        let found = Inventory::take(dir.path(), &Fake(Ok(vec![mi300x(128), mi300x(129), h100(0)]))).unwrap();
+        let name = "NVIDIA H100 80GB HBM3 MIG 1g.10gb".into();
+        let slice = Gpu { name, ..h100(gpu::RENDER_NODES_END) };
+        let cards = vec![mi300x(128), mi300x(129), h100(0), slice];
+        let found = Inventory::take(dir.path(), &Fake(Ok(cards))).unwrap();
         assert_eq!(found.gpu_groups()[0].indices, [128, 129]);
         let bare = found.without_containers();
         assert_eq!(bare.gpus, [h100(0)]);
-        assert!(matches!(&bare.gpu_problems[..], [one] if one.vendor == Vendor::Amd), "{bare:?}");
+        let makers: Vec<Vendor> = bare.gpu_problems.iter().map(|problem| problem.vendor).collect();
+        assert_eq!(makers, [Vendor::Nvidia, Vendor::Amd]);
     }
 
     #[test]

@@ -255,20 +255,26 @@ pub struct Gpus {
 
 impl Gpus {
     /// The spelling that offers and jobs are matched by: letters and digits only, upper case, without the maker and the
-    /// memory's size. `NVIDIA H100 80GB HBM3` and `h100-80gb` are both `H100`.
+    /// memory's size. `NVIDIA H100 80GB HBM3` and `h100-80gb` are both `H100`. The size in a slice's profile stays:
+    /// `NVIDIA H100 80GB HBM3 MIG 1g.10gb` and `h100-1g.10gb` are both `H1001G10GB`.
     #[must_use]
     pub fn canonical_model(model: &str) -> String {
-        const NOISE: [&str; 11] = [
+        const NOISE: [&str; 12] = [
             "NVIDIA", "AMD", "INTEL", "GEFORCE", "TESLA", "INSTINCT", "RADEON", "HBM2", "HBM2E", "HBM3",
-            "HBM3E",
+            "HBM3E", "MIG",
         ];
+        let is_number_of = |word: &str, unit: &str| {
+            word.strip_suffix(unit).is_some_and(|digits| digits.bytes().all(|byte| byte.is_ascii_digit()))
+        };
+        let mut is_profile = false;
         model
             .to_ascii_uppercase()
             .split(|c: char| !c.is_ascii_alphanumeric())
             .filter(|word| !NOISE.contains(word))
             .filter(|word| {
-                let digits = word.trim_end_matches("GB");
-                digits.len() == word.len() || digits.bytes().any(|b| !b.is_ascii_digit())
+                let is_kept = is_profile || !is_number_of(word, "GB");
+                is_profile = is_number_of(word, "G");
+                is_kept
             })
             .collect()
     }

@@ -155,6 +155,17 @@ fn models_are_matched_however_they_are_written() {
 }
 
 #[test]
+fn a_slice_of_a_card_is_another_model_for_each_profile() {
+    for text in ["NVIDIA H100 80GB HBM3 MIG 1g.10gb", "H100-1G.10GB", "h100 1g.10gb", "H1001G10GB"] {
+        assert_eq!(Gpus::canonical_model(text), "H1001G10GB", "{text}");
+    }
+    assert_eq!(Gpus::canonical_model("NVIDIA H100 80GB HBM3 MIG 1g.20gb"), "H1001G20GB");
+    assert_eq!(Gpus::canonical_model("NVIDIA A100-SXM4-40GB MIG 1c.3g.20gb"), "A100SXM41C3G20GB");
+    assert_eq!(Gpus::canonical_model("NVIDIA A100-SXM4-40GB MIG 1g.5gb+me"), "A100SXM41G5GBME");
+    assert_eq!(Gpus::canonical_model("H100 80GB 80GB"), "H100");
+}
+
+#[test]
 fn a_reserved_unit_costs_less_by_the_discount() {
     let offer = sample();
     let hourly = |kind| offer.unit_rate(kind).unwrap().hourly().base_units();

@@ -17,7 +17,7 @@ use super::sandbox::{Chosen, OWN_PROCESSES};
 use super::work::Processes;
 use super::{GpuMode, JobUser, NAME};
 use crate::inventory::Threads;
-use crate::inventory::gpu::render_node;
+use crate::inventory::gpu::{named, render_node};
 use crate::process::keep::notice;
 use crate::runtime::RuntimeError;
 
@@ -175,7 +175,7 @@ fn environment(spec: &WorkloadSpec, secrets: &Secrets, mode: &GpuMode) -> Vec<St
     let mut all = BTreeMap::from([("HOME", "/work"), ("TMPDIR", "/tmp"), ("TINI_KILL_PROCESS_GROUP", "1")]);
     all.extend(spec.envs.iter().chain(&secrets.0).map(|(name, value)| (name.as_str(), value.as_str())));
     // Where a maker's runtime is the engine's usual one, a job or an image would take every GPU of the host by these variables.
-    let gpus = spec.limits.gpus.iter().map(u32::to_string).collect::<Vec<_>>().join(",");
+    let gpus = spec.limits.gpus.iter().copied().map(named).collect::<Vec<_>>().join(",");
     let visible = if *mode == GpuMode::Toolkit && !gpus.is_empty() { gpus.as_str() } else { "void" };
     all.insert("NVIDIA_VISIBLE_DEVICES", visible);
     all.insert("AMD_VISIBLE_DEVICES", "void");
@@ -303,12 +303,12 @@ fn requests(gpus: &[u32], mode: &GpuMode) -> Result<Option<Vec<DeviceRequest>>, 
         GpuMode::Off => return Err(unsupported("GPUs: no GPU mode is configured")),
         GpuMode::Cdi => DeviceRequest {
             driver: Some("cdi".into()),
-            device_ids: Some(gpus.iter().map(|index| format!("nvidia.com/gpu={index}")).collect()),
+            device_ids: Some(gpus.iter().map(|index| format!("nvidia.com/gpu={}", named(*index))).collect()),
             ..DeviceRequest::default()
         },
         GpuMode::Toolkit => DeviceRequest {
             driver: Some("nvidia".into()),
-            device_ids: Some(gpus.iter().map(u32::to_string).collect()),
+            device_ids: Some(gpus.iter().copied().map(named).collect()),
             capabilities: Some(vec![vec!["gpu".into(), "compute".into(), "utility".into()]]),
             ..DeviceRequest::default()
         },
@@ -459,6 +459,9 @@ mod tests {
     use super::*;
     use crate::process::readiness::empty_job;
 
+    /// The number of the first slice of the first card.
+    const SLICE: u32 = 1 << 20;
+
     #[test]
     fn no_variable_of_a_job_shows_it_gpus_that_it_did_not_lease() {
         let mut spec = empty_job(LeaseId::default());
@@ -473,6 +476,22 @@ mod tests {
         spec.limits.gpus = vec![1, 3];
         assert_eq!(visible(&spec, GpuMode::Toolkit), ["NVIDIA_VISIBLE_DEVICES=1,3"]);
         assert_eq!(visible(&spec, GpuMode::Cdi), ["NVIDIA_VISIBLE_DEVICES=void"]);
+        spec.limits.gpus = vec![SLICE, SLICE + 18];
+        assert_eq!(visible(&spec, GpuMode::Toolkit), ["NVIDIA_VISIBLE_DEVICES=0:0,1:2"]);
+    }
+
+    #[test]
+    fn a_slice_is_handed_over_by_its_card_s_number_and_its_own() {
+        let asked = |mode| {
+            let host = host_of(&[SLICE, SLICE + 18], mode).unwrap();
+            assert_eq!(host.devices, Some(Vec::new()));
+            host.device_requests.unwrap().remove(0).device_ids.unwrap()
+        };
+        assert_eq!(asked(GpuMode::Cdi), ["nvidia.com/gpu=0:0", "nvidia.com/gpu=1:2"]);
+        assert_eq!(asked(GpuMode::Toolkit), ["0:0", "1:2"]);
+        for mode in [GpuMode::Rocm, GpuMode::Render] {
+            assert!(host_of(&[SLICE], mode).is_err(), "a slice has no render node");
+        }
     }
 
     #[test]

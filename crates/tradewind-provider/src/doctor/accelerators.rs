@@ -1,9 +1,12 @@
 //! Accelerators on the bus, against those that a driver lists.
 
+use std::collections::BTreeSet;
+
 use tradewind_proto::offer::Vendor;
 
 use super::{Diagnosis, Host};
-use crate::inventory::{GpuError, Inventory};
+use crate::inventory::gpu::named;
+use crate::inventory::{GpuError, Inventory, ONLY_CONTAINERS};
 
 /// PCI's number of a maker.
 const NVIDIA: &str = "0x10de";
@@ -18,23 +21,26 @@ pub(super) fn examine(host: &Host, inventory: &Inventory) -> Vec<Diagnosis> {
     let on_bus =
         |maker: &str| host.names("/sys/bus/pci/devices").iter().filter(|at| is(host, at, maker)).count();
     let of = |vendor| inventory.gpus.iter().filter(move |gpu| gpu.vendor == vendor);
-    let listed = of(Vendor::Nvidia).count();
+    // A card's slices are at its address.
+    let listed = of(Vendor::Nvidia).map(|gpu| &gpu.bus).collect::<BTreeSet<_>>().len();
     let mut findings = Vec::new();
-    if let Some(finding) = nvidia(host, inventory, on_bus(NVIDIA), listed) {
-        findings.push(finding);
-    }
+    let is_kept = |problem: &GpuError| problem.vendor == Vendor::Nvidia && problem.why == ONLY_CONTAINERS;
+    let is_complete = inventory.gpu_problems.iter().any(is_kept);
+    let cards = if is_complete { listed } else { on_bus(NVIDIA) };
+    findings.extend(nvidia(host, inventory, cards, listed));
     for vendor in [Vendor::Amd, Vendor::Intel] {
         let names: Vec<&str> = of(vendor).map(|gpu| gpu.name.as_str()).collect();
         if !names.is_empty() {
             findings.push(Diagnosis::good("accelerators", names.join(", ")));
         }
     }
-    for problem in inventory.gpu_problems.iter().filter(|problem| problem.vendor != Vendor::Nvidia) {
+    let failure = failure(inventory, listed);
+    for problem in inventory.gpu_problems.iter().filter(|problem| Some(*problem) != failure) {
         findings.push(of_problem(problem));
     }
     for gpu in &inventory.gpus {
         if let Some(ailment) = gpu.ailment() {
-            let found = format!("card {} ({}) is not lent: {ailment}", gpu.index, gpu.name);
+            let found = format!("card {} ({}) is not lent: {ailment}", named(gpu.index), gpu.name);
             findings.push(Diagnosis::weak("accelerators", found, mend(gpu.vendor)));
         }
     }
@@ -66,7 +72,15 @@ pub(super) fn examine(host: &Host, inventory: &Inventory) -> Vec<Diagnosis> {
     findings
 }
 
-/// What keeps AMD's or Intel's cards from being listed or lent.
+/// What NVIDIA's driver answers in place of a list.
+fn failure(inventory: &Inventory, listed: usize) -> Option<&GpuError> {
+    let is_failure = |problem: &&GpuError| {
+        problem.vendor == Vendor::Nvidia && listed == 0 && problem.why != ONLY_CONTAINERS
+    };
+    inventory.gpu_problems.iter().find(is_failure)
+}
+
+/// What keeps cards from being listed or lent.
 fn of_problem(problem: &GpuError) -> Diagnosis {
     let fix = "change what it names, then look for the card in the kernel's log (dmesg); CPU and memory are sold all the same";
     Diagnosis::weak("accelerators", problem.to_string(), fix)
@@ -81,7 +95,7 @@ fn mend(vendor: Vendor) -> &'static str {
         }
         Vendor::Nvidia => {
             "reset it or restart the machine (nvidia-smi -r), and replace it where errors come back; \
-             `nvidia-smi -mig 0` undoes slices"
+             `nvidia-smi -mig 0` undoes slices, and `nvidia-smi mig -cgi … -C` makes some that `docker` lends"
         }
         Vendor::Intel | Vendor::Other => "restart the machine, and replace it where errors come back",
     }
@@ -95,7 +109,7 @@ fn is(host: &Host, at: &str, maker: &str) -> bool {
 }
 
 fn nvidia(host: &Host, inventory: &Inventory, on_bus: usize, listed: usize) -> Option<Diagnosis> {
-    if let Some(problem) = inventory.gpu_problems.iter().find(|problem| problem.vendor == Vendor::Nvidia) {
+    if let Some(problem) = failure(inventory, listed) {
         let fix = "restart the machine where driver and library differ after an update; else install the driver again";
         return Some(Diagnosis::bad(
             "accelerators",

@@ -1,4 +1,5 @@
 use tempfile::TempDir;
+use tradewind_proto::offer::Vendor;
 
 use super::*;
 use crate::inventory::gpu::tests::{Fake, h100, mi300x};
@@ -148,6 +149,33 @@ fn a_sick_card_is_told_of() {
     let made = with_card("0x10de", &[("/etc/cdi/nvidia.yaml", "")]);
     let ills = ills(made.examined(&Fake(Ok(vec![sick]))));
     assert!(matches!(&ills[..], [(_, Verdict::Weak, fix)] if fix.contains("nvidia-smi -r")), "{ills:?}");
+}
+
+#[test]
+fn slices_are_one_card_and_only_containers_get_them() {
+    let slice = |place: u32| crate::inventory::Gpu { bus: h100(0).bus, ..h100((1 << 20) + place) };
+    let slices = || Fake(Ok(vec![slice(0), slice(1)]));
+    let made = with_card("0x10de", &[("/etc/cdi/nvidia.yaml", "")]);
+    assert_eq!(ills(made.examined(&slices())), []);
+    let inventory = Inventory::take(made.0.path(), &slices()).unwrap().without_containers();
+    let kept = Host::below(made.0.path()).examine(&inventory, Path::new("/var/lib/tradewind/provider"));
+    let told: Vec<_> = kept.iter().filter(|one| one.verdict != Verdict::Good).collect();
+    assert!(
+        matches!(&told[..], [one] if one.verdict == Verdict::Weak && one.found.contains("runtime `docker` only")),
+        "{kept:?}"
+    );
+    let second = [
+        ("/etc/cdi/nvidia.yaml", ""),
+        ("/sys/bus/pci/devices/0000:66:00.0/vendor", "0x10de"),
+        ("/sys/bus/pci/devices/0000:66:00.0/class", "0x030200"),
+    ];
+    let fallen = ills(with_card("0x10de", &second).examined(&slices()));
+    assert!(matches!(&fallen[..], [(_, Verdict::Weak, fix)] if fix.contains("Xid")), "{fallen:?}");
+    let mut partly = Inventory::take(made.0.path(), &slices()).unwrap();
+    let why = "slice 0:2 is not lent: no permission".to_owned();
+    partly.gpu_problems.push(crate::inventory::GpuError { vendor: Vendor::Nvidia, why });
+    let partly = Host::below(made.0.path()).examine(&partly, Path::new("/var/lib/tradewind/provider"));
+    assert_eq!(partly.iter().map(|one| one.verdict).max(), Some(Verdict::Weak), "{partly:?}");
 }
 
 #[test]

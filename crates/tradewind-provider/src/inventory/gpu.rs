@@ -9,11 +9,14 @@ use tradewind_proto::offer::{ComputeCapability, DriverVersion, Gpus, Interconnec
 use tradewind_proto::units::Bytes;
 use tradewind_proto::workload::AcceleratorUsage;
 
+use super::mig;
 use super::nvml::Nvml;
 use super::sysfs::Sysfs;
 
 /// The first number of the kernel's render nodes, and so of the accelerators that are handed over by one.
 pub(super) const FIRST_RENDER_NODE: u32 = 128;
+/// Where they end: the kernel's device numbers have 20 bits. Slices have the numbers from here on.
+pub(super) const RENDER_NODES_END: u32 = 1 << 20;
 
 /// Why accelerators that may be there are not listed, or not lent.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, thiserror::Error)]
@@ -112,7 +115,7 @@ impl FromStr for CudaVersion {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Gpu {
     /// The host's number for it, as in [`Limits::gpus`](tradewind_proto::workload::Limits::gpus): NVML's, or its render node's,
-    /// which begin with 128.
+    /// which begin with 128, or a slice's, which begin with 2^20.
     pub index: u32,
     /// The maker's name for this one piece.
     pub uuid: String,
@@ -142,7 +145,8 @@ pub struct Gpu {
     /// Errors of its memory that could not be corrected, since the driver was loaded; where it counts them.
     #[serde(default)]
     pub uncorrected: Option<u64>,
-    /// It is cut into slices (MIG, or AMD's compute partitions), and cannot be lent whole.
+    /// It is cut into slices (MIG, or AMD's compute partitions), and cannot be lent whole. MIG's slices that can be lent are listed in its
+    /// place.
     #[serde(default)]
     pub sliced: bool,
     /// What it does now, where the driver says.
@@ -151,6 +155,12 @@ pub struct Gpu {
 }
 
 impl Gpu {
+    /// Whether it is a slice of a card (MIG), and not a card.
+    #[must_use]
+    pub fn is_slice(&self) -> bool {
+        mig::device(self.index).is_some()
+    }
+
     /// Why it must not be lent now.
     #[must_use]
     pub fn ailment(&self) -> Option<String> {
@@ -163,7 +173,13 @@ impl Gpu {
 
 /// The device file of the accelerator with this number where it is handed over by its render node alone.
 pub(crate) fn render_node(index: u32) -> Option<String> {
-    (index >= FIRST_RENDER_NODE).then(|| format!("/dev/dri/renderD{index}"))
+    (FIRST_RENDER_NODE..RENDER_NODES_END).contains(&index).then(|| format!("/dev/dri/renderD{index}"))
+}
+
+/// What the maker's tools, and engines, call the accelerator with this number: `2`, and `2:0` for a slice of that card.
+#[must_use]
+pub fn named(index: u32) -> String {
+    mig::device(index).unwrap_or_else(|| index.to_string())
 }
 
 /// Accelerators that are alike, and so can be sold by the number.

@@ -10,6 +10,7 @@ use tradewind_proto::units::Bytes;
 use tradewind_proto::workload::AcceleratorUsage;
 
 use super::gpu::{CudaVersion, Gpu, GpuError, GpuSource, Listing};
+use super::mig::{self, Said, Slice};
 
 /// What the driver installs; the name without a version comes with development packages only.
 const LIBRARY: &str = "libnvidia-ml.so.1";
@@ -27,7 +28,7 @@ impl GpuSource for Nvml {
             Err(error) if is_absence(&error) => return Listing::default(),
             Err(error) => Err(error),
         };
-        listed.map_err(|error| GpuError { vendor: Vendor::Nvidia, why: error.to_string() }).into()
+        listed.unwrap_or_else(|error| Err(GpuError { vendor: Vendor::Nvidia, why: error.to_string() }).into())
     }
 }
 
@@ -35,12 +36,35 @@ fn is_absence(error: &NvmlError) -> bool {
     matches!(error, NvmlError::LibloadingError(_) | NvmlError::DriverNotLoaded)
 }
 
-fn list(library: &Library) -> Result<Vec<Gpu>, NvmlError> {
+fn list(library: &Library) -> Result<Listing, NvmlError> {
     let driver: Option<DriverVersion> = library.sys_driver_version().ok().and_then(|text| text.parse().ok());
     let cuda = library.sys_cuda_driver_version().ok().and_then(cuda);
-    (0..library.device_count()?)
-        .map(|index| Ok(Gpu { driver, cuda, ..describe(&library.device_by_index(index)?, index)? }))
-        .collect()
+    let mut all = Listing::default();
+    for index in 0..library.device_count()? {
+        let device = library.device_by_index(index)?;
+        let card = Gpu { driver, cuda, ..describe(&device, index)? };
+        let found = if card.sliced { mig::cut(card, slices(&device)) } else { Ok(vec![card]).into() };
+        all.gpus.extend(found.gpus);
+        all.problems.extend(found.problems);
+    }
+    Ok(all)
+}
+
+/// The slices of a cut card; a place among them may be empty.
+fn slices(card: &Device<'_>) -> Vec<Slice> {
+    let places = 0..card.mig_device_count().unwrap_or(0).min(mig::SLICES);
+    let slice = |place| {
+        let said = match card.mig_device_by_index(place) {
+            Err(NvmlError::NotFound | NvmlError::InvalidArg) => return None,
+            found => found.and_then(|slice| said(&slice)),
+        };
+        Some(Slice { place, said: said.map_err(|error| error.to_string()) })
+    };
+    places.filter_map(slice).collect()
+}
+
+fn said(slice: &Device<'_>) -> Result<Said, NvmlError> {
+    Ok(Said { uuid: slice.uuid()?, name: slice.name()?, vram: Bytes::new(slice.memory_info()?.total) })
 }
 
 /// What NVML's number means: 12040 is 12.4.
@@ -55,12 +79,18 @@ fn describe(device: &Device<'_>, index: u32) -> Result<Gpu, NvmlError> {
         let (major, minor) = (u8::try_from(capability.major).ok()?, u8::try_from(capability.minor).ok()?);
         Some(ComputeCapability { major, minor })
     });
+    let sliced = device.mig_mode().is_ok_and(|mode| mode.current != 0);
+    let vram = match device.memory_info() {
+        // Of a cut card's whole memory only the administrator is told.
+        Err(NvmlError::NoPermission) if sliced => 0,
+        told => told?.total,
+    };
     Ok(Gpu {
         index,
         uuid: device.uuid()?,
         vendor: Vendor::Nvidia,
         name: device.name()?,
-        vram: Bytes::new(device.memory_info()?.total),
+        vram: Bytes::new(vram),
         compute_capability: capability,
         driver: None,
         cuda: None,
@@ -69,7 +99,7 @@ fn describe(device: &Device<'_>, index: u32) -> Result<Gpu, NvmlError> {
         links: links(device),
         watts: device.enforced_power_limit().ok().map(|milliwatts| milliwatts.div_ceil(1_000)),
         uncorrected: device.total_ecc_errors(MemoryError::Uncorrected, EccCounter::Volatile).ok(),
-        sliced: device.mig_mode().is_ok_and(|mode| mode.current != 0),
+        sliced,
         load: load(device),
     })
 }

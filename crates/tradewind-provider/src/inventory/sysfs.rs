@@ -17,7 +17,7 @@ use tradewind_proto::offer::{DriverVersion, Vendor};
 use tradewind_proto::units::Bytes;
 use tradewind_proto::workload::AcceleratorUsage;
 
-use super::gpu::{FIRST_RENDER_NODE, Gpu, GpuError, GpuSource, Listing};
+use super::gpu::{FIRST_RENDER_NODE, Gpu, GpuError, GpuSource, Listing, RENDER_NODES_END};
 use super::models;
 
 mod kfd;
@@ -35,8 +35,6 @@ const ENTRIES_MAX: usize = 1_024;
 const LEAST_MEMORY: Bytes = Bytes::gib(4);
 /// More than an offer may say.
 const MOST_MEMORY: Bytes = Bytes::gib(4 << 10);
-/// The kernel's device numbers have 20 bits.
-const RENDER_NODES_END: u32 = 1 << 20;
 
 /// The machine's AMD and Intel accelerators.
 #[derive(Debug, Clone)]

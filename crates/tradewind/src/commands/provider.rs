@@ -12,6 +12,7 @@ use anyhow::Context;
 use toml_edit::DocumentMut;
 use tradewind_proto::ids::LeaseId;
 use tradewind_proto::report::Stage;
+use tradewind_provider::inventory::gpu::named;
 
 use crate::cli::{Cli, Provider};
 use crate::client::NodeClient;
@@ -79,7 +80,9 @@ fn show(view: &ProviderView) -> String {
         }
     }
     rows.extend(
-        view.ill.iter().map(|(index, why)| [format!("accelerator {index}"), format!("not offered: {why}")]),
+        view.ill
+            .iter()
+            .map(|(index, why)| [format!("accelerator {}", named(*index)), format!("not offered: {why}")]),
     );
     table(["provider", &view.account], rows)
 }

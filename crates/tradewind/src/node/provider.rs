@@ -143,6 +143,10 @@ fn pay_out(needs: &Needs<'_>, asset: &Asset, bonds: Money, device: DeviceId) -> 
 
 /// What answers watchers. A cluster's memory is not this machine's, so that nobody walks through it.
 fn hardware(needs: &Needs<'_>, inventory: &Inventory, sold: &Sold) -> attest::Hardware {
+    // A cut card computes nothing by Vulkan, and another one is not what is sold.
+    if sold_first(inventory, sold).is_some_and(Gpu::is_slice) {
+        return attest::processor();
+    }
     let is_walked = needs.section.memory_walk && needs.section.slurm.is_none();
     let walk = needs.profile.walk.as_ref().filter(|_| is_walked);
     attest::hardware(sold_first(inventory, sold).map(|gpu| gpu.name.as_str()), walk)
