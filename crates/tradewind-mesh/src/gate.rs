@@ -51,7 +51,7 @@ impl ProtocolHandler for Gate {
                 return Ok(());
             }
         };
-        if self.protocol != Protocol::Tunnel {
+        if !matches!(self.protocol, Protocol::Tunnel | Protocol::Speed) {
             connection.set_receive_window(VarInt::from_u32(CONTROL_WINDOW));
         }
         let mut streams = JoinSet::new();

@@ -1,8 +1,8 @@
 //! The mesh: how nodes find each other, talk, and move data, without a server that anyone must trust.
 //!
 //! ```text
-//!        lease/1, meter/1  directory/1     tunnel/1     probe/1    iroh-blobs
-//!          calls, streams   records      TCP streams   questions     ranges
+//!        lease/1, meter/1  directory/1     tunnel/1     probe/1    speed/1, iroh-blobs
+//!          calls, streams   records      TCP streams   questions   raw bytes, ranges
 //!              │               │              │            │           │
 //!  frames ─────┴───────────────┴──────────────┴────────────┘           │   version, sequence, length on each
 //!  admission ──────────────────────────────────────────────────────────┤   limits before work
@@ -71,6 +71,7 @@ pub mod rate;
 mod refusal;
 pub mod relay;
 mod secret;
+mod speed;
 mod stream;
 mod transport;
 pub mod tunnel;
@@ -80,13 +81,14 @@ pub use dial::DialError;
 pub use frame::FrameError;
 pub use iroh::RelayUrl;
 pub use lease::LeaseService;
-pub use limits::{DirectoryLimits, Limits};
+pub use limits::{DirectoryLimits, Limits, SpeedLimits};
 pub use mesh::{BlobsConfig, Mesh, MeshConfig, MeshError, quic_settings};
 pub use peer::{MAX_DIRECT_ADDRS, PeerAddr, PeerAddrError};
 pub use probe::{ProbeService, Probed};
 pub use protocol::Protocol;
 pub use refusal::{Refusal, RefusalCode};
 pub use secret::{MeshSecret, SecretError};
+pub use speed::{Flow, Measured, SpeedError};
 pub use stream::{FrameReader, FrameStream, FrameWriter};
 pub use transport::Transport;
 pub use tunnel::TunnelTarget;

@@ -46,6 +46,21 @@ pub struct Limits {
     pub ban: Duration,
     /// The directory's own bounds.
     pub directory: DirectoryLimits,
+    /// What measurements of lines may cost.
+    pub speed: SpeedLimits,
+}
+
+/// Bounds of `tradewind/speed/1`. Who asks keeps to `bytes` and `time` too.
+#[derive(Debug, Clone)]
+pub struct SpeedLimits {
+    /// Bytes of one measurement, each way.
+    pub bytes: u64,
+    /// How long they may flow, each way.
+    pub time: Duration,
+    /// What lies between two measurements of one key.
+    pub pause: Duration,
+    /// Bytes of all measurements of an hour, both ways together.
+    pub hourly: u64,
 }
 
 /// Bounds of the directory's exchange.
@@ -91,6 +106,18 @@ impl Default for Limits {
             backoff_max: Duration::from_secs(10),
             ban: Duration::from_secs(600),
             directory: DirectoryLimits::default(),
+            speed: SpeedLimits::default(),
+        }
+    }
+}
+
+impl Default for SpeedLimits {
+    fn default() -> Self {
+        Self {
+            bytes: 256 << 20,
+            time: Duration::from_secs(3),
+            pause: Duration::from_secs(60),
+            hourly: 8 << 30,
         }
     }
 }

@@ -34,6 +34,7 @@ use crate::probe::{self, ProbeService, Probed};
 use crate::protocol::Protocol;
 use crate::refusal::{Refusal, RefusalCode};
 use crate::secret::MeshSecret;
+use crate::speed::{self, Measured, SpeedError, SpeedServer};
 use crate::stream::FrameStream;
 use crate::transport::Transport;
 use crate::tunnel::{self, Duplex, TunnelGate, TunnelServer, TunnelTarget};
@@ -74,6 +75,8 @@ pub struct MeshConfig {
     pub verifier: Arc<dyn RecordVerifier>,
     /// Where to keep blobs, if at all.
     pub blobs: Option<BlobsConfig>,
+    /// Whether peers may measure their lines to this node, at the cost of its own.
+    pub answers_speed: bool,
     /// Every bound.
     pub limits: Limits,
     /// The time of day.
@@ -81,7 +84,7 @@ pub struct MeshConfig {
 }
 
 impl MeshConfig {
-    /// A node with `secret` on any port, without relays, bootstrap nodes or blobs, that accepts no records.
+    /// A node with `secret` on any port, without relays, bootstrap nodes or blobs, that accepts no records and measures no lines for others.
     #[must_use]
     pub fn new(secret: MeshSecret) -> Self {
         Self {
@@ -92,6 +95,7 @@ impl MeshConfig {
             bootstrap: Vec::new(),
             verifier: Arc::new(RefuseAll),
             blobs: None,
+            answers_speed: false,
             limits: Limits::default(),
             clock: system_clock(),
         }
@@ -212,6 +216,10 @@ impl Mesh {
             let handler = BlobsGate { inner: blobs.protocol(), admission: admission.clone() };
             router = router.accept(Protocol::Blobs.alpn(), handler);
         }
+        if config.answers_speed {
+            let speed = Arc::new(SpeedServer::new(&limits));
+            router = router.accept(Protocol::Speed.alpn(), gate(Protocol::Speed, speed));
+        }
         let router = router.spawn();
         let tasks = vec![
             tokio::spawn(directory.clone().run()),
@@ -271,6 +279,14 @@ impl Mesh {
         if peer.key != self.key() {
             self.inner.directory.add_peer(peer);
         }
+    }
+
+    /// Measures the line to `peer`, both ways: seconds, and bytes within [`Limits::speed`].
+    ///
+    /// # Errors
+    /// When the peer is not reached, or by a relay only; does not answer `tradewind/speed/1`, or not now.
+    pub async fn measure(&self, peer: &PeerAddr) -> Result<Measured, SpeedError> {
+        speed::measure(&self.inner.dialer, &self.inner.limits, peer).await
     }
 
     /// This node's blobs.

@@ -15,14 +15,16 @@ pub enum Protocol {
     Tunnel,
     /// Watchers' questions: pings, and the hardware challenge.
     Probe,
+    /// How fast the line to a peer is.
+    Speed,
     /// Inputs, checkpoints, results.
     Blobs,
 }
 
 impl Protocol {
     /// All of them.
-    pub const ALL: [Self; 6] =
-        [Self::Directory, Self::Lease, Self::Meter, Self::Tunnel, Self::Probe, Self::Blobs];
+    pub const ALL: [Self; 7] =
+        [Self::Directory, Self::Lease, Self::Meter, Self::Tunnel, Self::Probe, Self::Speed, Self::Blobs];
 
     /// The name in the handshake.
     #[must_use]
@@ -33,6 +35,7 @@ impl Protocol {
             Self::Meter => b"tradewind/meter/1",
             Self::Tunnel => b"tradewind/tunnel/1",
             Self::Probe => b"tradewind/probe/1",
+            Self::Speed => b"tradewind/speed/1",
             Self::Blobs => iroh_blobs::ALPN,
         }
     }

@@ -294,6 +294,8 @@ pub(crate) enum Provider {
     /// Sell this machine's capacity: examines and measures it, proposes a price, writes the role into the node's configuration
     /// and starts it.
     Join(Box<Join>),
+    /// Measure processor, memory and disk, and the line to a first node of the network, whose traffic that is too.
+    Speed,
     /// Show the machine's device, stake and leases.
     Status,
     /// Take no new leases, wait for running ones, and unbond the stake; again later, to take the stake out.

@@ -19,7 +19,7 @@ use tradewind_proto::ids::{DeviceId, JobId, LeaseId};
 use tradewind_proto::offer::Offer;
 
 use crate::node::api::view::{
-    BackedDevice, Created, GeneratedSecret, LogPiece, MeterView, NewJob, Problem, ProviderView,
+    BackedDevice, Created, GeneratedSecret, LineView, LogPiece, MeterView, NewJob, Problem, ProviderView,
     ReputationsView, StakeRequest, Status, Transfer, WalletView, WatcherView,
 };
 
@@ -54,6 +54,11 @@ impl NodeClient {
     /// Who the node is.
     pub(crate) async fn status(&self) -> anyhow::Result<Status> {
         self.get("/v1/status").await
+    }
+
+    /// Measures the node's line; takes seconds.
+    pub(crate) async fn speed(&self) -> anyhow::Result<LineView> {
+        self.post::<(), _>("/v1/speed", None).await
     }
 
     /// Hands a job over.

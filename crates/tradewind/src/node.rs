@@ -70,8 +70,7 @@ pub(crate) async fn run(config: NodeConfig, background: bool) -> anyhow::Result<
     let client = chain.ledger.clone();
     let mesh = mesh::bind(&config, &profile, endpoint_secret, client.clone(), clock.clone()).await?;
     if let Some(hosted) = &hosted {
-        let relay = relay.as_ref().map(|relay| relay.url().to_string());
-        hosted.publish(&config, &key, relay, &mesh.address())?;
+        hosted.publish(&config, &key, relay.as_ref(), &mesh.address())?;
     }
     let transport: Arc<dyn Transport> = Arc::new(mesh.clone());
     let store = Store::open(&config.data_dir.join("node.db")).await?;
@@ -99,6 +98,7 @@ pub(crate) async fn run(config: NodeConfig, background: bool) -> anyhow::Result<
         device: roles::device(client.account(), &config.data_dir),
         ledger: client,
         clock,
+        first_nodes: mesh::first_nodes(&profile, mesh.key())?,
         mesh: mesh.clone(),
         buyer: started.buyer.clone(),
         meter: started.meter.clone(),

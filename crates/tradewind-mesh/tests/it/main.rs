@@ -13,4 +13,5 @@ mod nodes;
 mod probe;
 mod proxy;
 mod records;
+mod speed;
 mod tunnel;

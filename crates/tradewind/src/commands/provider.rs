@@ -5,6 +5,7 @@ mod drain;
 mod join;
 mod leave;
 mod slurm;
+mod speed;
 
 use std::path::Path;
 
@@ -26,6 +27,7 @@ pub(super) async fn provider(verb: &Provider, cli: &Cli, printer: Printer) -> an
         Provider::Doctor => doctor::doctor(printer).await,
         Provider::Slurm { dry_run: _ } => slurm::advise(printer).await,
         Provider::Join(options) => join::join(options, printer).await,
+        Provider::Speed => speed::speed(cli, printer).await,
         Provider::Leave => leave::leave(cli, printer).await,
         Provider::Status => {
             let view = super::client(cli)?.provider().await?;

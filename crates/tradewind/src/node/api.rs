@@ -9,6 +9,7 @@ mod market;
 mod meter;
 mod reputation;
 mod schema;
+mod speed;
 mod stake;
 #[cfg(test)]
 mod tests;
@@ -29,7 +30,7 @@ use tokio_util::sync::CancellationToken;
 use tradewind_buyer::buyer::Buyer;
 use tradewind_buyer::meter::Meter;
 use tradewind_chain::ledger::Ledger;
-use tradewind_mesh::Mesh;
+use tradewind_mesh::{Mesh, PeerAddr};
 use tradewind_proto::challenge::WalkProfile;
 use tradewind_proto::ids::DeviceId;
 use tradewind_proto::profile::Asset;
@@ -55,6 +56,8 @@ pub(crate) struct Served {
     pub(crate) staked: Asset,
     pub(crate) clock: Clock,
     pub(crate) mesh: Mesh,
+    /// The other nodes by which the network is joined.
+    pub(crate) first_nodes: Vec<PeerAddr>,
     pub(crate) buyer: Option<Buyer>,
     pub(crate) meter: Option<Meter>,
     pub(crate) watcher: Option<Watcher>,
@@ -130,6 +133,7 @@ fn routes() -> OpenApiRouter<Arc<Served>> {
     OpenApiRouter::with_openapi(OpenApiBuilder::new().info(info).build())
         .routes(routes!(status))
         .routes(routes!(shutdown))
+        .routes(routes!(speed::speed))
         .routes(routes!(openapi))
         .routes(routes!(jobs::jobs, jobs::submit))
         .routes(routes!(jobs::job))

@@ -58,11 +58,14 @@ pub(crate) struct MeshSection {
     pub(crate) bind: SocketAddr,
     /// Addresses that reach this node from outside, where it cannot see them itself.
     pub(crate) external: Vec<SocketAddr>,
+    /// Whether strangers may measure their lines with this node's; where absent, if the network starts here.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) speed: Option<bool>,
 }
 
 impl Default for MeshSection {
     fn default() -> Self {
-        Self { bind: SocketAddr::from(([0, 0, 0, 0], 0)), external: Vec::new() }
+        Self { bind: SocketAddr::from(([0, 0, 0, 0], 0)), external: Vec::new(), speed: None }
     }
 }
 

@@ -29,6 +29,7 @@ use tradewind_chain::client::wallet::{Contracts, Wallet};
 use tradewind_chain::embedded::{BlockPolicy, Embedded, EmbeddedConfig, Genesis, MULTICALL3, ServerGuard};
 use tradewind_chain::ledger::Ledger;
 use tradewind_mesh::PeerAddr;
+use tradewind_mesh::relay::RelayGuard;
 use tradewind_proto::challenge::WalkProfile;
 use tradewind_proto::profile::{
     self, Asset, AssetKind, Bootstrap, ChainProfile, ChallengeProfile, NetworkProfile,
@@ -178,13 +179,13 @@ impl Hosted {
         &self,
         config: &NodeConfig,
         key: &SigningKey,
-        relay: Option<String>,
+        relay: Option<&RelayGuard>,
         address: &PeerAddr,
     ) -> anyhow::Result<()> {
         let bootstrap = Bootstrap { key: address.key, addresses: address.direct.clone() };
         let profile = NetworkProfile {
             bootstrap: vec![bootstrap],
-            relays: relay.into_iter().collect(),
+            relays: relay.map(|relay| relay.url().to_string()).into_iter().collect(),
             ..self.profile.clone()
         };
         let text = profile.sign(key)?;

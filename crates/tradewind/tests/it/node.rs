@@ -260,6 +260,17 @@ fn a_machine_is_examined_priced_by_the_market_and_live() {
         joined["heard_by"].as_u64() > Some(0) && joined["speed"]["products"].as_u64() > Some(0),
         "{joined}"
     );
+    let network = &joined["speed"]["network"];
+    let flows = ["received", "sent"].map(|way| network[way].as_u64() > Some(0));
+    assert_eq!(flows, [true, true], "{network}");
+    let again = second.json(&["provider", "speed"]);
+    assert!(again["read"].as_u64() > Some(0), "{again}");
+    let problem = again["network"]["problem"].as_str().unwrap_or_default();
+    let first_node = network["peer"].as_str().unwrap();
+    assert!(
+        problem.starts_with(&format!("{first_node}: the peer refused: you were measured just now")),
+        "{again}"
+    );
 
     let found = second.json(&["provider", "doctor"]);
     assert_eq!(of(&found, "chain")["verdict"], "good", "{found}");

@@ -88,7 +88,7 @@ impl Market {
         keys::make_password_file(&password_file)?;
         let mut config = NodeConfig {
             password_file: Some(password_file),
-            mesh: MeshSection { bind: loopback(), external: Vec::new() },
+            mesh: MeshSection { bind: loopback(), ..MeshSection::default() },
             ..NodeConfig::new(dir.clone(), self.profile.clone())
         };
         roles(&mut config);

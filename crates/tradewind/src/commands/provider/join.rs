@@ -1,9 +1,9 @@
 //! `provider join`: what the machine is, what keeps it from lending, what to ask for it; then the role, until buyers see it.
 //!
 //! ```text
-//! machine, speed ─► doctor: anything bad ends it ─► price: said, or proposed from the live market ─► node.toml, node restarted
-//!   └─► registered, staked, rent paid ─► the offer is out ─► a test job that the network's sponsor pays ─► "you are live",
-//!       or what is missing
+//! machine, its speed ─► doctor: anything bad ends it ─► price: said, or proposed from the live market ─► node.toml, node restarted
+//!   └─► registered, staked, rent paid ─► the offer is out ─► a test job that the network's sponsor pays ─► the line
+//!       ─► "you are live", or what is missing
 //! ```
 
 use std::path::Path;
@@ -20,6 +20,7 @@ use tradewind_provider::doctor::{self, Verdict};
 use tradewind_provider::inventory::{AllGpus, Inventory, Speed};
 
 use super::doctor::{examine, refuse_bad, shown};
+use super::speed::{self, Measured};
 use super::{edit, show};
 use crate::cli::Join;
 use crate::client::NodeClient;
@@ -46,7 +47,7 @@ const USUAL_POWER_PRICE: &str = "0.25";
 #[derive(Debug, Serialize)]
 struct Joined {
     machine: Inventory,
-    speed: Speed,
+    speed: Measured,
     /// An hour of a unit, in base units of the quote asset; it follows the market where absent.
     hourly: Option<u128>,
     #[serde(flatten)]
@@ -81,9 +82,14 @@ pub(super) async fn join(options: &Join, printer: Printer) -> anyhow::Result<()>
     if is_new && read_profile(&config)?.sponsor.is_some_and(|sponsor| sponsor.to_string() != view.account) {
         view = tested(&client, view, printer).await?;
     }
+    let network = speed::network(&client, printer).await;
+    if !printer.is_json() {
+        printer.step(&line("network", &speed::network_told(&network)));
+    }
     let section = config.provider.as_ref().filter(|section| section.follow.is_none());
     let hourly = section.map(|section| role::hourly(section, &machine, view.asset.decimals)).transpose()?;
     let hourly = hourly.map(Money::base_units);
+    let speed = Measured { machine: speed, network };
     let joined = Joined { machine, speed, hourly, provider: view };
     printer.data(&joined, |joined| format!("{}\n{}", show(&joined.provider), told(joined)))
 }
@@ -102,11 +108,7 @@ fn told(joined: &Joined) -> String {
 /// Machine and speed, shown to whoever watches.
 fn look_at(config: &NodeConfig, printer: Printer) -> anyhow::Result<(Inventory, Speed)> {
     let machine = Inventory::take(&config.data_dir, &AllGpus::default())?;
-    let bar = printer.spinner("measuring processor, memory and disk");
-    let speed = Speed::measure(&config.data_dir);
-    bar.finish_and_clear();
-    let speed =
-        speed.with_context(|| format!("the disk of {} cannot be measured", config.data_dir.display()))?;
+    let speed = speed::machine(&config.data_dir, printer)?;
     if !printer.is_json() {
         let cpu = &machine.cpu;
         let threads = counted(cpu.threads, "thread");
@@ -122,10 +124,7 @@ fn look_at(config: &NodeConfig, printer: Printer) -> anyhow::Result<(Inventory, 
         if machine.nodes.len() > 1 {
             printer.step(&line("", &format!("{} NUMA nodes", machine.nodes.len())));
         }
-        let (whole, tenth) = (speed.products / 1_000_000_000, speed.products / 100_000_000 % 10);
-        let Speed { memory, write, read, .. } = speed;
-        let moved = format!("memory {memory}/s, disk {write}/s written, {read}/s read");
-        printer.step(&line("speed", &format!("{whole}.{tenth} G 8-bit products/s, {moved}")));
+        printer.step(&line("speed", &speed::machine_told(&speed)));
     }
     Ok((machine, speed))
 }

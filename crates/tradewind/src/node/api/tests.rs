@@ -61,6 +61,7 @@ fn every_operation_is_described_with_its_answers_and_errors() {
         "post /v1/provider/leave",
         "post /v1/provider/reclaim",
         "post /v1/shutdown",
+        "post /v1/speed",
         "post /v1/wallet/deposit",
         "post /v1/wallet/stake",
         "post /v1/wallet/unstake",

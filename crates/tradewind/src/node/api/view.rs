@@ -47,6 +47,26 @@ pub(crate) struct Status {
     pub(crate) version: String,
 }
 
+/// How fast the node's line is, in bytes a second.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(untagged)]
+pub(crate) enum LineView {
+    /// As it was measured.
+    Measured {
+        /// The mesh key of the node with which.
+        peer: String,
+        /// What this node received.
+        received: u64,
+        /// What it sent.
+        sent: u64,
+    },
+    /// It was not measured.
+    Unmeasured {
+        /// Why.
+        problem: String,
+    },
+}
+
 /// A job to be run. The file's text is checked again by the node.
 #[derive(Clone, Serialize, Deserialize, ToSchema)]
 pub(crate) struct NewJob {
