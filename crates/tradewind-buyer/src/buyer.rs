@@ -38,6 +38,7 @@ use crate::delegate::{self, MeterError, MeterNode};
 use crate::image::{self, ImageError};
 use crate::inputs::{self, Addresses, InputError, Keep};
 use crate::job::record::{Attempt, JobRecord, JobState, KIND};
+use crate::place::Places;
 use crate::{job, market};
 
 /// Offers that are asked in one look.
@@ -179,6 +180,7 @@ pub(crate) struct Inner {
     pub(crate) domain: Domain,
     pub(crate) parameters: Parameters,
     pub(crate) market: market::Market,
+    pub(crate) places: Places,
     pub(crate) jobs: RwLock<HashMap<JobId, Arc<Tracked>>>,
     pub(crate) cancel: CancellationToken,
     pub(crate) tasks: TaskTracker,
@@ -213,8 +215,9 @@ impl Buyer {
             tokio::spawn(market.clone().rate(reputations.clone(), cancel.clone()));
         }
         let domain = parts.ledger.domain();
-        let (jobs, tasks) = (RwLock::default(), TaskTracker::new());
-        let inner = Arc::new(Inner { config, parts, domain, parameters, market, jobs, cancel, tasks });
+        let (jobs, tasks, places) = (RwLock::default(), TaskTracker::new(), Places::default());
+        let inner =
+            Arc::new(Inner { config, parts, domain, parameters, market, places, jobs, cancel, tasks });
         let buyer = Self { inner };
         for (_, record) in stored {
             buyer.inner.regrant(&record);

@@ -11,3 +11,4 @@ mod inputs;
 pub mod job;
 mod market;
 pub mod meter;
+mod place;

@@ -41,6 +41,8 @@ pub use tradewind_proto::lease::NoticeKind;
 
 /// What the parties ask of the chain.
 pub mod action;
+/// Auditors' attestations.
+pub mod audit;
 /// The court.
 pub mod court;
 /// What the chain reports.
@@ -151,6 +153,11 @@ pub trait Ledger: Send + Sync + 'static {
 
     /// The deployment's court; `None` where it has none.
     fn tribunal(&self) -> Option<&dyn court::Tribunal> {
+        None
+    }
+
+    /// The deployment's contract of attestations; `None` where it has none.
+    fn auditing(&self) -> Option<&dyn audit::Auditing> {
         None
     }
 

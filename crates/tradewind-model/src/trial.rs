@@ -430,7 +430,7 @@ async fn deploy(chain: &mut Chain, owner: Address) -> Setting {
     assert_eq!((court, beacon), (expected, bench.beacon), "addresses follow from the deployer's nonce");
     let shown = chain.read(court, judges::Court::setupCall {}.abi_encode()).await;
     assert_eq!(judges::Setup::abi_decode(&shown).unwrap(), setup);
-    let contracts = Contracts { chain_id: CHAIN_ID, leases, registry, court: None };
+    let contracts = Contracts { chain_id: CHAIN_ID, leases, registry, court: None, attestations: None };
     let names = [(usd, "Tradewind Test Dollar"), (twd, "Tradewind Token")];
     let domains = Domains::new(&contracts, &bench.domain, &names);
     Setting {

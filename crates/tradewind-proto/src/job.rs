@@ -31,6 +31,7 @@ mod yaml;
 
 use std::collections::BTreeMap;
 
+use alloy_primitives::Address;
 use serde::{Deserialize, Serialize};
 
 pub use self::amount::Amount;
@@ -109,6 +110,9 @@ pub struct Placement {
     /// Only where the work directory is encrypted on disk.
     #[serde(default)]
     pub encrypted: bool,
+    /// Only where one of these auditors attests on chain that the machine stands where it says, when not empty.
+    #[serde(default)]
+    pub place_attested_by: Vec<Address>,
     /// The least reliability in basis points; providers without enough history do not meet it.
     pub min_reliability: Option<u16>,
     /// Only these, when not empty.
@@ -126,6 +130,7 @@ impl Default for Placement {
             trust_tier: TrustTier::Staked,
             tee: TeeDemand::default(),
             encrypted: false,
+            place_attested_by: Vec::new(),
             min_reliability: None,
             allow: Vec::new(),
             deny: Vec::new(),

@@ -35,6 +35,7 @@ pub mod negotiation;
 pub mod odds;
 pub mod offer;
 pub mod owner;
+pub mod place;
 pub mod plan;
 pub mod probe;
 pub mod profile;

@@ -23,6 +23,7 @@ pub use self::price::{Asked, PriceList, Spot};
 pub use self::proposal::{Follow, Proposal, power_cost, propose};
 use crate::attestation::Tees;
 use crate::ids::{DeviceId, MeshKey, ProviderId};
+use crate::place::{MAX_WORDS, PlaceWord};
 use crate::signature::{SignatureError, Signed, SigningKey};
 use crate::terms::LeaseKind;
 use crate::units::{Bytes, Money, RATE_SCALE, RatePerSecond, Seconds, Timestamp};
@@ -253,6 +254,10 @@ pub struct Offer {
     #[cbor(n(20), default)]
     #[serde(default)]
     pub encrypted: bool,
+    /// Who attests on chain that the device stands in this region. A claim: the chain is asked before a lease is signed.
+    #[cbor(n(21), default)]
+    #[serde(default)]
+    pub attested: Vec<PlaceWord>,
 }
 
 impl Offer {
@@ -324,6 +329,9 @@ impl Offer {
             "ports",
             "hold an empty range or port 0",
         )?;
+        range(self.attested.len() <= MAX_WORDS, "attestations", "are more than 4")?;
+        range(self.attested.iter().all(PlaceWord::is_possible), "attestations", "cannot be on chain")?;
+        range(self.attested.is_empty() || self.device != DeviceId::NONE, "attestations", "are of no device")?;
         self.region.check()?;
         self.unit.check()?;
         self.prices.check()?;
@@ -340,7 +348,11 @@ const fn range(holds: bool, field: &'static str, problem: &'static str) -> Resul
 }
 
 impl Region {
-    fn check(&self) -> Result<(), OfferError> {
+    /// Checks country and label.
+    ///
+    /// # Errors
+    /// [`OfferError::Range`] naming which.
+    pub fn check(&self) -> Result<(), OfferError> {
         let upper = self.country.len() == 2 && self.country.bytes().all(|b| b.is_ascii_uppercase());
         range(upper, "country", "is not two upper-case letters")?;
         range(

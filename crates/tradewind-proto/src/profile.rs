@@ -107,6 +107,9 @@ pub struct Contracts {
     /// Multicall3.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub multicall: Option<Address>,
+    /// What auditors vouch for, where the network has a contract for it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub attestations: Option<Address>,
 }
 
 /// What watchers ask of a device once an epoch: products of this many rows and columns, so many in a chain.

@@ -16,6 +16,7 @@ mod lending;
 mod market;
 mod outputs;
 mod owner;
+mod place;
 mod prepare;
 mod reach;
 mod record;
@@ -38,6 +39,7 @@ use tradewind_proto::ids::{BuyerId, LeaseId};
 use tradewind_proto::lending::{Lending, Standing};
 use tradewind_proto::offer::{Follow, Offer, TrustTier};
 use tradewind_proto::owner::OwnerRules;
+use tradewind_proto::place::PlaceWord;
 use tradewind_proto::report::Report;
 use tradewind_proto::signature::SigningKey;
 use tradewind_proto::terms::Domain;
@@ -68,6 +70,8 @@ pub struct AgentConfig {
     pub settle_amount: Money,
     /// How often a worker looks again without being rung.
     pub tick: Duration,
+    /// Whose attestations of its place the offer repeats; anybody's where empty, the oldest first.
+    pub auditors: Vec<alloy_primitives::Address>,
     /// How often the offer is re-issued.
     pub heartbeat: Duration,
     /// The largest input that is pulled, in all.
@@ -174,6 +178,8 @@ struct Inner {
     /// What each accelerator did at the last look, by its number on the host.
     loads: RwLock<BTreeMap<u32, AcceleratorUsage>>,
     default_job: default_job::State,
+    /// Who attests where the device stands, at the last look.
+    attested: RwLock<Vec<PlaceWord>>,
     /// Rings when the offer changed before its next heartbeat.
     republish: Notify,
     web: Puller,
@@ -214,6 +220,7 @@ impl Agent {
             ill: RwLock::default(),
             loads: RwLock::default(),
             default_job: default_job::State::default(),
+            attested: RwLock::default(),
             republish: Notify::new(),
             web,
             cancel: CancellationToken::new(),
@@ -231,6 +238,7 @@ impl Agent {
         agent.inner.tasks.spawn(market::publish(agent.inner.clone()));
         agent.inner.tasks.spawn(lending::follow(agent.clone()));
         agent.inner.tasks.spawn(reach::follow(agent.inner.clone()));
+        agent.inner.tasks.spawn(place::follow(agent.inner.clone()));
         agent.inner.tasks.spawn(default_job::follow(agent.clone()));
         Ok(agent)
     }

@@ -229,6 +229,7 @@ impl ProviderSeat {
             address: None,
             tees: Tees::NONE,
             encrypted: false,
+            attested: Vec::new(),
         };
         Self { seat, host, offer, attester }
     }
@@ -282,6 +283,7 @@ impl ProviderSeat {
             let transport = seat.wire(&life).plug();
             let engine: Arc<dyn Runtime> = Arc::new(Engine { host: self.host.clone(), life: life.clone() });
             let config = AgentConfig {
+                auditors: Vec::new(),
                 state_dir: seat.dir.clone(),
                 offer: self.offer.clone(),
                 gpus: Vec::new(),

@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use alloy::primitives::Address;
+use alloy::primitives::{Address, B256};
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use clap_complete::Shell;
 use tradewind_proto::ids::{DeviceId, JobId, LeaseId};
@@ -121,6 +121,9 @@ pub(crate) enum Command {
         /// Only this device, or those whose id begins so.
         device: Option<String>,
     },
+    /// Where devices stand, by the word of auditors.
+    #[command(subcommand)]
+    Attest(Attest),
     /// The node's watcher role: its seats, what watchers may do by their number, and the cases that it hears.
     Watcher,
     /// Take a network's profile and make a wallet.
@@ -219,6 +222,35 @@ pub(crate) enum Lease {
     Show {
         /// The lease.
         lease: LeaseId,
+    },
+}
+
+/// Attestations.
+#[derive(Debug, Subcommand)]
+pub(crate) enum Attest {
+    /// Attest on chain, as this node's account, that a device stands somewhere. Jobs that trust the account count on it.
+    Place {
+        /// The device's id, as `provider status` shows it there.
+        device: DeviceId,
+        /// An ISO 3166 country code, as the device's offers state it.
+        #[arg(long)]
+        country: String,
+        /// The label that they state for the place, where they state one.
+        #[arg(long)]
+        label: Option<String>,
+        /// How long it holds.
+        #[arg(long = "for", value_name = "TIME", default_value = "365d")]
+        span: Seconds,
+    },
+    /// Take an attestation of this node's account back, for good.
+    Revoke {
+        /// Its id, as `attest place` and `attest list` show it.
+        id: B256,
+    },
+    /// List who ever attested where a device stands, and what of it holds.
+    List {
+        /// The device's id.
+        device: DeviceId,
     },
 }
 

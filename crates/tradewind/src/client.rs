@@ -3,6 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use alloy::primitives::B256;
 use anyhow::{Context, anyhow};
 use bytes::Bytes;
 use http_body_util::{BodyExt, Full};
@@ -19,8 +20,9 @@ use tradewind_proto::ids::{DeviceId, JobId, LeaseId};
 use tradewind_proto::offer::Offer;
 
 use crate::node::api::view::{
-    BackedDevice, Created, GeneratedSecret, LineView, LogPiece, MeterView, NewJob, Problem, ProviderView,
-    ReputationsView, StakeRequest, Status, Transfer, WalletView, WatcherView,
+    AttestationView, BackedDevice, Created, GeneratedSecret, LineView, LogPiece, MeterView, NewJob,
+    PlaceRequest, Problem, ProviderView, ReputationsView, StakeRequest, Status, Transfer, WalletView,
+    WatcherView,
 };
 
 /// The longest that an answer may take; long polls are held back at most 30 s.
@@ -160,6 +162,21 @@ impl NodeClient {
     /// Takes the stake of a device back that this account sponsors, a step at a time.
     pub(crate) async fn unstake(&self, device: DeviceId) -> anyhow::Result<BackedDevice> {
         self.post::<(), _>(&format!("/v1/wallet/unstake?device={device}"), None).await
+    }
+
+    /// Who ever attested where a device stands.
+    pub(crate) async fn attestations(&self, device: DeviceId) -> anyhow::Result<Vec<AttestationView>> {
+        self.get(&format!("/v1/attestations?device={device}")).await
+    }
+
+    /// Attests where a device stands.
+    pub(crate) async fn attest_place(&self, place: &PlaceRequest) -> anyhow::Result<AttestationView> {
+        self.post("/v1/attestations/place", Some(place)).await
+    }
+
+    /// Takes an attestation back.
+    pub(crate) async fn revoke(&self, id: B256) -> anyhow::Result<AttestationView> {
+        self.post::<(), _>(&format!("/v1/attestations/{id}/revoke"), None).await
     }
 
     /// Balances.

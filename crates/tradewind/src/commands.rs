@@ -1,5 +1,6 @@
 //! The commands, one file each, as the command line names them.
 
+mod attest;
 mod config;
 mod demo;
 mod exec;
@@ -61,6 +62,7 @@ pub(crate) async fn dispatch(cli: Cli, printer: &Printer) -> anyhow::Result<u8> 
         Command::Reputation { device } => {
             reputation::show(&node()?, device.as_deref(), *printer).await.map(|()| 0)
         }
+        Command::Attest(verb) => attest::attest(verb, &node()?, *printer).await.map(|()| 0),
         Command::Watcher => watcher::show(&node()?, *printer).await.map(|()| 0),
         Command::Setup(options) => setup::setup(options, *printer).await,
         Command::Node(options) => node::node(options, *printer).await.map(|()| 0),

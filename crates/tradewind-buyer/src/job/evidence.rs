@@ -1,8 +1,12 @@
-//! Asks a provider for evidence of trusted execution, and judges it before anything is signed.
+//! What a machine's offer only claims, judged before anything is signed: evidence of trusted execution, which its provider is
+//! asked for, and an auditor's word for where it stands, which the chain is asked for.
 
-use alloy_primitives::B256;
+use alloy_primitives::{Address, B256};
+use tradewind_chain::ledger::LedgerError;
 use tradewind_mesh::PeerAddr;
 use tradewind_proto::attestation::Binding;
+use tradewind_proto::offer::Offer;
+use tradewind_proto::place::PlaceWord;
 use tradewind_proto::plan::Choice;
 use tradewind_tee::{Expected, Policy, Refused, Verified, verify};
 
@@ -29,6 +33,15 @@ pub(super) enum EvidenceError {
         /// How many should be.
         wanted: usize,
     },
+    /// No auditor that the job trusts stands by its region.
+    #[error("nobody you trust attests where it stands: the chain holds no such attestation now")]
+    Place,
+    /// The chain was not asked.
+    #[error("whether somebody you trust attests where it stands cannot be asked now: {0}")]
+    Unasked(#[source] LedgerError),
+    /// There is nobody to ask.
+    #[error("this network has no contract of attestations, so that nobody attests where machines stand")]
+    NoContract,
 }
 
 /// The whole reason: what failed stands in the causes.
@@ -70,4 +83,24 @@ pub(super) async fn demand(
         return Err(EvidenceError::Gpus { shown, wanted: wanted.max(1) });
     }
     Ok(Some(verified))
+}
+
+/// Asks the chain whether one of the auditors that the job trusts attests where the offer's device stands. Whoever states another
+/// region than was attested names an attestation that is not there. Nothing is asked where the job trusts nobody.
+pub(super) async fn place(
+    inner: &Inner,
+    trusted: &[Address],
+    offer: &Offer,
+) -> Result<Option<PlaceWord>, EvidenceError> {
+    if trusted.is_empty() {
+        return Ok(None);
+    }
+    let auditing = inner.parts.ledger.auditing().ok_or(EvidenceError::NoContract)?;
+    for word in offer.attested.iter().filter(|word| trusted.contains(&word.issuer)) {
+        let id = word.audit(offer.device, &offer.region).id();
+        if inner.places.hold(auditing, id, inner.now()).await.map_err(EvidenceError::Unasked)? {
+            return Ok(Some(*word));
+        }
+    }
+    Err(EvidenceError::Place)
 }

@@ -103,6 +103,11 @@ async fn negotiate(
 ) -> Result<Attempt, String> {
     let (config, spec, offer) = (&inner.config, &record.spec, &choice.offer);
     let address = address(offer)?;
+    let placed = evidence::place(inner, &spec.placement.place_attested_by, offer).await;
+    if let Some(word) = placed.map_err(|error| error.to_string())? {
+        let (auditor, until) = (word.issuer, word.expires.unix());
+        tracing::info!(job = %job.id, provider = %offer.provider, %auditor, until, "where it stands is attested");
+    }
     let verified = evidence::demand(inner, spec.placement.tee, choice, &address).await;
     if let Some(verified) = verified.map_err(|error| error.to_string())? {
         let (kind, until) = (verified.machine.kind, verified.expires.unix());

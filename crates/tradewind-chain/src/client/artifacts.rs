@@ -70,6 +70,10 @@ artifact!(
     drand_beacon, "DrandBeacon.json"
 );
 artifact!(
+    /// What auditors vouch for.
+    attestations, "Attestations.json"
+);
+artifact!(
     /// Test dollars.
     test_stablecoin, "TestStablecoin.json"
 );
@@ -94,6 +98,7 @@ pub fn decoder() -> RevertDecoder {
         verdicts(),
         local_beacon(),
         drand_beacon(),
+        attestations(),
         test_stablecoin(),
         network_token(),
     ];
@@ -112,6 +117,7 @@ mod tests {
     use alloy::sol_types::{SolCall, SolInterface};
 
     use crate::client::bindings::abi::{Leases, Registry, Token};
+    use crate::client::bindings::audit::abi::Attestations;
     use crate::client::bindings::court::abi::{Beacon, Court, DrandBeacon};
 
     #[test]
@@ -126,6 +132,7 @@ mod tests {
             verdicts(),
             local_beacon(),
             drand_beacon(),
+            attestations(),
             test_stablecoin(),
             network_token(),
             multicall3(),
@@ -170,6 +177,11 @@ mod tests {
                 hex::encode(selector)
             );
         }
+        let attestations_has = functions(&[attestations()]);
+        for selector in Attestations::AttestationsCalls::selectors() {
+            let name = Attestations::AttestationsCalls::name_by_selector(selector).unwrap_or("?");
+            assert!(attestations_has.contains(&selector.into()), "Attestations has no such {name}");
+        }
         let token_has = functions(&[test_stablecoin()]);
         for selector in Token::TokenCalls::selectors() {
             let name = Token::TokenCalls::name_by_selector(selector).unwrap_or("?");
@@ -191,6 +203,11 @@ mod tests {
         for topic in Court::CourtEvents::SELECTORS {
             let name = Court::CourtEvents::name_by_selector(*topic).unwrap_or("?");
             assert!(court_has.contains(&(*topic).into()), "Court has no event {name}");
+        }
+        let attestations_has = events(&[attestations()]);
+        for topic in Attestations::AttestationsEvents::SELECTORS {
+            let name = Attestations::AttestationsEvents::name_by_selector(*topic).unwrap_or("?");
+            assert!(attestations_has.contains(&(*topic).into()), "Attestations has no event {name}");
         }
         let registry_has = events(&[registry()]);
         for topic in Registry::RegistryEvents::SELECTORS {

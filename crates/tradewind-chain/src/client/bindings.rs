@@ -14,6 +14,7 @@ use crate::ledger::{
     AccountRecord, Checkpoint, DeviceRecord, LeaseFlags, LeaseRecord, LeaseStage, LedgerError, Parameters,
 };
 
+pub mod audit;
 pub mod court;
 
 /// The generated types, named as in Solidity.

@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! deploy(plan): Remedies, test dollars, network token, beacon, Verdicts, Cases ─► Leases (makes Registry) ─► Court
-//!                  ─► version 1, tokens, classes
+//!                  ─► version 1, tokens, classes, Attestations
 //! ```
 //!
 //! Every transaction has a key in the sender's outbox, so an interrupted deployment goes on where it stopped.
@@ -373,6 +373,7 @@ pub async fn deploy(
             abi::Registry::setClassCall { class: *class, minimumPerUnit: bindings::amount96(*minimum) };
         steps.call(&format!("class-{class}"), registry, &call).await?;
     }
+    let (attestations, _) = steps.create("attestations", artifacts::attestations(), &[]).await?;
     // A ledger that was made before stays as it was made, whatever the plan says now.
     let stake_token = abi::Registry::new(registry, provider)
         .stakeToken()
@@ -381,7 +382,7 @@ pub async fn deploy(
         .await
         .map_err(|error| DeployError::Chain(error.to_string()))?;
     Ok(Deployment {
-        contracts: Contracts { chain_id, leases, registry, court: arbiter },
+        contracts: Contracts { chain_id, leases, registry, court: arbiter, attestations: Some(attestations) },
         stake_token,
         stablecoin,
         network_token,

@@ -12,6 +12,7 @@ use crate::client::bindings::{self, abi, amount96, amount256, deadline};
 use crate::client::wallet::{TokenDomain, Wallet, typed};
 use crate::ledger::{Action, Checkpoint, LedgerError, NoticeKind, Reference};
 
+mod audit;
 mod court;
 
 /// A call that anyone may submit for the wallet's account.
@@ -120,6 +121,7 @@ pub fn encode(wallet: &Wallet, action: &Action, facts: &Facts) -> Result<SignedC
             encoder.acknowledge(terms, checkpoint, provider, buyer)
         }
         Action::Court(action) => court::encode(wallet, action, facts),
+        Action::Audit(action) => audit::encode(wallet, action, facts),
     }
 }
 

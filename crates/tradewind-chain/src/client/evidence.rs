@@ -16,6 +16,7 @@ use crate::client::encode::{device_nonce, nonce_of};
 use crate::client::reader::Reader;
 use crate::ledger::{Action, LeaseStage, LedgerError, Reference};
 
+mod audit;
 mod court;
 
 /// How many blocks before an action was taken its effect is looked for: the other party may have been first.
@@ -104,6 +105,7 @@ async fn by_state(reader: &Reader, action: &Action) -> Result<Option<Evidence>, 
         | Action::Acknowledge { .. }
         | Action::Extend { .. } => false,
         Action::Court(action) => court::is_done(reader, action).await?,
+        Action::Audit(action) => audit::is_done(reader, action).await?,
     };
     if !done {
         return Ok(None);
@@ -182,6 +184,7 @@ fn traces(reader: &Reader, account: Address, action: &Action) -> Result<Vec<Trac
         | Action::Acknowledge { .. }
         | Action::Extend { .. } => lease_traces(reader, action)?,
         Action::Court(action) => court::traces(reader, action)?,
+        Action::Audit(action) => audit::traces(reader, action),
     })
 }
 
@@ -237,6 +240,7 @@ fn lease_traces(reader: &Reader, action: &Action) -> Result<Vec<Trace>, LedgerEr
         | Action::Unbond { .. }
         | Action::WithdrawStake { .. }
         | Action::Rent { .. }
+        | Action::Audit(_)
         | Action::Court(_) => Vec::new(),
     })
 }

@@ -20,6 +20,7 @@ use crate::ledger::{
     ProviderRecord, RegistryTerms,
 };
 
+mod audit;
 mod court;
 
 /// The most providers that one page holds.

@@ -76,6 +76,7 @@ use crate::client::relayed::worker::Worker;
 use crate::client::sender::Sender;
 use crate::client::store::{ACTION_KEYS, ACTIONS, Change, Store, StoreError, whole};
 use crate::client::wallet::Wallet;
+use crate::ledger::audit::Auditing;
 use crate::ledger::court::Tribunal;
 use crate::ledger::{
     AccountRecord, Action, ActionKey, ActionStatus, ChainHead, DeviceRecord, EventCursor, EventPage,
@@ -287,6 +288,11 @@ impl Ledger for RelayedLedger {
 
     fn tribunal(&self) -> Option<&dyn Tribunal> {
         self.shared.reader.contracts().court?;
+        Some(&self.shared.reader)
+    }
+
+    fn auditing(&self) -> Option<&dyn Auditing> {
+        self.shared.reader.contracts().attestations?;
         Some(&self.shared.reader)
     }
 

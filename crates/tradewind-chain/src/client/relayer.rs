@@ -9,6 +9,7 @@
 //! The contracts tie the fee to the calls, so neither side can cheat the other: no work, no fee; and a user that signs
 //! what fails costs the relayer nothing, because it simulates first. The simulation runs from an account that nobody has, so
 //! that a call which needs the *relayer's* authority (it may own the contracts, and its own balance lies in them) is refused.
+//! The contract of attestations takes no fees; Multicall3 makes its calls and takes the fee in one transaction.
 //! Only the users' functions are taken at all. Queue, body and requests per account are bounded.
 
 use std::collections::HashMap;
@@ -26,11 +27,11 @@ use tradewind_proto::signature::Signature;
 use tradewind_proto::units::{Money, Seconds};
 
 use crate::client::bindings::abi::{Leases, Registry};
+use crate::client::bindings::audit::abi::Attestations;
 use crate::client::bindings::court::abi::Court;
 use crate::client::encode::SignedCall;
 use crate::client::reader::Reader;
 use crate::client::sender::{Call, Sender, SenderError};
-use crate::client::wallet::calls_digest;
 use crate::ledger::{ActionStatus, LedgerError};
 
 pub use crate::client::relayer::api::{FeeOrder, Problem, Quote, QuoteRequest, RelayReply, RelayRequest};
@@ -149,7 +150,8 @@ async fn relay(
     if shared.sender.pending() >= shared.config.max_queue {
         return Err(refuse(StatusCode::SERVICE_UNAVAILABLE, "the queue is full; try another relayer"));
     }
-    let call = request.call().map_err(|reason| refuse(StatusCode::BAD_REQUEST, reason))?;
+    let call =
+        request.call(shared.reader.contracts()).map_err(|reason| refuse(StatusCode::BAD_REQUEST, reason))?;
     shared.simulate(&call).await?;
     shared.sender.send(&key(id), Call::new(call.target, call.input)).await.map_err(|error| match error {
         SenderError::Full(_) => refuse(StatusCode::SERVICE_UNAVAILABLE, &error.to_string()),
@@ -212,6 +214,8 @@ impl Shared {
             is_users_call_of_registry
         } else if contracts.court == Some(request.target) {
             is_users_call_of_court
+        } else if contracts.attestations == Some(request.target) {
+            is_users_call_of_attestations
         } else {
             return Err(bad("this relayer submits to its deployment's contracts only"));
         };
@@ -229,7 +233,7 @@ impl Shared {
                 &format!("the fee is {fee} base units, {} are offered", order.amount),
             ));
         }
-        if order.calls != calls_digest(request.target, &request.calls) {
+        if order.calls != contracts.bound_to(request.target, &request.calls) {
             return Err(bad("the fee is bound to other calls"));
         }
         let digest = order.to_abi().eip712_signing_hash(&contracts.domain().eip712());
@@ -320,6 +324,12 @@ fn is_users_call_of_registry(call: &Bytes) -> bool {
             Registry::withdrawStakeCall::SELECTOR,
         ]
         .contains(&selector)
+    })
+}
+
+fn is_users_call_of_attestations(call: &Bytes) -> bool {
+    selector(call).is_some_and(|selector| {
+        [Attestations::attestCall::SELECTOR, Attestations::revokeCall::SELECTOR].contains(&selector)
     })
 }
 

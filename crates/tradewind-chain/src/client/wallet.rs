@@ -55,6 +55,10 @@ pub mod typed {
         #[derive(Debug)]
         struct JoinSeat { address owner; address key; }
         #[derive(Debug)]
+        struct Attest { address issuer; bytes32 subject; bytes32 schema; bytes32 document; uint40 expires; uint40 deadline; }
+        #[derive(Debug)]
+        struct Revoke { bytes32 id; uint40 deadline; }
+        #[derive(Debug)]
         struct Permit { address owner; address spender; uint256 value; uint256 nonce; uint256 deadline; }
     }
 }
@@ -71,6 +75,9 @@ pub struct Contracts {
     /// The registry's arbiter, where there is one.
     #[serde(default)]
     pub court: Option<Address>,
+    /// What auditors vouch for, where there is a contract for it.
+    #[serde(default)]
+    pub attestations: Option<Address>,
 }
 
 impl Contracts {
@@ -86,8 +93,29 @@ impl Contracts {
         self.court.map(|contract| Court { chain_id: self.chain_id, contract })
     }
 
+    /// Whether both are the same market. One that lacks the contract of attestations may know an older profile.
+    #[must_use]
+    pub fn is_market_of(&self, other: &Self) -> bool {
+        Self { attestations: None, ..*self } == Self { attestations: None, ..*other }
+    }
+
+    /// What a fee has to name so that it is paid only with these calls. Nothing where the calls go to the contract of
+    /// attestations, which moves no money: a relayer makes such calls and takes its fee in one transaction, and the payer's only
+    /// hold on it is that the fee is paid once.
+    #[must_use]
+    pub fn bound_to(&self, target: Address, calls: &[Bytes]) -> B256 {
+        if self.attestations == Some(target) { B256::ZERO } else { calls_digest(target, calls) }
+    }
+
     fn of(&self, contract: Address) -> Eip712Domain {
-        if let Some(court) = self.court().filter(|court| court.contract == contract) {
+        if self.attestations == Some(contract) {
+            eip712_domain! {
+                name: "Tradewind Attestations",
+                version: "1",
+                chain_id: self.chain_id,
+                verifying_contract: contract,
+            }
+        } else if let Some(court) = self.court().filter(|court| court.contract == contract) {
             court.eip712()
         } else if contract == self.registry {
             eip712_domain! {

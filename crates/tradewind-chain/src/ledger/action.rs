@@ -11,6 +11,7 @@ use tradewind_proto::terms::{Domain, LeaseTerms, TermsError};
 use tradewind_proto::units::{Money, Seconds, Timestamp};
 use tradewind_proto::voucher::SignedVoucher;
 
+use crate::ledger::audit::AuditAction;
 use crate::ledger::court::CourtAction;
 
 /// A number that the caller chooses once for an intent that may be repeated (a deposit, a withdrawal), so that trying it
@@ -216,6 +217,8 @@ pub enum Action {
     },
     /// Asks something of the court.
     Court(CourtAction),
+    /// Attests something, or takes it back.
+    Audit(AuditAction),
 }
 
 /// A checkpoint that both sides acknowledge.
@@ -274,6 +277,7 @@ impl Action {
             }
             Self::Extend { terms, .. } => format!("extend:{}", id(terms)?),
             Self::Court(action) => action.key(domain)?,
+            Self::Audit(action) => action.key(),
         }))
     }
 
@@ -304,6 +308,7 @@ impl Action {
             | Self::Unbond { .. }
             | Self::WithdrawStake { .. }
             | Self::Rent { .. }
+            | Self::Audit(_)
             | Self::Court(_) => None,
         }
     }

@@ -30,6 +30,7 @@ impl Golden {
             leases: verifying(0),
             registry: verifying(1),
             court: None,
+            attestations: None,
         };
         Self { document, contracts }
     }

@@ -2,13 +2,14 @@
 
 use std::time::Duration;
 
-use alloy::primitives::{Address, Bytes, U256};
+use alloy::primitives::{Address, B256, Bytes, U256};
 use alloy::providers::Provider as _;
 use alloy::sol_types::SolCall as _;
 use axum::routing::{get, post};
 use axum::{Json, Router};
 use serde_json::json;
-use tradewind_chain::client::bindings::abi;
+use tradewind_chain::client::bindings::audit::abi as audit;
+use tradewind_chain::client::bindings::{abi, deadline};
 use tradewind_chain::client::faucet::FaucetConfig;
 use tradewind_chain::client::relayed::RelayedConfig;
 use tradewind_chain::client::relayer::{FeeOrder, Quote, RelayReply, RelayRequest, Relayer, RelayerConfig};
@@ -115,6 +116,32 @@ async fn a_fee_that_is_too_small_or_for_something_else_is_refused() {
     assert_eq!(ask(&market, &large).await.0, 413);
 }
 
+#[tokio::test]
+async fn a_relayer_attests_for_who_signed_and_never_in_its_own_name() {
+    let (_ledger, market) = market().await;
+    market.funded(key(1), dollars(20)).await;
+    let target = market.deployment.contracts.attestations.unwrap();
+    let auth =
+        || audit::Auth { nonce: U256::ZERO, deadline: alloy::primitives::Uint::MAX, signature: Bytes::new() };
+    let (none, expires) = (B256::ZERO, deadline(market.now().await.after(Seconds::new(60))));
+    let attestation =
+        |issuer| audit::Attestation { issuer, subject: none, schema: none, document: none, expires };
+    let attest = |issuer| -> Bytes {
+        let attestation = attestation(issuer);
+        audit::Attestations::attestCall { attestation, auth: auth() }.abi_encode().into()
+    };
+    let asked = async |call: Bytes| {
+        let fee = FeeOrder { calls: B256::ZERO, ..request(&market, target, vec![call.clone()]).await.fee };
+        ask(&market, &signed(&market, target, vec![call], fee)).await
+    };
+    let (status, text) = asked(attest(market.relayer.account())).await;
+    assert_eq!(status, 409, "{text}");
+    let read = audit::Attestations::holdsCall { id: none };
+    assert_eq!(asked(read.abi_encode().into()).await.0, 400, "no user's function");
+    let bound = request(&market, target, vec![attest(key(1).address())]).await;
+    assert_eq!(ask(&market, &bound).await.0, 400, "a fee that no contract would pay");
+}
+
 fn empty_terms() -> abi::LeaseTerms {
     <abi::LeaseTerms as alloy::sol_types::SolValue>::abi_decode(&[0u8; 27 * 32]).unwrap()
 }
@@ -188,8 +215,8 @@ async fn idle_relayer(market: &Market, amount: Money) -> String {
         "/v1/relay",
         post(async || {
             Json(RelayReply {
-                id: alloy::primitives::B256::ZERO,
-                status: ActionStatus::Final { block: 1, tx: alloy::primitives::B256::repeat_byte(1) },
+                id: B256::ZERO,
+                status: ActionStatus::Final { block: 1, tx: B256::repeat_byte(1) },
             })
         }),
     );

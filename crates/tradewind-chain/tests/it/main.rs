@@ -7,6 +7,7 @@
     reason = "what a test cannot set up has failed it"
 )]
 
+mod client_audit;
 mod client_court;
 mod client_drand;
 mod client_durability;

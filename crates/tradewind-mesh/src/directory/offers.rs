@@ -125,6 +125,7 @@ mod tests {
             address: None,
             tees: Tees::NONE,
             encrypted: false,
+            attested: Vec::new(),
         }
     }
 

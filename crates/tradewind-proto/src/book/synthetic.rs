@@ -126,6 +126,7 @@ impl Dice {
             address: None,
             tees: Tees::NONE,
             encrypted: false,
+            attested: Vec::new(),
         }
     }
 

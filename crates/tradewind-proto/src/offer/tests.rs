@@ -49,11 +49,16 @@ pub(crate) fn sample() -> Offer {
         address: None,
         tees: Tees::NONE,
         encrypted: false,
+        attested: Vec::new(),
     }
 }
 
 fn at(unix: u64) -> Timestamp {
     Timestamp::from_unix(unix)
+}
+
+fn word(expires: Timestamp) -> PlaceWord {
+    PlaceWord { issuer: Address::repeat_byte(6), expires }
 }
 
 fn signed_bytes(bytes: Vec<u8>) -> SignedOffer {
@@ -89,19 +94,26 @@ fn nobody_else_signs_for_a_provider() {
 #[test]
 fn a_field_of_a_later_version_is_skipped() {
     let mut bytes = minicbor::to_vec(sample()).unwrap();
-    assert_eq!(bytes[0], 0xb4, "a map of 20 entries");
-    bytes[0] = 0xb5;
+    assert_eq!(bytes[0], 0xb5, "a map of 21 entries");
+    bytes[0] = 0xb6;
     bytes.extend(minicbor::to_vec((99u32, "from the future")).unwrap()[1..].iter());
     assert_eq!(signed_bytes(bytes).verify(at(1_010)).unwrap(), sample());
 }
 
 #[test]
-fn an_offer_of_an_earlier_version_claims_neither_trusted_execution_nor_encryption() {
+fn an_offer_of_an_earlier_version_claims_nothing_of_what_came_later() {
     let mut bytes = minicbor::to_vec(Offer { encrypted: true, ..sample() }).unwrap();
-    assert_eq!(bytes.split_off(bytes.len() - 4), [19, 0, 20, 0xf5], "the last fields");
+    assert_eq!(bytes.split_off(bytes.len() - 6), [19, 0, 20, 0xf5, 21, 0x80], "the last fields");
     bytes[0] = 0xb2;
     let offer = signed_bytes(bytes).verify(at(1_010)).unwrap();
-    assert_eq!((offer.tees, offer.encrypted), (Tees::NONE, false));
+    assert_eq!((offer.tees, offer.encrypted, offer.attested), (Tees::NONE, false, Vec::new()));
+}
+
+#[test]
+fn an_offer_repeats_who_attests_its_place() {
+    let offer = Offer { attested: vec![word(crate::place::LAST_EXPIRY); MAX_WORDS], ..sample() };
+    let signed = SignedOffer::sign(&offer, &key()).unwrap();
+    assert_eq!(signed.verify(at(1_010)).unwrap(), offer);
 }
 
 #[test]
@@ -116,7 +128,7 @@ fn trailing_bytes_and_oversized_offers_are_refused() {
 #[test]
 fn every_range_is_checked() {
     type Break = (&'static str, fn(&mut Offer));
-    let broken: [Break; 14] = [
+    let broken: [Break; 17] = [
         ("lifetime", |o| o.expires_at = at(1_000 + 3_601)),
         ("expiry", |o| o.expires_at = o.issued_at),
         ("runtimes", |o| o.runtimes = Runtimes::NONE),
@@ -130,6 +142,12 @@ fn every_range_is_checked() {
         ("price", |o| o.prices.on_demand = RatePerSecond::from_scaled(u128::MAX)),
         ("reserved discount", |o| o.prices.reserved_discount = Some(10_000)),
         ("prepayment", |o| o.conditions.prepay = Seconds::new(601)),
+        ("attestations", |o| o.attested = vec![word(at(1_100)); MAX_WORDS + 1]),
+        ("attestations", |o| o.attested = vec![word(at(1 << 40))]),
+        ("attestations", |o| {
+            (o.device, o.trust) = (DeviceId::NONE, TrustTier::Unstaked);
+            o.attested = vec![word(at(1_100))];
+        }),
         ("uptime promise", |o| o.conditions.uptime_promise = 10_001),
     ];
     for (name, breaks) in broken {

@@ -152,6 +152,7 @@ impl<'a> Demand<'a> {
             || broken(offer.trust >= placement.trust_tier, Reason::TrustTier)
             || broken(placement.tee.is_met_by(offer.tees), Reason::Tee)
             || broken(offer.encrypted || !placement.encrypted, Reason::Encryption)
+            || broken(self.place_is_attested(offer), Reason::Place)
             || broken(offer.trust == TrustTier::Unstaked || standing.stake != Stake::Missing, Reason::Stake)
             || broken(
                 is_in_good_standing(offer, standing) || standing.stake == Stake::Missing,
@@ -164,6 +165,16 @@ impl<'a> Demand<'a> {
         let Some(least) = placement.min_reliability else { return false };
         let have = standing.reliability.unwrap_or(0);
         have < least && stop(Miss { reason: Reason::Reliability, have: have.into(), want: least.into() })
+    }
+
+    /// Whether an auditor that the job trusts stands by the offer's region, by the offer's own word.
+    fn place_is_attested(&self, offer: &Offer) -> bool {
+        let trusted = &self.job.placement.place_attested_by;
+        trusted.is_empty()
+            || offer
+                .attested
+                .iter()
+                .any(|word| word.stands_at(self.context.now) && trusted.contains(&word.issuer))
     }
 
     /// What it sells.

@@ -41,6 +41,8 @@ pub enum Reason {
     Tee,
     /// It does not encrypt a job's work directory, which `placement.encrypted` asks for.
     Encryption,
+    /// No auditor of `placement.attestations` attests where its device stands.
+    Place,
     /// The chain knows no sufficient stake behind it.
     Stake,
     /// Its device is jailed.
@@ -151,6 +153,7 @@ impl Miss {
             | Reason::TrustTier
             | Reason::Tee
             | Reason::Encryption
+            | Reason::Place
             | Reason::Stake
             | Reason::Jailed
             | Reason::Region
@@ -182,6 +185,7 @@ impl Reason {
             Self::TrustTier => "below `placement.trust_tier`",
             Self::Tee => "no such trusted execution as `placement.tee` asks for",
             Self::Encryption => "does not encrypt a job's disk",
+            Self::Place => "nobody you trust attests where it stands",
             Self::Stake => "no sufficient stake on chain",
             Self::Jailed => "jailed",
             Self::Reliability => "reliability",

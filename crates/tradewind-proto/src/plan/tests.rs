@@ -7,6 +7,7 @@ use crate::book::{SYNTHETIC_TOKEN, Stake, Standing, synthetic};
 use crate::negotiation::{Purse, accept, propose};
 use crate::offer::tests::sample;
 use crate::offer::{Offer, Runtimes};
+use crate::place::PlaceWord;
 use crate::terms::LeaseKind;
 use crate::units::{Bytes, Money, RatePerSecond};
 
@@ -141,7 +142,7 @@ fn every_rejection_has_its_reason_count_and_nearest_miss() {
 fn each_rule_rejects_what_breaks_it() {
     type Change = fn(&mut Offer);
     let nothing: Change = |_| {};
-    let cases: [(&str, Change, Reason); 22] = [
+    let cases: [(&str, Change, Reason); 24] = [
         ("run: ls\nresources: {accelerators: A100}\n", nothing, Reason::Accelerator),
         ("run: ls\nresources: {vram: 90GB}\n", nothing, Reason::Vram),
         ("run: ls\nresources: {vendor: amd}\n", nothing, Reason::Vendor),
@@ -167,6 +168,8 @@ fn each_rule_rejects_what_breaks_it() {
         ("run: ls\nplacement: {tee: any}\n", |o| o.tees = Tees::NVIDIA, Reason::Tee),
         ("run: ls\nplacement: {tee: tdx, gpu_tee: true}\n", |o| o.tees = Tees::TDX, Reason::Tee),
         ("run: ls\nplacement: {encrypted: true}\n", nothing, Reason::Encryption),
+        (AUDITED, |o| o.attested = vec![word(8, 2_000)], Reason::Place),
+        (AUDITED, |o| o.attested = vec![word(7, NOW - 1)], Reason::Place),
         ("run: ls\n", |o| o.version = 2, Reason::Version),
     ];
     for (text, change, reason) in cases {
@@ -196,6 +199,28 @@ fn a_machine_that_claims_a_wanted_kind_of_trusted_execution_is_chosen() {
     careful.encrypted = true;
     book.insert(careful);
     assert_eq!(providers(&plan_in(&book, "run: ls\nplacement: {encrypted: true}\n")), [3]);
+}
+
+/// When plans are made.
+const NOW: u64 = 1_010;
+/// Trusts the auditor 7.
+const AUDITED: &str =
+    "run: ls\nplacement: {attestations: {place: [\"0x0707070707070707070707070707070707070707\"]}}\n";
+
+fn word(issuer: u8, expires: u64) -> PlaceWord {
+    PlaceWord { issuer: Address::repeat_byte(issuer), expires: Timestamp::from_unix(expires) }
+}
+
+#[test]
+fn a_job_that_asks_for_an_auditors_word_goes_to_the_attested_machine() {
+    let mut book = market(&[100]);
+    let mut attested = offer(2, 300);
+    attested.attested = vec![word(8, NOW + 9), word(7, NOW)];
+    book.insert(attested);
+    let plan = plan_in(&book, AUDITED);
+    assert_eq!(providers(&plan), [2], "dearer, and attested up to this second");
+    assert_eq!(reasons(&plan), ["1 provider: nobody you trust attests where it stands"]);
+    assert_eq!(providers(&plan_in(&book, "run: ls\nplacement: {attestations: []}\n")), [1, 2]);
 }
 
 #[test]

@@ -22,6 +22,7 @@ fn sample() -> NetworkProfile {
             court: None,
             network_token: None,
             multicall: Some(Address::repeat_byte(3)),
+            attestations: None,
         },
         challenge: None,
         walk: None,

@@ -81,6 +81,7 @@ async fn publish_once(
         mesh_key: inner.parts.transport.key(),
         address: Some(inner.parts.transport.address().to_string()),
         tees: inner.parts.attester.as_ref().map_or(Tees::NONE, |attester| attester.kinds()),
+        attested: inner.attested(),
         ..offer
     };
     let signed = SignedOffer::sign(&offer, &inner.parts.key)?;

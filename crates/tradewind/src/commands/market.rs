@@ -1,6 +1,7 @@
 //! What a node sees of the market and of itself.
 
 use serde::Serialize;
+use tradewind_proto::offer::Offer;
 
 use crate::client::{NodeClient, Told};
 use crate::node::api::view::Status;
@@ -25,7 +26,7 @@ pub(super) async fn offers(node: &NodeClient, printer: Printer) -> anyhow::Resul
                 format!("{}", f64::from(offer.unit.cpu_millis) / 1_000.0),
                 offer.unit.memory.to_string(),
                 format!("{}/{}", offer.free_units, offer.units),
-                offer.region.country.clone(),
+                place(offer),
                 offer.runtimes.to_string(),
                 offer.prices.on_demand.hourly().display(decimals),
                 offer.prices.spot.map_or_else(|| "-".to_owned(), |spot| spot.hourly().display(decimals)),
@@ -38,6 +39,12 @@ pub(super) async fn offers(node: &NodeClient, printer: Printer) -> anyhow::Resul
             cells,
         )
     })
+}
+
+/// Where the offer says that it stands, and whether it says that somebody attests it.
+fn place(offer: &Offer) -> String {
+    let country = &offer.region.country;
+    if offer.attested.is_empty() { country.clone() } else { format!("{country}, attested") }
 }
 
 pub(super) async fn status(

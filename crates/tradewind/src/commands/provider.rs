@@ -81,6 +81,9 @@ fn show(view: &ProviderView) -> String {
             rows.extend(device.unbonds_at.map(|at| ["stake free at".to_owned(), time(at)]));
         }
     }
+    for word in &view.attested {
+        rows.push(["place attested by".into(), format!("{}, until {}", word.issuer, time(word.expires))]);
+    }
     rows.extend(
         view.ill
             .iter()

@@ -4,6 +4,7 @@
 //! /openapi.json`, or `tradewind node openapi` without a node.
 
 mod access;
+mod attestations;
 mod jobs;
 mod market;
 mod meter;
@@ -144,6 +145,9 @@ fn routes() -> OpenApiRouter<Arc<Served>> {
         .routes(routes!(access::port))
         .routes(routes!(access::secret))
         .routes(routes!(jobs::plan))
+        .routes(routes!(attestations::list))
+        .routes(routes!(attestations::attest_place))
+        .routes(routes!(attestations::revoke))
         .routes(routes!(market::offers))
         .routes(routes!(market::leases))
         .routes(routes!(market::machine))

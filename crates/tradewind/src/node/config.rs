@@ -141,6 +141,12 @@ pub(crate) struct ProviderSection {
     pub(crate) spot_price: Option<String>,
     /// ISO 3166 country code.
     pub(crate) country: String,
+    /// The owner's own name for the place.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) label: Option<String>,
+    /// Accounts of auditors whose attestations of the place the offer repeats, four at most; anybody's where empty.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub(crate) auditors: Vec<String>,
     /// Units to sell.
     pub(crate) units: u8,
     /// CPUs of a unit; an equal share of the machine's where absent, as for all that follows.
@@ -361,6 +367,8 @@ impl Default for ProviderSection {
             egress_price: None,
             power: None,
             country: "ZZ".into(),
+            label: None,
+            auditors: Vec::new(),
             units: 1,
             cpus: None,
             memory: None,

@@ -143,6 +143,7 @@ fn profile(section: &LedgerSection, deployment: &Deployment, rpc: &str, relayer:
             court: deployment.contracts.court,
             network_token: deployment.network_token,
             multicall: Some(MULTICALL3),
+            attestations: deployment.contracts.attestations,
         },
         challenge: deployment.beacon.map(|_| CHALLENGE),
         walk: deployment.beacon.map(|_| WALK),
@@ -252,6 +253,7 @@ pub(crate) fn reader(profile: &NetworkProfile) -> anyhow::Result<Reader> {
         leases: profile.contracts.leases,
         registry: profile.contracts.registry,
         court: profile.contracts.court,
+        attestations: profile.contracts.attestations,
     };
     let finality = u64::from(profile.chain.finality);
     Ok(Reader::new(provider, contracts, finality, Arc::new(artifacts::decoder())))

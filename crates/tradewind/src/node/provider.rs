@@ -87,6 +87,7 @@ pub(crate) async fn start(needs: Needs<'_>) -> anyhow::Result<Agent> {
     let config = AgentConfig {
         state_dir,
         offer,
+        auditors: sale::auditors(needs.section)?,
         gpus: sold.gpus,
         settle_amount: Money::parse("5", asset.decimals).context("the quote asset has too few decimals")?,
         tick: Duration::from_secs(1),

@@ -232,6 +232,7 @@ fn profile(url: &str, deployment: &Deployment) -> NetworkProfile {
             court: deployment.contracts.court,
             network_token: deployment.network_token,
             multicall: None,
+            attestations: deployment.contracts.attestations,
         },
         challenge: None,
         walk: None,

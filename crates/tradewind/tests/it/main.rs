@@ -16,6 +16,7 @@ mod meter;
 mod metrics;
 mod node;
 mod page;
+mod place;
 mod receipt;
 mod relay;
 mod resume;

@@ -39,6 +39,7 @@ fn profile(dir: &Path, development: bool, key: &SigningKey) -> String {
             court: None,
             network_token: None,
             multicall: None,
+            attestations: None,
         },
         challenge: None,
         walk: None,

@@ -12,7 +12,6 @@ use crate::client::encode::SignedCall;
 use crate::client::failover::http_client;
 use crate::client::relayed::{Job, RelayedConfig, Shared};
 use crate::client::relayer::{FeeOrder, NOBODY, Problem, Quote, RelayReply, RelayRequest};
-use crate::client::wallet::calls_digest;
 use crate::ledger::{Action, ChainHead, LedgerError, Revert};
 
 /// The longest answer that is read from a relayer.
@@ -80,15 +79,19 @@ impl Relays {
                 dearest = Some(quote.amount);
                 continue;
             }
-            if quote.contracts != *shared.wallet.contracts() || quote.token != token {
+            if !quote.contracts.is_market_of(shared.wallet.contracts()) || quote.token != token {
                 problems.push(format!("{} serves another deployment", self.urls[index]));
                 continue;
             }
             let request = signed_request(shared, job, &call, &quote, head);
-            let whole = request.call().map_err(|reason| LedgerError::Invalid(reason.into()))?;
+            let whole = request
+                .call(shared.wallet.contracts())
+                .map_err(|reason| LedgerError::Invalid(reason.into()))?;
             match shared.reader.simulate(NOBODY, &whole).await {
                 Ok(_) => {}
-                Err(LedgerError::Rejected(revert)) => return Err(RelayError::Refused(revert)),
+                Err(LedgerError::Rejected(revert)) => {
+                    return Err(RelayError::Refused(refusal(shared, &request, revert).await?));
+                }
                 Err(other) => return Err(other.into()),
             }
             match self.send(index, &request).await {
@@ -165,6 +168,22 @@ impl Relays {
     }
 }
 
+/// Which of the calls is refused, and why: those that are made beside the fee hide it.
+async fn refusal(shared: &Shared, request: &RelayRequest, told: Revert) -> Result<Revert, LedgerError> {
+    let contracts = shared.wallet.contracts();
+    if contracts.attestations != Some(request.target) {
+        return Ok(told);
+    }
+    for piece in request.pieces(contracts) {
+        match shared.reader.simulate(NOBODY, &piece).await {
+            Ok(_) => {}
+            Err(LedgerError::Rejected(revert)) => return Ok(revert),
+            Err(other) => return Err(other),
+        }
+    }
+    Ok(told)
+}
+
 /// The fee's nonce derives from the action's key, so that two relayers can never both be paid for one action.
 fn signed_request(
     shared: &Shared,
@@ -181,7 +200,7 @@ fn signed_request(
         relayer: quote.relayer,
         token: quote.token,
         amount: quote.amount,
-        calls: calls_digest(call.target, &calls),
+        calls: wallet.contracts().bound_to(call.target, &calls),
         nonce: U256::from_be_bytes(nonce.0),
         deadline: shared.deadline(head),
     };

@@ -7,9 +7,11 @@ use alloy::sol_types::SolCall;
 use serde::{Deserialize, Serialize};
 use tradewind_proto::units::{Money, Seconds, Timestamp};
 
+use crate::client::bindings::audit::abi::{Call3, Multicall3};
 use crate::client::bindings::{abi, amount96, deadline};
 use crate::client::encode::SignedCall;
 use crate::client::wallet::{Contracts, calls_digest};
+use crate::embedded::MULTICALL3;
 use crate::ledger::{ActionStatus, Revert};
 
 /// The longest that a request may ask the relayer to hold its answer.
@@ -78,7 +80,7 @@ impl FeeOrder {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct RelayRequest {
-    /// The leases' contract or the registry.
+    /// Which of the deployment's contracts.
     pub target: Address,
     /// Calls to it, all or nothing.
     pub calls: Vec<Bytes>,
@@ -102,13 +104,23 @@ impl RelayRequest {
         alloy::primitives::keccak256(named)
     }
 
-    /// The transaction that makes the calls and pays the fee.
+    /// The transaction that makes the calls and pays the fee, on the deployment of `contracts`.
     ///
     /// # Errors
     /// For a target that takes no calls.
-    pub fn call(&self) -> Result<SignedCall, &'static str> {
+    pub fn call(&self, contracts: &Contracts) -> Result<SignedCall, &'static str> {
         if self.calls.is_empty() {
             return Err("a request without calls pays for nothing");
+        }
+        if contracts.attestations == Some(self.target) {
+            let pieces = self.pieces(contracts).into_iter();
+            let calls = pieces.map(|SignedCall { target, input }| Call3 {
+                target,
+                allowFailure: false,
+                callData: input,
+            });
+            let whole = Multicall3::aggregate3Call { calls: calls.collect() };
+            return Ok(SignedCall { target: MULTICALL3, input: whole.abi_encode().into() });
         }
         let relay = abi::Leases::relayCall {
             fee: self.fee.to_abi(),
@@ -116,6 +128,14 @@ impl RelayRequest {
             calls: self.calls.clone(),
         };
         Ok(SignedCall { target: self.target, input: relay.abi_encode().into() })
+    }
+
+    /// The calls and the payment one by one, where the target itself takes no fees.
+    pub(crate) fn pieces(&self, contracts: &Contracts) -> Vec<SignedCall> {
+        let fee = abi::Leases::payFeeCall { fee: self.fee.to_abi(), signature: self.signature.clone() };
+        let fee = SignedCall { target: contracts.leases, input: fee.abi_encode().into() };
+        let calls = self.calls.iter().map(|input| SignedCall { target: self.target, input: input.clone() });
+        calls.chain([fee]).collect()
     }
 
     pub(super) fn wait(&self) -> Duration {

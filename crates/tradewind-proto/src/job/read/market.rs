@@ -2,6 +2,8 @@
 
 use std::str::FromStr;
 
+use alloy_primitives::Address;
+
 use super::fields::{Fields, Reader, thousandths};
 use super::resources::Extras;
 use super::words;
@@ -13,6 +15,8 @@ use crate::offer::TrustTier;
 
 const MAX_LIST: usize = 64;
 const MAX_PORTS: usize = 16;
+const MAX_AUDITORS: usize = 16;
+const ACCOUNT: &str = "`0x` and 40 hex digits";
 
 impl Reader {
     pub(super) fn market(&mut self, fields: &Fields<'_>, extras: &Extras) -> Market {
@@ -100,23 +104,30 @@ impl Reader {
         placement.tee = self.tee(&fields);
         let encrypted = fields.get("encrypted").and_then(|node| self.flag(node, "placement.encrypted"));
         placement.encrypted = encrypted.unwrap_or(false);
-        if let Some(node) = fields.get("attestations")
-            && !matches!(&node.value, Value::List(list) if list.is_empty())
-        {
-            let place = fields.place("attestations");
-            self.problem(Problem::new(place, "`placement.attestations` is not available yet"));
-        }
+        placement.place_attested_by =
+            fields.get("attestations").map(|node| self.auditors(node)).unwrap_or_default();
         placement.min_reliability = fields.get("min_reliability").and_then(|node| self.reliability(node));
         if let Some(node) = fields.get("providers")
             && let Some(providers) = self.fields(node, "placement.providers", &["allow", "deny", "devices"])
         {
-            const ACCOUNT: &str = "`0x` and 40 hex digits";
             placement.allow = self.ids(providers.get("allow"), ACCOUNT);
             placement.deny = self.ids(providers.get("deny"), ACCOUNT);
             placement.devices = self
                 .ids(providers.get("devices"), "`0x` and 64 hex digits, as `tradewind offers --json` shows");
         }
         placement
+    }
+
+    /// `attestations: {place: [0x…]}`: whose word counts for where a machine stands. An empty list asks for nothing.
+    fn auditors(&mut self, node: &Node) -> Vec<Address> {
+        if matches!(&node.value, Value::List(list) if list.is_empty()) {
+            return Vec::new();
+        }
+        let Some(fields) = self.fields(node, "placement.attestations", &["place"]) else { return Vec::new() };
+        let Some(node) = fields.get("place") else { return Vec::new() };
+        let field = "placement.attestations.place";
+        let items = self.items(node, field, MAX_AUDITORS);
+        items.iter().filter_map(|item| self.parsed(item, field, ACCOUNT)).collect()
     }
 
     /// `tee: any`, a kind or several, and `gpu_tee: true`, which takes any machine where none is named.

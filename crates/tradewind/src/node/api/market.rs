@@ -11,13 +11,14 @@ use tradewind_proto::bulletin::Bulletin;
 use tradewind_proto::ids::{LeaseId, ProviderId};
 use tradewind_proto::lending::Standing;
 use tradewind_proto::offer::Offer;
+use tradewind_proto::place::PlaceWord;
 use tradewind_proto::report::{Report, Stage};
 use tradewind_proto::units::Timestamp;
 use tradewind_provider::agent::{Agent, ReclaimError};
 
 use super::jobs::buyer;
 use super::schema::{OfferSchema, ReportSchema};
-use super::view::{DeviceView, Problem, ProviderView, TestJobView};
+use super::view::{DeviceView, PlaceWordView, Problem, ProviderView, TestJobView};
 use super::wallet::{carry_out, silent};
 use super::{Answer, Failure, Served, Shared};
 use crate::node::provider::joining::{reference, stake_reference};
@@ -178,9 +179,18 @@ async fn look(roles: &Served) -> Result<ProviderView, Failure> {
             .zip(roles.sponsor)
             .and_then(|(agent, sponsor)| test_job(agent, sponsor)),
         default_job: roles.provider.as_ref().is_some_and(Agent::runs_default_job),
+        attested: words(roles.provider.as_ref()),
         device,
         free: free.base_units(),
     })
+}
+
+/// Who attests where the device stands.
+fn words(agent: Option<&Agent>) -> Vec<PlaceWordView> {
+    let words = agent.map(Agent::attested).unwrap_or_default();
+    let view =
+        |word: PlaceWord| PlaceWordView { issuer: word.issuer.to_string(), expires: word.expires.unix() };
+    words.into_iter().map(view).collect()
 }
 
 /// The newest job of the network's sponsor.

@@ -108,6 +108,8 @@ pub(crate) struct OfferSchema {
     tees: u32,
     /// A job's work directory is encrypted on disk.
     encrypted: bool,
+    /// Who attests on chain that it stands there, and until when.
+    attested: Vec<serde_json::Value>,
 }
 
 /// Where a job would run, and why other offers would not do.

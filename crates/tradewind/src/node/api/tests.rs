@@ -39,6 +39,7 @@ fn every_operation_is_described_with_its_answers_and_errors() {
     operations.sort();
     let expected = [
         "get /openapi.json",
+        "get /v1/attestations",
         "get /v1/jobs",
         "get /v1/jobs/{id}",
         "get /v1/jobs/{id}/logs",
@@ -54,6 +55,8 @@ fn every_operation_is_described_with_its_answers_and_errors() {
         "get /v1/status",
         "get /v1/wallet",
         "get /v1/watcher",
+        "post /v1/attestations/place",
+        "post /v1/attestations/{id}/revoke",
         "post /v1/jobs",
         "post /v1/jobs/{id}/stop",
         "post /v1/plan",

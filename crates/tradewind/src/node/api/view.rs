@@ -203,6 +203,9 @@ pub(crate) struct ProviderView {
     /// The newest job of the network's sponsor, while it is here.
     #[serde(default)]
     pub(crate) test_job: Option<TestJobView>,
+    /// Who attests on chain that the device stands where its offer says, as the offer repeats it.
+    #[serde(default)]
+    pub(crate) attested: Vec<PlaceWordView>,
     /// The device, where the account has added one.
     pub(crate) device: Option<DeviceView>,
     /// Free inside the contract, for lease bonds.
@@ -266,6 +269,50 @@ pub(crate) struct DeviceView {
     pub(crate) jailed_until: Option<u64>,
     /// When the unbonding stake may be withdrawn, in seconds since 1970.
     pub(crate) unbonds_at: Option<u64>,
+}
+
+/// An auditor's word for a device's place.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub(crate) struct PlaceWordView {
+    /// The auditor.
+    pub(crate) issuer: String,
+    /// Until when it holds, in seconds since 1970.
+    pub(crate) expires: u64,
+}
+
+/// A place to attest.
+#[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
+pub(crate) struct PlaceRequest {
+    /// The device that stands there.
+    #[schema(value_type = String)]
+    pub(crate) device: DeviceId,
+    /// An ISO 3166 country code in upper case.
+    pub(crate) country: String,
+    /// The label that the device's offers state for it; none where absent.
+    #[serde(default)]
+    pub(crate) label: Option<String>,
+    /// For how many seconds it holds.
+    #[schema(value_type = u64)]
+    pub(crate) span: Seconds,
+}
+
+/// An attestation of a device's place.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub(crate) struct AttestationView {
+    /// Its name on chain.
+    pub(crate) id: String,
+    /// Who vouches.
+    pub(crate) issuer: String,
+    /// The device.
+    pub(crate) device: String,
+    /// Digest of the place.
+    pub(crate) document: String,
+    /// The place, where its digest is that of what the device's live offer states: `DE`, `DE/fra-1`.
+    pub(crate) place: Option<String>,
+    /// Until when it holds, in seconds since 1970.
+    pub(crate) expires: u64,
+    /// It is neither expired nor taken back.
+    pub(crate) holds: bool,
 }
 
 /// The node as a watcher. Stakes in base units of the stake asset.

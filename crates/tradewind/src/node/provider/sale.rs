@@ -15,6 +15,7 @@ use tradewind_proto::offer::{
     TrustTier, power_cost,
 };
 use tradewind_proto::owner::{ImagePattern, OwnerRules};
+use tradewind_proto::place::MAX_WORDS;
 use tradewind_proto::units::{Bytes, Money, Seconds, Timestamp};
 use tradewind_proto::workload::Network;
 use tradewind_provider::docker::{CacheRules, ImageKey, SignedImages};
@@ -210,7 +211,7 @@ pub(super) async fn offer(
         unit,
         units: needs.section.units,
         free_units: needs.section.units,
-        region: Region { country: needs.section.country.clone(), label: None },
+        region: Region { country: needs.section.country.clone(), label: needs.section.label.clone() },
         conditions: conditions(needs.section),
         network: if runtimes.contains_key(DOCKER) { Network::Internet } else { Network::None },
         ports: vec![PortRange { first: 1, last: u16::MAX }],
@@ -221,9 +222,24 @@ pub(super) async fn offer(
         // Filled in at each heartbeat too.
         tees: Tees::NONE,
         encrypted: false,
+        attested: Vec::new(),
     };
     offer.check().context("`provider` in node.toml makes no offer")?;
     Ok(offer)
+}
+
+/// Whose attestations of the place the offer repeats.
+pub(super) fn auditors(section: &ProviderSection) -> anyhow::Result<Vec<Address>> {
+    if section.auditors.len() > MAX_WORDS {
+        bail!("`provider.auditors` in node.toml: an offer repeats {MAX_WORDS} attestations at most");
+    }
+    let auditor = |text: &String| {
+        let parsed = text.parse::<Address>();
+        parsed.with_context(|| {
+            format!("`provider.auditors` in node.toml: `{text}` is no account (0x and 40 hex digits)")
+        })
+    };
+    section.auditors.iter().map(auditor).collect()
 }
 
 fn conditions(section: &ProviderSection) -> Conditions {
@@ -366,6 +382,20 @@ mod tests {
         let prices = prices(&section, &unit(), asked, Address::repeat_byte(1), 6)?;
         let shown = |rate: RatePerSecond| rate.hourly().base_units();
         Ok((shown(prices.on_demand), prices.spot.map(shown)))
+    }
+
+    #[test]
+    fn auditors_are_a_few_accounts() {
+        let read = |auditors: &[String]| {
+            let text = format!("auditors = {auditors:?}\n");
+            super::auditors(&section(&text)).map_err(|error| format!("{error:#}"))
+        };
+        let account = |number: usize| format!("0x{number:040x}");
+        assert!(read(&[]).unwrap().is_empty());
+        assert_eq!(read(&[account(0xff)]).unwrap(), [Address::with_last_byte(0xff)]);
+        assert!(read(&["acme".into()]).unwrap_err().contains("`acme` is no account"));
+        let many: Vec<String> = (1..=5).map(account).collect();
+        assert!(read(&many).unwrap_err().contains("4 attestations at most"));
     }
 
     #[test]

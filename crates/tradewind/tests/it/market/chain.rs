@@ -47,6 +47,7 @@ impl<'a> Chain<'a> {
             leases: profile.contracts.leases,
             registry: profile.contracts.registry,
             court: profile.contracts.court,
+            attestations: profile.contracts.attestations,
         };
         let endpoint = Endpoint::http(&profile.chain.rpc[0]).expect("an endpoint");
         let provider = Failover::new(vec![endpoint], FailoverConfig::for_chain(profile.chain.id)).provider();
