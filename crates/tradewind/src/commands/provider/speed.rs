@@ -11,7 +11,7 @@ use crate::client::NodeClient;
 use crate::commands::{node, not_set_up};
 use crate::node::api::view::LineView;
 use crate::paths;
-use crate::printer::Printer;
+use crate::printer::{Printer, short};
 
 /// What was measured.
 #[derive(Debug, Serialize)]
@@ -60,7 +60,7 @@ pub(super) fn machine_told(speed: &Speed) -> String {
 pub(super) fn network_told(line: &LineView) -> String {
     match line {
         LineView::Measured { peer, received, sent } => {
-            format!("{} received, {} sent, with {peer}", megabits(*received), megabits(*sent))
+            format!("{} received, {} sent, with {}", megabits(*received), megabits(*sent), short(peer))
         }
         LineView::Unmeasured { problem } => format!("not measured: {problem}"),
     }

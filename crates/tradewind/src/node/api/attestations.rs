@@ -9,7 +9,7 @@ use tradewind_chain::ledger::Action;
 use tradewind_chain::ledger::audit::{AuditAction, Auditing};
 use tradewind_mesh::Transport as _;
 use tradewind_proto::ids::DeviceId;
-use tradewind_proto::offer::Region;
+use tradewind_proto::offer::{OfferError, Region};
 use tradewind_proto::place::{Audit, LAST_EXPIRY, PlaceWord, document, schema};
 use tradewind_proto::units::Seconds;
 
@@ -57,7 +57,14 @@ pub(super) async fn attest_place(
     let region = Region { country: request.country, label: request.label };
     let refuse = |error: String, hint| Failure::new(StatusCode::UNPROCESSABLE_ENTITY, error, hint);
     let places = "a country is two upper-case letters, such as DE; a label is what the device's offers state";
-    region.check().map_err(|error| refuse(error.to_string(), places))?;
+    if let Err(error) = region.check() {
+        let told = if let OfferError::Range { field, problem } = &error {
+            format!("the {field} {problem}")
+        } else {
+            error.to_string()
+        };
+        return Err(refuse(told, places));
+    }
     let expires = (roles.clock)().after(request.span);
     if request.span == Seconds::ZERO || expires > LAST_EXPIRY {
         return Err(refuse("it would hold for no time, or for ever".into(), "write a time such as 365d"));
