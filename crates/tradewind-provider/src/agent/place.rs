@@ -12,8 +12,8 @@ use tradewind_proto::units::Timestamp;
 
 use super::{Agent, Inner};
 
-/// Heartbeats between two looks.
-const HEARTBEATS: u32 = 4;
+/// Heartbeats until the next look: few after a change, then twice as many each time, as one look can cost dozens of requests.
+const HEARTBEATS: (u32, u32) = (4, 64);
 /// The most attestations whose standing is asked for in one look.
 const ASKED: usize = 64;
 
@@ -31,15 +31,19 @@ pub(super) async fn follow(inner: Arc<Inner>) {
     let Some(auditing) = inner.parts.ledger.auditing().filter(|_| offer.device != DeviceId::NONE) else {
         return;
     };
+    let mut heartbeats = HEARTBEATS.0 / 2;
     loop {
         match standing(auditing, offer, &inner.config.auditors, inner.now()).await {
-            Ok(words) => inner.repeat(words),
+            Ok(words) => {
+                let is_new = inner.repeat(words);
+                heartbeats = if is_new { HEARTBEATS.0 } else { (heartbeats * 2).min(HEARTBEATS.1) };
+            }
             Err(error) => tracing::debug!(%error, "who attests where the device stands is not known now"),
         }
         tokio::select! {
             biased;
             () = inner.cancel.cancelled() => return,
-            () = tokio::time::sleep(inner.config.heartbeat * HEARTBEATS) => {}
+            () = tokio::time::sleep(inner.config.heartbeat * heartbeats) => {}
         }
     }
 }
@@ -74,15 +78,17 @@ impl Inner {
         self.attested.read().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    /// Puts the words into the next offer, which is at once where they are new.
-    fn repeat(&self, words: Vec<PlaceWord>) {
+    /// Puts the words into the next offer, which is at once where they are new; whether they are.
+    fn repeat(&self, words: Vec<PlaceWord>) -> bool {
         let before = std::mem::replace(
             &mut *self.attested.write().unwrap_or_else(PoisonError::into_inner),
             words.clone(),
         );
-        if before != words {
+        let is_new = before != words;
+        if is_new {
             tracing::info!(auditors = words.len(), "who attests where the device stands has changed");
             self.republish.notify_one();
         }
+        is_new
     }
 }
