@@ -86,6 +86,9 @@ pub struct Report {
     /// The newest snapshot of what it saved while it runs.
     #[serde(default)]
     pub saved: Option<Saved>,
+    /// When the owner's hours end or maintenance begins, where a spot lease is taken back for that before its end.
+    #[serde(default)]
+    pub lent_until: Option<Timestamp>,
 }
 
 impl Report {

@@ -473,6 +473,7 @@ mod tests {
             outputs: Vec::new(),
             statement: None,
             saved: None,
+            lent_until: None,
         }
     }
 

@@ -52,6 +52,7 @@ fn report(lease: LeaseId, revision: u64, stage: Stage, since: u64, exit: Option<
         outputs: Vec::new(),
         statement: None,
         saved: None,
+        lent_until: None,
     }
 }
 

@@ -12,8 +12,8 @@ use std::time::Duration;
 use tradewind_proto::lending::{Senses, Standing};
 use tradewind_proto::negotiation::{Refusal, RefusalCode};
 use tradewind_proto::offer::{Conditions, Offer};
-use tradewind_proto::terms::LeaseKind;
-use tradewind_proto::units::{Bytes, Seconds};
+use tradewind_proto::terms::{LeaseKind, LeaseTerms};
+use tradewind_proto::units::{Bytes, Seconds, Timestamp};
 use tradewind_proto::workload::AcceleratorUsage;
 
 use super::{Agent, Inner};
@@ -119,6 +119,13 @@ impl Inner {
         *self.loads.write().unwrap_or_else(PoisonError::into_inner) = loads;
     }
 
+    /// When the owner's hours end or maintenance begins, where a lease of these terms is taken back for that before its end.
+    pub(super) fn lent_until(&self, terms: &LeaseTerms) -> Option<Timestamp> {
+        let standing = self.standing.read().unwrap_or_else(PoisonError::into_inner).clone();
+        let Standing::Lends { until: Some(until) } = standing else { return None };
+        (terms.kind == LeaseKind::Spot && until < terms.end).then_some(until)
+    }
+
     /// What these accelerators did at the last look; nothing where one of them does not say.
     pub(super) fn load(&self, gpus: &[u32]) -> Option<AcceleratorUsage> {
         let loads = self.loads.read().unwrap_or_else(PoisonError::into_inner);
@@ -216,7 +223,7 @@ fn units_of(gpus: &[u32], units: usize, is: impl Fn(&u32) -> bool) -> u64 {
 }
 
 /// What the agent starts with, before anything was seen.
-pub(super) fn first(config: &super::AgentConfig, now: tradewind_proto::units::Timestamp) -> Standing {
+pub(super) fn first(config: &super::AgentConfig, now: Timestamp) -> Standing {
     config.lending.clone().judge(now, &Senses::default(), config.offer.conditions.notice).standing
 }
 

@@ -150,6 +150,7 @@ pub(super) fn first_report(record: &Record, now: Timestamp) -> Report {
         outputs: record.outputs.clone(),
         statement: record.statement.clone(),
         saved: None,
+        lent_until: None,
     }
 }
 

@@ -179,6 +179,7 @@ impl Worker {
             outputs: if record.hosting.collected { record.outputs.clone() } else { Vec::new() },
             statement: record.statement.clone(),
             saved: self.hosted.snapshots().newest(),
+            lent_until: self.inner.lent_until(&record.hosting.terms),
         });
         Ok(record)
     }

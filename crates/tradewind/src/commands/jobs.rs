@@ -64,10 +64,7 @@ fn stage(attempt: &Attempt) -> String {
             format!("pulling data ({done} of {total})")
         }
         Some(Stage::Preparing { .. }) => "pulling data".into(),
-        Some(Stage::Running) => match attempt.resumed {
-            Some(number) => format!("running from checkpoint {number}"),
-            None => "running".into(),
-        },
+        Some(Stage::Running) => running(attempt),
         Some(Stage::Paused) => match &attempt.delegate {
             Some(delegate) => format!("paused until {} pays", delegate.meter),
             None => "paused until paid".into(),
@@ -77,6 +74,14 @@ fn stage(attempt: &Attempt) -> String {
         Some(Stage::Finished) => "settling".into(),
         Some(Stage::Failed { reason }) => format!("failed: {reason}"),
     }
+}
+
+/// That it runs, from what, and until when its owner lends the machine where a spot lease ends with that.
+fn running(attempt: &Attempt) -> String {
+    let from = attempt.resumed.map(|number| format!(" from checkpoint {number}")).unwrap_or_default();
+    let until = attempt.supervision.report.as_ref().and_then(|report| report.lent_until);
+    let until = until.map(|at| format!(", lent until {}", time(at.unix()))).unwrap_or_default();
+    format!("running{from}{until}")
 }
 
 pub(super) async fn ps(all: bool, node: &NodeClient, printer: Printer) -> anyhow::Result<()> {

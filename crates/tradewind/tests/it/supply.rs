@@ -5,7 +5,7 @@ use tradewind_buyer::job::record::{Attempt, JobState};
 use tradewind_chain::ledger::LeaseEvent;
 use tradewind_proto::report::Stage;
 use tradewind_proto::supervision::{Outcome, StopReason};
-use tradewind_proto::units::{Money, Seconds};
+use tradewind_proto::units::{Money, Seconds, Timestamp};
 
 use crate::fault::counting;
 use crate::market::{BUYER, Job, LEDGER, Market, PROVIDER};
@@ -202,6 +202,14 @@ fn beyond_the_owners_hours_nothing_runs() {
     println!("{}", says(&market, &late));
     let spot = market.submit(&endless("market: spot\ntimeout: 10m\n"));
     market.said(&spot, "started");
+    let end = u64::try_from(now.timestamp().as_second() + 70).expect("a time");
+    let announced = |attempt: Attempt| attempt.supervision.report.and_then(|report| report.lent_until);
+    market.until("the tenant knows when the owner takes it back", || {
+        market.attempt(&spot).and_then(announced).map(Timestamp::unix) == Some(end)
+    });
+    let shown = market.command("buyer", &["ps"]).output().expect("the program starts");
+    let shown = String::from_utf8_lossy(&shown.stdout).into_owned();
+    assert!(shown.contains("running, lent until "), "{shown}");
 
     let attempt = market.settled(&spot);
     assert_eq!(attempt.outcome, Some(Outcome::Reclaimed), "{attempt:?}");
@@ -211,7 +219,6 @@ fn beyond_the_owners_hours_nothing_runs() {
         let view: Value = market.ask("provider", "/v1/provider").expect("an answer");
         view["kept"] == "the owner's hours"
     });
-    let end = u64::try_from(now.timestamp().as_second() + 70).expect("a time");
     assert!(ended.unix() <= end, "with its notice the lease was over: {ended:?}, {end}");
     let full = "all units are taken";
     market.until("nobody is taken on any more", || says(&market, &late).contains(full));

@@ -150,4 +150,6 @@ pub(crate) struct ReportSchema {
     outputs: Vec<serde_json::Value>,
     /// What it consumed, signed by the provider, once its job is over.
     statement: Option<serde_json::Value>,
+    /// When the owner's hours end or maintenance begins, where a spot lease is taken back for that, in seconds since 1970.
+    lent_until: Option<u64>,
 }

@@ -110,6 +110,7 @@ mod tests {
             outputs: Vec::new(),
             statement: None,
             saved: None,
+            lent_until: None,
         };
         Traced {
             report,
