@@ -32,6 +32,7 @@ mod network;
 mod pace;
 mod pull;
 mod readiness;
+mod remap;
 mod repository;
 mod requirement;
 mod sandbox;

@@ -172,7 +172,7 @@ const SLOWED: &str = "slowed";
 const SLOWED_METER: &str = "slowed_out";
 
 /// The table as `nft -f -` takes it: replaces an older one in one transaction. `bandwidth` caps a lease's traffic, in Mbit/s each way;
-/// with `slowed`, what leases on these bridges send is slowed to [`SLOW`](tradewind_proto::egress::SLOW).
+/// with `slowed`, what leases on these bridges send is slowed to [`SLOW`].
 #[must_use]
 pub fn ruleset(
     table: &str,

@@ -5,6 +5,7 @@
 use std::path::Path;
 use std::time::Duration;
 
+use bollard::models::SystemInfo;
 use bollard::{API_DEFAULT_VERSION, Docker, errors::Error};
 use tokio::sync::OnceCell;
 use tradewind_proto::ids::LeaseId;
@@ -114,6 +115,11 @@ impl Engine {
     pub(super) async fn api(&self) -> Result<(usize, usize), CallError> {
         let version = self.client().await?.client_version();
         Ok((version.major_version, version.minor_version))
+    }
+
+    /// What it says of itself.
+    pub(super) async fn info(&self) -> Result<SystemInfo, CallError> {
+        self.call("describe itself", |docker| async move { docker.info().await }).await
     }
 
     /// Of the machine, in the words of images: `amd64`.

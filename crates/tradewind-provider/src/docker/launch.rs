@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::os::unix::fs::MetadataExt;
 use std::sync::Arc;
 
-use bollard::models::ContainerCreateBody;
+use bollard::models::{ContainerCreateBody, SystemInfo};
 use bollard::query_parameters::{ContainerArchiveInfoOptionsBuilder, CreateContainerOptionsBuilder};
 use rustix::process::{Resource, getrlimit};
 use tradewind_proto::ids::LeaseId;
@@ -16,7 +16,8 @@ use super::engine::CallError;
 use super::image::Resolved;
 use super::login::Login;
 use super::network::Kind;
-use super::sandbox::{self, Chosen};
+use super::remap::Remap;
+use super::sandbox::{self, Chosen, Listed};
 use super::{GpuMode, NAME, Shared, image, requirement, seccomp, signed, work};
 use crate::runtime::{RuntimeError, Volumes, refuse_environment};
 
@@ -63,14 +64,17 @@ async fn create(
 ) -> Result<Described, RuntimeError> {
     let work =
         volumes.work.canonicalize().map_err(RuntimeError::io(format!("find {}", volumes.work.display())))?;
-    let user = shared.config.user;
     countable(shared, spec)?;
     let kind = container::network_kind(spec);
-    let chosen = sandbox(shared, !spec.limits.gpus.is_empty()).await?;
+    let info = shared.engine.info().await?;
+    let chosen = choose(shared, &info, !spec.limits.gpus.is_empty())?;
+    let remap = Remap::read(&info).map_err(|error| RuntimeError::Unavailable(error.to_string()))?;
+    let user = shared.config.user;
+    let on_host = remap.map_or(Some(user), |remap| remap.on_host(user)).ok_or_else(no_such_user)?;
     let ((image, _held), network, ()) =
         tokio::try_join!(shared.image(spec, secrets), network(shared, kind), async {
             let directory = work.clone();
-            let given = tokio::task::spawn_blocking(move || work::give_to(&directory, user)).await;
+            let given = tokio::task::spawn_blocking(move || work::give_to(&directory, on_host)).await;
             given
                 .unwrap_or_else(|panic| Err(std::io::Error::other(panic)))
                 .map_err(RuntimeError::io("hand over the work directory"))
@@ -87,7 +91,7 @@ async fn create(
         files: files(),
         gpus: &shared.config.gpus,
         threads: shared.config.places.threads(&spec.limits),
-        groups: groups(&container::device_files(&spec.limits.gpus, shared.config.gpus)?)?,
+        groups: groups(&container::device_files(&spec.limits.gpus, shared.config.gpus)?, remap)?,
         chosen,
         seccomp: seccomp::option(shared.engine.api().await?),
     };
@@ -112,8 +116,15 @@ async fn create(
 
 /// The runtime of a new container. The engine is asked each time: what it lists changes with its configuration.
 pub(super) async fn sandbox(shared: &Shared, has_gpus: bool) -> Result<Chosen, RuntimeError> {
-    let listed = sandbox::listed(&shared.engine).await?;
-    shared.config.sandbox.choose(&listed, has_gpus).map_err(sandbox::unsupported)
+    choose(shared, &shared.engine.info().await?, has_gpus)
+}
+
+fn choose(shared: &Shared, info: &SystemInfo, has_gpus: bool) -> Result<Chosen, RuntimeError> {
+    shared.config.sandbox.choose(&Listed::read(info), has_gpus).map_err(sandbox::unsupported)
+}
+
+fn no_such_user() -> RuntimeError {
+    RuntimeError::Unavailable("the engine remaps the job's user beyond this machine's last one".into())
 }
 
 /// Refuses an image that NVIDIA's driver here is too old for, if the lease has such cards.
@@ -165,7 +176,7 @@ fn files() -> i64 {
 }
 
 /// The groups that own these device files: a job is in none of the host's, and others may often not use them.
-fn groups(files: &[String]) -> Result<Vec<String>, RuntimeError> {
+fn groups(files: &[String], remap: Option<Remap>) -> Result<Vec<String>, RuntimeError> {
     let refused = |what| RuntimeError::Unsupported { runtime: NAME, what };
     let owner = |file: &String| {
         let found = std::fs::metadata(file).ok().filter(|found| found.rdev() != 0);
@@ -178,7 +189,11 @@ fn groups(files: &[String]) -> Result<Vec<String>, RuntimeError> {
         }
     };
     let owners = files.iter().map(owner).collect::<Result<BTreeSet<Option<u32>>, _>>()?;
-    Ok(owners.into_iter().flatten().map(|group| group.to_string()).collect())
+    let groups: Vec<String> = owners.into_iter().flatten().map(|group| group.to_string()).collect();
+    if remap.is_some() && !groups.is_empty() {
+        return Err(refused("a GPU whose device file is a group's, on an engine that remaps users".into()));
+    }
+    Ok(groups)
 }
 
 async fn make(
@@ -343,14 +358,14 @@ mod tests {
 
     #[test]
     fn a_job_is_let_into_the_groups_of_its_device_files_only() {
-        assert_eq!(groups(&[]).unwrap(), [""; 0]);
+        assert_eq!(groups(&[], None).unwrap(), [""; 0]);
         assert_eq!(
-            groups(&["/dev/null".to_owned(), "/dev/zero".to_owned()]).unwrap(),
+            groups(&["/dev/null".to_owned(), "/dev/zero".to_owned()], None).unwrap(),
             [""; 0],
             "never root's"
         );
         for missing in ["/dev/dri/renderD1048575", "/etc/passwd"] {
-            let refused = groups(&[missing.to_owned()]).unwrap_err().to_string();
+            let refused = groups(&[missing.to_owned()], None).unwrap_err().to_string();
             assert!(refused.contains(missing), "{refused}");
         }
     }

@@ -3,6 +3,7 @@
 use bollard::models::SystemInfo;
 
 use super::engine::OLDEST_API;
+use super::remap::Remap;
 use super::sandbox::Listed;
 use super::{GpuMode, Shared, cache};
 use crate::runtime::{Finding, Readiness};
@@ -18,7 +19,7 @@ fn minor(problem: impl Into<String>, fix: impl Into<String>) -> Finding {
 /// Asks the engine and looks at the egress table.
 pub(super) async fn check(shared: &Shared) -> Readiness {
     let mut findings = Vec::new();
-    match shared.engine.call("describe itself", |docker| async move { docker.info().await }).await {
+    match shared.engine.info().await {
         Ok(info) => {
             findings.extend(of_version(shared).await);
             findings.extend(of_engine(&info));
@@ -59,11 +60,17 @@ fn of_engine(info: &SystemInfo) -> Vec<Finding> {
             "use an engine that runs as root, or the process runtime",
         ));
     }
-    if has("userns") {
-        checks.push(grave(
-            "the engine remaps users: a job could not write its work directory",
-            "remove `userns-remap` from the engine's configuration",
-        ));
+    match Remap::read(info) {
+        Ok(None) => {}
+        Ok(Some(_)) if rustix::process::geteuid().is_root() => {}
+        Ok(Some(_)) => checks.push(grave(
+            "the engine remaps users: only an agent that is root can give them their work directories",
+            "run the agent as root, or remove `userns-remap` from the engine's configuration",
+        )),
+        Err(error) => checks.push(grave(
+            error.to_string(),
+            "leave the engine's data directory its name, or remove `userns-remap` from the engine's configuration",
+        )),
     }
     if !has("seccomp") {
         checks.push(grave("the engine has no seccomp", "use a kernel and an engine with seccomp"));
@@ -134,7 +141,11 @@ mod tests {
         assert_eq!(graves(&info(&["name=seccomp,profile=default"])), Vec::<String>::new());
         assert!(graves(&info(&[])).concat().contains("seccomp"));
         assert!(graves(&info(&["name=seccomp", "name=rootless"])).concat().contains("rootless"));
-        assert!(graves(&info(&["name=seccomp", "name=userns"])).concat().contains("remaps"));
+        assert!(graves(&info(&["name=seccomp", "name=userns"])).concat().contains("does not say to whom"));
+        let root = Some("/var/lib/docker/165536.165536".to_owned());
+        let remapping = SystemInfo { docker_root_dir: root, ..info(&["name=seccomp", "name=userns"]) };
+        let is_root = rustix::process::geteuid().is_root();
+        assert_eq!(graves(&remapping).concat().contains("only an agent that is root"), !is_root);
         let unlimited = SystemInfo { memory_limit: Some(false), ..info(&["name=seccomp"]) };
         assert!(graves(&unlimited).concat().contains("memory"));
     }

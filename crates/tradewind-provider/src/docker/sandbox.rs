@@ -190,19 +190,13 @@ impl Sandbox {
     }
 }
 
-/// Asks the engine what it has.
-pub(super) async fn listed(engine: &Engine) -> Result<Listed, RuntimeError> {
-    let info = engine.call("describe itself", |docker| async move { docker.info().await }).await?;
-    Ok(Listed::read(&info))
-}
-
 /// The runtime that gives leases without accelerators a kernel of their own; none where they share this machine's.
 ///
 /// # Errors
 /// [`RuntimeError::Unsupported`] where the engine lists none and one must be, [`RuntimeError::Unavailable`] where it does not answer.
 pub async fn sandboxed_by(config: &DockerConfig) -> Result<Option<String>, RuntimeError> {
     let engine = Engine::new(config.host.clone(), config.call_within);
-    let listed = listed(&engine).await?;
+    let listed = Listed::read(&engine.info().await?);
     if let Some(Finding { grave: true, problem, fix }) = config.sandbox.finding(&listed) {
         return Err(RuntimeError::Unsupported {
             runtime: NAME,

@@ -12,6 +12,7 @@ mod overhead;
 mod places;
 mod private;
 mod registry;
+mod remapped;
 mod sandboxed;
 mod signed;
 mod topology;
